@@ -1,0 +1,26 @@
+"""What every command line shares: errors as one line, and exit codes (0 done, 1 failed on data, 2 usage)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from fdam_rotate.dota.errors import DotaError, ScoreError
+
+__all__ = ["run"]
+
+
+def run(main: Callable[[], int]) -> None:
+    """Exit with what ``main`` returns; bad data and missing files become one line on stderr, not a traceback."""
+    try:
+        code = main()
+    except ScoreError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except (DotaError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    raise SystemExit(code)

@@ -1,0 +1,75 @@
+"""The class lists of DOTA, in the order of MMRotate's ``DOTADataset.CLASSES``, with its drawing colours (RGB)."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from fdam_rotate.dota.errors import DotaError
+
+__all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "closest_class", "resolve_classes"]
+
+_V10 = (
+    "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
+    "tennis-court", "basketball-court", "storage-tank", "soccer-ball-field", "roundabout", "harbor",
+    "swimming-pool", "helicopter",
+)  # fmt: skip
+
+#: Class names by version of DOTA: fifteen, sixteen and eighteen.
+DOTA_CLASSES: dict[str, tuple[str, ...]] = {
+    "v1.0": _V10,
+    "v1.5": (*_V10, "container-crane"),
+    "v2.0": (*_V10, "container-crane", "airport", "helipad"),
+}
+
+#: One RGB colour a class, in the order of ``DOTA_CLASSES['v2.0']``; the first fifteen are MMRotate's.
+PALETTE: tuple[tuple[int, int, int], ...] = (
+    (165, 42, 42), (189, 183, 107), (0, 255, 0), (255, 0, 0), (138, 43, 226), (255, 128, 0), (255, 0, 255),
+    (0, 255, 255), (255, 193, 193), (0, 51, 153), (255, 250, 205), (0, 139, 139), (255, 255, 0),
+    (147, 116, 116), (0, 0, 255), (124, 252, 0), (220, 220, 220), (255, 105, 180),
+)  # fmt: skip
+
+
+def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
+    """Class names from a version (``'v1.0'``), a text file (one name a line), one name, or a sequence of names.
+
+    A lone string is a version or an existing ``.txt`` file, else a comma-separated list of names, so that
+    ``'ship'`` is one class and never four letters.
+
+    Raises:
+        DotaError: the list is empty, or a name is repeated or holds white space.
+    """
+    if isinstance(spec, (str, Path)):
+        text = str(spec)
+        if text in DOTA_CLASSES:
+            return DOTA_CLASSES[text]
+        if text.endswith(".txt"):
+            path = Path(text)
+            if not path.is_file():
+                raise DotaError(f"class file {path} does not exist; give a file with one class name a line")
+            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+        else:
+            names = [part.strip() for part in text.split(",")]
+        names = [name for name in names if name]
+    else:
+        names = list(spec)
+    if not names:
+        raise DotaError(f"no class in {spec!r}; give one of {', '.join(DOTA_CLASSES)}, a .txt file or names")
+    repeated = sorted({name for name in names if names.count(name) > 1})
+    spaced = [name for name in names if name != "".join(name.split())]
+    if repeated or spaced:
+        raise DotaError(f"bad class list: repeated {repeated}, with white space {spaced}")
+    return tuple(names)
+
+
+def closest_class(name: str, classes: Sequence[str]) -> str | None:
+    """The class whose spelling is nearest to ``name`` (case, ``_`` and ``-`` apart), or None."""
+    plain = {c.lower().replace("_", "-"): c for c in classes}
+    found = difflib.get_close_matches(name.lower().replace("_", "-"), list(plain), n=1, cutoff=0.6)
+    return plain[found[0]] if found else None
+
+
+def class_colour(index: int) -> tuple[int, int, int]:
+    """The RGB colour of class number ``index``; colours repeat past the eighteenth."""
+    return PALETTE[index % len(PALETTE)]

@@ -1,0 +1,46 @@
+"""Errors of the torch-free library. Each takes one string, which says what was wrong, where, and what to do."""
+
+from __future__ import annotations
+
+__all__ = [
+    "DetectionFormatError",
+    "DotaError",
+    "ImageReadError",
+    "LabelFormatError",
+    "ManifestError",
+    "OutputExistsError",
+    "ScoreError",
+    "UnknownClassError",
+]
+
+
+class DotaError(ValueError):
+    """Base of all errors that bad data or bad settings cause; command lines print it as one line and exit 1."""
+
+
+class LabelFormatError(DotaError):
+    """A ``labelTxt`` line that cannot be read."""
+
+
+class DetectionFormatError(DotaError):
+    """A ``Task1_*.txt`` or ``Task2_*.txt`` line, file or archive that cannot be read."""
+
+
+class UnknownClassError(DotaError):
+    """A class name that is not in the class list in force."""
+
+
+class ImageReadError(DotaError):
+    """An image file that is missing, truncated, empty or of a kind that cannot be read."""
+
+
+class ManifestError(DotaError):
+    """A split manifest that is missing, malformed, or disagrees with the files beside it."""
+
+
+class OutputExistsError(DotaError):
+    """The output is already there, and nothing said that it may be replaced."""
+
+
+class ScoreError(DotaError):
+    """A score would mean nothing: no ground truth, or no detection of any image in it. Command lines exit 2."""

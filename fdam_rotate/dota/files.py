@@ -1,0 +1,67 @@
+"""Output files and folders: written beside the target and renamed, never overwritten silently, ids kept inside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
+
+__all__ = ["atomic_path", "check_id", "prepare_output_dir", "write_text"]
+
+
+@contextmanager
+def atomic_path(target: str | Path) -> Iterator[Path]:
+    """A temporary path beside ``target``, renamed onto it when the block ends and removed if the block fails."""
+    target = Path(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)  # mkstemp's 0600 would keep colleagues out
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def write_text(target: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8 with ``\\n`` line ends, all or nothing."""
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+
+
+def prepare_output_dir(path: str | Path, *, overwrite: bool = False) -> Path:
+    """Create the folder ``path``; one that holds anything is refused, or emptied if ``overwrite``.
+
+    Raises:
+        OutputExistsError: the folder holds files and ``overwrite`` is False, or ``path`` is a file.
+    """
+    path = Path(path)
+    if path.exists() and not path.is_dir():
+        raise OutputExistsError(f"{path} is a file; give a folder for the output")
+    if path.is_dir() and any(path.iterdir()):
+        if not overwrite:
+            raise OutputExistsError(f"{path} exists and is not empty; give another folder, or --overwrite to replace it")
+        shutil.rmtree(path)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def check_id(name: str) -> str:
+    """``name`` if it can be a file stem inside an output folder.
+
+    Raises:
+        DotaError: it is empty, ``.`` or ``..``, or holds a path separator, a NUL or a line end.
+    """
+    if not name or name in {".", ".."} or any(c in name for c in "/\\\0\n\r"):
+        raise DotaError(f"image id {name!r} cannot be a file name: it would leave the output folder")
+    return name

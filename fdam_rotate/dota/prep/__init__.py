@@ -1,0 +1,1 @@
+"""What ``data_prep/`` runs: splitting, manifests, generated scenes, verification, conversion, download."""
