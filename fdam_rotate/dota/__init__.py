@@ -1,0 +1,48 @@
+"""DOTA data without torch: labels, patches, merging, scoring and submissions.
+
+Public names are resolved on first use, so that ``import fdam_rotate.dota`` loads nothing heavy.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+_PUBLIC = {
+    "DOTA_CLASSES": "classes",
+    "Detections": "detections",
+    "EvalResult": "evaluation",
+    "Labels": "labels",
+    "LineProblem": "labels",
+    "check_submission": "submission",
+    "evaluate": "evaluation",
+    "fuse_boxes": "fusion",
+    "merge_patches": "merge",
+    "nms_polygons": "merge",
+    "pairwise_iou": "geometry",
+    "parse_patch_name": "windows",
+    "polygon_iou": "geometry",
+    "read_detections": "detections",
+    "read_label_dir": "labels",
+    "read_labels": "labels",
+    "resolve_classes": "classes",
+    "slide_windows": "windows",
+    "write_detections": "detections",
+    "write_labels": "labels",
+    "write_submission": "submission",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    module = _PUBLIC.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_PUBLIC})

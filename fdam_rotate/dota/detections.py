@@ -1,0 +1,348 @@
+"""Detections as text: one ``Task1_<class>.txt`` (oriented) or ``Task2_<class>.txt`` (horizontal) a class.
+
+    P0006 0.998731 1278.5 1021.25 1302.0 1021.25 1302.0 1060.5 1278.5 1060.5     (Task1: id score x1 y1 ... x4 y4)
+    P0006 0.998731 1278.5 1021.25 1302.0 1060.5                                  (Task2: id score xmin ymin xmax ymax)
+
+The id names an image, or a patch before merging. The files lie in a folder or at the top level of a zip, which is read
+in place and never extracted. A class whose file is missing is absent from the result; one whose file is empty is there
+with no detection. Horizontal boxes are held as their four corners, so that one kind of array serves both tasks.
+"""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdam_rotate.dota.classes import closest_class
+from fdam_rotate.dota.errors import DetectionFormatError
+from fdam_rotate.dota.files import atomic_path, check_id
+from fdam_rotate.dota.labels import MAX_COORDINATE, LineProblem, coordinate_problem
+
+__all__ = [
+    "COORDINATE_DECIMALS",
+    "SCORE_DECIMALS",
+    "Detections",
+    "concatenate",
+    "detection_files",
+    "format_detections",
+    "iter_detections",
+    "read_detections",
+    "task_file_name",
+    "write_detections",
+]
+
+#: Decimals written: coordinates to a ten-thousandth of a pixel; scores finely enough to keep the order of float32
+#: scores. Trailing zeros are dropped down to two decimals of a coordinate and six of a score.
+COORDINATE_DECIMALS = 4
+SCORE_DECIMALS = 9
+
+#: Lines parsed at once: what is held beside the finished arrays is bounded by this.
+CHUNK_LINES = 50_000
+
+#: A zip member that claims to be larger than this (bytes) is refused unread.
+MAX_MEMBER_BYTES = 4 << 30
+
+
+@dataclass(frozen=True)
+class Detections:
+    """The detections of one class.
+
+    Attributes:
+        image_ids: ids of images (or patches), each once.
+        image: (N,) intp, index into ``image_ids``.
+        scores: (N,) float64.
+        polys: (N, 8) float64, x1 y1 ... x4 y4 in pixels.
+    """
+
+    image_ids: tuple[str, ...]
+    image: NDArray[np.intp]
+    scores: NDArray[np.float64]
+    polys: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if not len(self.image) == len(self.scores) == len(self.polys):
+            raise ValueError(
+                f"columns of unequal length: {len(self.image)} image, {len(self.scores)} scores, "
+                f"{len(self.polys)} polys"
+            )
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    @classmethod
+    def empty(cls) -> Detections:
+        """No detection."""
+        return cls((), np.zeros(0, np.intp), np.zeros(0), np.zeros((0, 8)))
+
+    def take(self, rows: NDArray[np.intp] | NDArray[np.bool_]) -> Detections:
+        """The detections of ``rows`` (indices or a mask), with all image ids kept."""
+        return Detections(self.image_ids, self.image[rows], self.scores[rows], self.polys[rows])
+
+
+def concatenate(parts: Sequence[Detections]) -> Detections:
+    """All detections of ``parts``, one after the other; ids are united in order of first appearance."""
+    if len(parts) == 1:
+        return parts[0]
+    index: dict[str, int] = {}
+    image = []
+    for part in parts:
+        remap = np.array([index.setdefault(i, len(index)) for i in part.image_ids], np.intp)
+        image.append(remap[part.image])
+    if not image:
+        return Detections.empty()
+    return Detections(
+        tuple(index),
+        np.concatenate(image),
+        np.concatenate([part.scores for part in parts]),
+        np.concatenate([part.polys for part in parts]),
+    )
+
+
+def read_detections(
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    task: int = 1,
+    problems: list[LineProblem] | None = None,
+) -> dict[str, Detections]:
+    """Read the detection files of a folder or zip.
+
+    Args:
+        source: a folder, or a zip with the files at its top level.
+        classes: the classes to read, in this order; None reads every ``Task{task}_*.txt``, sorted.
+        task: 1 (oriented, ten fields a line) or 2 (horizontal, six).
+        problems: where bad lines, and files of classes that were not asked for, are collected; None raises at the
+            first one.
+
+    Returns:
+        Class -> its detections in the order of the file. A class without file is absent.
+
+    Raises:
+        DetectionFormatError: a line is bad and ``problems`` is None, or the source cannot be read as an archive.
+        FileNotFoundError: there is no such folder or zip, or it holds no ``Task{task}_*.txt`` at all.
+    """
+    return {
+        name: concatenate(list(iter_detections(source, name, task=task, problems=problems)))
+        for name in detection_files(source, classes=classes, task=task, problems=problems)
+    }
+
+
+def detection_files(
+    source: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    task: int = 1,
+    problems: list[LineProblem] | None = None,
+) -> dict[str, str]:
+    """Class -> file name within ``source``, in the order of ``classes`` (sorted if None); see `read_detections`."""
+    source = Path(source)
+    prefix = f"Task{_check_task(task)}_"
+    found: dict[str, str] = {}
+    for name in _listing(source):
+        if name.startswith(prefix) and name.endswith(".txt"):
+            found[name[len(prefix) : -4]] = name
+        elif "/" in name and name.rsplit("/", 1)[1].startswith(prefix):
+            _tell(problems, LineProblem(source / name, 0, "not at the top level of the archive; it is not read"))
+    if not found:
+        raise FileNotFoundError(f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file a class")
+    if classes is None:
+        return found
+    for name in found:
+        if name not in classes:
+            close = closest_class(name, classes)
+            hint = f"; did you mean {close!r}?" if close else ""
+            _tell(problems, LineProblem(source / found[name], 0, f"unknown class {name!r}{hint}"))
+    return {name: found[name] for name in classes if name in found}
+
+
+def iter_detections(
+    source: str | Path,
+    name: str,
+    *,
+    task: int = 1,
+    problems: list[LineProblem] | None = None,
+    chunk_lines: int = CHUNK_LINES,
+) -> Iterator[Detections]:
+    """Read the file of class ``name`` by chunks of ``chunk_lines`` lines; see `read_detections`."""
+    source = Path(source)
+    file_name = task_file_name(name, task)
+    with _open(source, file_name) as stream:
+        yield from _parse_stream(stream, source / file_name, task, problems, chunk_lines)
+
+
+def task_file_name(name: str, task: int = 1) -> str:
+    """The file name of a class: ``Task1_<class>.txt`` or ``Task2_<class>.txt``."""
+    return f"Task{_check_task(task)}_{check_id(name)}.txt"
+
+
+def write_detections(
+    folder: str | Path,
+    detections: Mapping[str, Detections],
+    *,
+    task: int = 1,
+    classes: Sequence[str] | None = None,
+) -> list[Path]:
+    """Write one file for each of ``classes`` (those of ``detections`` if None), empty ones too; returns the paths.
+
+    Lines are sorted by image id, then by falling score, then as they come; numbers as `format_detections` tells.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for name in detections if classes is None else classes:
+        path = folder / task_file_name(name, task)
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(format_detections(detections.get(name, Detections.empty()), task=task))
+        paths.append(path)
+    return paths
+
+
+def format_detections(detections: Detections, *, task: int = 1) -> bytes:
+    """The text of one class: lines sorted by image id, then by falling score, ties as they come.
+
+    Scores carry up to ``SCORE_DECIMALS`` decimals and coordinates up to ``COORDINATE_DECIMALS``.
+    """
+    ranks = np.empty(len(detections.image_ids), np.intp)
+    ranks[sorted(range(len(ranks)), key=detections.image_ids.__getitem__)] = np.arange(len(ranks))
+    order = np.lexsort((-detections.scores, ranks[detections.image]))
+    polys = detections.polys[order]
+    if _check_task(task) == 2:
+        x, y = polys[:, 0::2], polys[:, 1::2]
+        polys = np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1) if len(polys) else np.zeros((0, 4))
+    ids = map(detections.image_ids.__getitem__, detections.image[order].tolist())
+    coordinates = map(" ".join, (map(_number, row) for row in polys.tolist()))
+    rows = zip(ids, detections.scores[order].tolist(), coordinates, strict=True)
+    return "".join([f"{i} {_score(s)} {c}\n" for i, s, c in rows]).encode("utf-8")
+
+
+def _number(value: float) -> str:
+    text = f"{value:.4f}"
+    return text[:-2] if text.endswith("00") else text.rstrip("0")
+
+
+def _score(value: float) -> str:
+    text = f"{value:.9f}"
+    return text[:-3] if text.endswith("000") else text.rstrip("0")
+
+
+def _check_task(task: int) -> int:
+    if task not in (1, 2):
+        raise ValueError(f"task must be 1 (oriented) or 2 (horizontal), got {task!r}")
+    return task
+
+
+def _tell(problems: list[LineProblem] | None, problem: LineProblem) -> None:
+    if problems is None:
+        raise DetectionFormatError(str(problem))
+    problems.append(problem)
+
+
+def _listing(source: Path) -> list[str]:
+    """File names within a folder or archive, sorted; in an archive with their inner path."""
+    if source.is_dir():
+        return sorted(path.name for path in source.iterdir() if path.is_file())
+    if not source.is_file():
+        raise FileNotFoundError(f"{source} does not exist; give a folder or a zip of detections")
+    with _zip(source) as archive:
+        return sorted(info.filename for info in archive.infolist() if not info.is_dir())
+
+
+@contextmanager
+def _zip(source: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(source) as archive:
+            yield archive
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged, odd compression, encrypted
+        raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
+
+
+@contextmanager
+def _open(source: Path, name: str) -> Iterator[IO[bytes]]:
+    if source.is_dir():
+        with (source / name).open("rb") as stream:
+            yield stream
+        return
+    with _zip(source) as archive:
+        info = archive.getinfo(name)
+        if info.file_size > MAX_MEMBER_BYTES:
+            raise DetectionFormatError(f"{source}: {name} unpacks to {info.file_size} bytes; refused")
+        with archive.open(info) as stream:
+            yield stream
+
+
+def _parse_stream(
+    stream: IO[bytes], path: Path, task: int, problems: list[LineProblem] | None, chunk_lines: int
+) -> Iterator[Detections]:
+    lineno = 1
+    width = 10 if task == 1 else 6
+    while rows := stream.readlines(chunk_lines * 80):
+        if lineno == 1:
+            rows[0] = rows[0].removeprefix(b"\xef\xbb\xbf")
+        chunk = _parse_quick(rows, width)
+        yield chunk if chunk is not None else _parse_strict(rows, width, path, lineno, problems)
+        lineno += len(rows)
+
+
+def _parse_quick(rows: list[bytes], width: int) -> Detections | None:
+    """Parse rows that are all well formed; None as soon as anything is unusual."""
+    fields = b"".join(rows).split()
+    count = len(rows)
+    if len(fields) != width * count or set(map(len, map(bytes.split, rows))) != {width}:
+        return None
+    raw_ids = fields[0::width]
+    del fields[0::width]
+    try:
+        values = np.fromiter(map(float, fields), np.float64, (width - 1) * count).reshape(count, width - 1)
+        index = {raw: i for i, raw in enumerate(dict.fromkeys(raw_ids))}
+        image_ids = tuple(raw.decode("utf-8") for raw in index)
+    except ValueError:
+        return None
+    # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
+    if not (np.abs(values) <= MAX_COORDINATE).all():
+        return None
+    image = np.fromiter(map(index.__getitem__, raw_ids), np.intp, count)
+    return Detections(image_ids, image, values[:, 0].copy(), _corners(values[:, 1:]))
+
+
+def _parse_strict(
+    rows: list[bytes], width: int, path: Path, first: int, problems: list[LineProblem] | None
+) -> Detections:
+    """Parse row by row, telling every bad one."""
+    index: dict[str, int] = {}
+    image, scores, boxes = [], [], []
+    for lineno, row in enumerate(rows, start=first):
+        fields = row.split()
+        if not fields:
+            continue
+        reason = _row_problem(fields, width)
+        if reason is not None:
+            _tell(problems, LineProblem(path, lineno, reason, row.decode("utf-8", "backslashreplace").strip()))
+            continue
+        image.append(index.setdefault(fields[0].decode("utf-8"), len(index)))
+        scores.append(float(fields[1]))
+        boxes.append([float(field) for field in fields[2:]])
+    polys = _corners(np.array(boxes, np.float64).reshape(-1, width - 2))
+    return Detections(tuple(index), np.array(image, np.intp), np.array(scores, np.float64), polys)
+
+
+def _row_problem(fields: Sequence[bytes], width: int) -> str | None:
+    if len(fields) != width:
+        return f"expected id, score and {width - 2} coordinates, got {len(fields)} fields"
+    try:
+        fields[0].decode("utf-8")
+    except UnicodeDecodeError:
+        return "the image id is not UTF-8 text"
+    reason = coordinate_problem(fields[1:2])
+    return reason.replace("coordinate", "score", 1) if reason else coordinate_problem(fields[2:])
+
+
+def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 8) corners of (N, 8) polygons (unchanged) or (N, 4) xmin ymin xmax ymax."""
+    return np.ascontiguousarray(boxes if boxes.shape[1] == 8 else boxes[:, [0, 1, 2, 1, 2, 3, 0, 3]])

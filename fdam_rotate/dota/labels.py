@@ -1,0 +1,317 @@
+"""DOTA annotations (``labelTxt``): one text file an image, one object a line.
+
+    imagesource:GoogleEarth
+    gsd:0.146343590398
+    2753 2408 2861 2385 2888 2468 2805 2502 plane 0
+
+Optional header lines (``key:value``) come first. Then each line holds x1 y1 ... x4 y4 in pixels (x right, y down),
+the class, and the difficulty (an integer, 0 where it is missing), separated by white space. Blank lines, trailing
+spaces, CRLF line ends and a UTF-8 byte-order mark are accepted. Polygons are taken as they stand: vertices in either
+order, outside the image, or without area; only what is no polygon at all is a problem.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdam_rotate.dota.classes import closest_class
+from fdam_rotate.dota.errors import LabelFormatError
+from fdam_rotate.dota.files import check_id, write_text
+
+__all__ = [
+    "MAX_COORDINATE",
+    "LabelLine",
+    "Labels",
+    "LineProblem",
+    "parse_label_line",
+    "read_label_dir",
+    "read_labels",
+    "write_labels",
+]
+
+#: A coordinate further from zero than this (pixels) is a mistake: no image is ten million pixels wide.
+MAX_COORDINATE = 1e7
+
+_HEADER = re.compile(rb"\s*[A-Za-z][\w .-]*:")
+_KNOWN_HEADER = re.compile(rb"\s*(imagesource|gsd|acquisition dates)\s*:", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class LineProblem:
+    """Something wrong with one line of a file; ``line`` is 1-based, 0 when the whole file is meant."""
+
+    path: Path
+    line: int
+    reason: str
+    text: str = ""
+
+    def __str__(self) -> str:
+        where = f"{self.path}:{self.line}" if self.line else str(self.path)
+        text = self.text if len(self.text) <= 120 else self.text[:117] + "..."
+        return f"{where}: {self.reason}: {text!r}" if text else f"{where}: {self.reason}"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The objects of one image.
+
+    Attributes:
+        polys: (N, 8) float64, x1 y1 ... x4 y4 in pixels.
+        names: N class names.
+        difficult: (N,) int64, 0 for an ordinary object.
+        lines: (N,) int64, 1-based line numbers in the file (0 where there is no file).
+        header: the header lines, without line ends.
+    """
+
+    polys: NDArray[np.float64]
+    names: tuple[str, ...]
+    difficult: NDArray[np.int64]
+    lines: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    header: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.lines) == 0 and len(self.names):
+            object.__setattr__(self, "lines", np.zeros(len(self.names), np.int64))
+        if not len(self.polys) == len(self.names) == len(self.difficult) == len(self.lines):
+            raise ValueError(
+                f"columns of unequal length: {len(self.polys)} polys, {len(self.names)} names, "
+                f"{len(self.difficult)} difficult, {len(self.lines)} lines"
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class LabelLine:
+    """One parsed line: eight coordinates in pixels, the class and the difficulty."""
+
+    coordinates: tuple[float, ...]
+    name: str
+    difficult: int
+
+
+def parse_label_line(text: str, *, path: Path, lineno: int, classes: Sequence[str] | None = None) -> LabelLine:
+    """Parse one object line strictly; the reference for the quick way in which whole files are read.
+
+    Raises:
+        LabelFormatError: wrong number of fields, a coordinate that is no finite number within ``MAX_COORDINATE``,
+            a difficulty that is no integer of at least 0, or a class that is not in ``classes``.
+    """
+    result = _parse_line(text.encode("utf-8"), classes)
+    if isinstance(result, str):
+        raise LabelFormatError(str(LineProblem(path, lineno, result, text.strip())))
+    return result
+
+
+def read_labels(
+    path: str | Path, *, classes: Sequence[str] | None = None, problems: list[LineProblem] | None = None
+) -> Labels:
+    """Read the objects of one image, in the order of the file.
+
+    Args:
+        path: the ``labelTxt`` file.
+        classes: the class names that are allowed; None allows any.
+        problems: where bad lines are collected while the rest is read; None raises at the first one.
+
+    Raises:
+        LabelFormatError: a line is bad and ``problems`` is None.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _finish(path, [], [LineProblem(path, 1, "UTF-16 text, expected UTF-8; convert the file")], (), problems)
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    rows = data.split(b"\n")
+    header, first = _split_header(rows)
+    allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
+    quick = _read_quick(rows, first, allowed, header)
+    return quick if quick is not None else _read_strict(path, rows, first, classes, header, problems)
+
+
+def read_label_dir(
+    folder: str | Path,
+    *,
+    classes: Sequence[str] | None = None,
+    problems: list[LineProblem] | None = None,
+    image_ids: Iterable[str] | None = None,
+) -> dict[str, Labels]:
+    """Read every ``*.txt`` of a folder, or those of ``image_ids``: image id (file stem) -> objects, sorted by id.
+
+    Raises:
+        FileNotFoundError: the folder, or the file of an asked image, is not there.
+        LabelFormatError: a line is bad and ``problems`` is None.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"label folder {folder} does not exist")
+    if image_ids is None:
+        paths = {path.name[:-4]: path for path in folder.iterdir() if path.suffix.lower() == ".txt"}
+    else:
+        paths = {image_id: folder / f"{check_id(image_id)}.txt" for image_id in image_ids}
+    return {i: read_labels(paths[i], classes=classes, problems=problems) for i in sorted(paths)}
+
+
+def write_labels(path: str | Path, labels: Labels) -> None:
+    """Write ``labels`` as DOTA text, all or nothing: header, then one object a line.
+
+    Coordinates are written as Python writes a float (the shortest text that reads back as the same number).
+    """
+    lines = list(labels.header)
+    for poly, name, difficult in zip(labels.polys.tolist(), labels.names, labels.difficult.tolist(), strict=True):
+        lines.append(f"{' '.join(map(repr, poly))} {name} {difficult}")
+    write_text(path, "".join(line + "\n" for line in lines))
+
+
+def _split_header(rows: list[bytes]) -> tuple[tuple[str, ...], int]:
+    """Header lines and the index of the first row that is neither header nor blank."""
+    header: list[str] = []
+    for index, row in enumerate(rows):
+        if row.strip():
+            if not _HEADER.match(row):
+                return tuple(header), index
+            header.append(row.decode("utf-8", "replace").rstrip())
+    return tuple(header), len(rows)
+
+
+def _read_quick(
+    rows: list[bytes], first: int, allowed: frozenset[bytes] | None, header: tuple[str, ...]
+) -> Labels | None:
+    """Read rows that are all well formed with ten fields each; None as soon as anything is unusual."""
+    last = len(rows)
+    while last > first and not rows[last - 1].strip():
+        last -= 1
+    count = last - first
+    if not count:
+        return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64), np.zeros(0, np.int64), header)
+    fields = [row.split() for row in rows[first:last]]
+    if set(map(len, fields)) != {10}:
+        return None
+    flat = list(chain.from_iterable(fields))
+    raw = flat[8::10]
+    known = set(raw)
+    if allowed is not None and not known <= allowed:
+        return None
+    del flat[8::10]  # nine numbers a row are left
+    try:
+        values = np.fromiter(map(float, flat), np.float64, 9 * count).reshape(count, 9)
+        difficult = np.fromiter(map(int, flat[8::9]), np.int64, count)
+        text = {name: name.decode("utf-8") for name in known}
+    except (ValueError, OverflowError):
+        return None
+    polys = np.ascontiguousarray(values[:, :8])
+    # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
+    if not (np.abs(polys) <= MAX_COORDINATE).all() or difficult.min() < 0:
+        return None
+    names = tuple(map(text.__getitem__, raw))
+    return Labels(polys, names, difficult, np.arange(first + 1, last + 1, dtype=np.int64), header)
+
+
+def _read_strict(
+    path: Path,
+    rows: list[bytes],
+    first: int,
+    classes: Sequence[str] | None,
+    header: tuple[str, ...],
+    problems: list[LineProblem] | None,
+) -> Labels:
+    """Read row by row with :func:`_parse_line`, telling every bad one."""
+    parsed: list[tuple[int, LabelLine]] = []
+    found: list[LineProblem] = []
+    late_header = list(header)
+    for lineno, row in enumerate(rows[first:], start=first + 1):
+        if not row.strip():
+            continue
+        if _KNOWN_HEADER.match(row):  # as in label files that were joined
+            late_header.append(row.decode("utf-8", "replace").rstrip())
+            continue
+        result = _parse_line(row, classes)
+        if isinstance(result, str):
+            found.append(LineProblem(path, lineno, result, row.decode("utf-8", "backslashreplace").strip()))
+        else:
+            parsed.append((lineno, result))
+    return _finish(path, parsed, found, tuple(late_header), problems)
+
+
+def _finish(
+    path: Path,
+    parsed: list[tuple[int, LabelLine]],
+    found: list[LineProblem],
+    header: tuple[str, ...],
+    problems: list[LineProblem] | None,
+) -> Labels:
+    if found and problems is None:
+        raise LabelFormatError(str(found[0]))
+    if problems is not None:
+        problems.extend(found)
+    return Labels(
+        np.array([line.coordinates for _, line in parsed], np.float64).reshape(-1, 8),
+        tuple(line.name for _, line in parsed),
+        np.array([line.difficult for _, line in parsed], np.int64),
+        np.array([lineno for lineno, _ in parsed], np.int64),
+        header,
+    )
+
+
+def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
+    """The object of one line, or what is wrong with it."""
+    fields = row.split()
+    if len(fields) not in (9, 10):
+        return f"expected 8 coordinates, class and difficulty, got {len(fields)} fields{_split_class(fields, classes)}"
+    reason = coordinate_problem(fields[:8])
+    if reason:
+        return reason
+    try:
+        name = fields[8].decode("utf-8")
+    except UnicodeDecodeError:
+        return "the class is not UTF-8 text"
+    if classes is not None and name not in classes:
+        return unknown_class(name, classes)
+    if len(fields) == 9:
+        return LabelLine(tuple(map(float, fields[:8])), name, 0)
+    try:
+        difficult = int(fields[9])
+    except ValueError:
+        difficult = -1
+    if not 0 <= difficult < 2**63:
+        return f"the difficulty must be an integer of at least 0, got {fields[9].decode('utf-8', 'backslashreplace')!r}"
+    return LabelLine(tuple(map(float, fields[:8])), name, difficult)
+
+
+def _split_class(fields: list[bytes], classes: Sequence[str] | None) -> str:
+    """A hint where a class name of several words made too many fields."""
+    if len(fields) < 11 or classes is None:
+        return ""
+    words = [f.decode("utf-8", "replace") for f in fields[8:]]
+    close = closest_class("-".join(w for w in words if not w.isdigit()), classes)
+    return f" (did you mean class {close!r}? A class name holds no space)" if close else ""
+
+
+def coordinate_problem(fields: Sequence[bytes]) -> str | None:
+    """What is wrong with the first bad coordinate of ``fields``, or None."""
+    for raw in fields:
+        text = raw.decode("utf-8", "backslashreplace")
+        try:
+            value = float(raw)
+        except ValueError:
+            return f"coordinate {text!r} is not a number"
+        if not abs(value) <= MAX_COORDINATE:
+            return f"coordinate {text!r} is not a finite number within {MAX_COORDINATE:.0e} pixels"
+    return None
+
+
+def unknown_class(name: str, classes: Sequence[str]) -> str:
+    """The text of the problem that ``name`` is not one of ``classes``."""
+    close = closest_class(name, classes)
+    hint = f"; did you mean {close!r}?" if close else f"; the classes are {', '.join(classes)}"
+    return f"unknown class {name!r}{hint}"
