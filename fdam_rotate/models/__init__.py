@@ -1,0 +1,5 @@
+"""Layers, backbones and necks; importing this registers them with MMRotate (``custom_imports`` in the configs does)."""
+
+from fdam_rotate.models import backbones, layers, necks
+
+__all__ = ["backbones", "layers", "necks"]
