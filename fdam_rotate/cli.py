@@ -1,13 +1,16 @@
-"""What every command line shares: errors as one line, and exit codes (0 done, 1 failed on data, 2 usage)."""
+"""What every command line shares: errors as one line, exit codes (0 done, 1 failed on data, 2 usage), KEY=VALUE."""
 
 from __future__ import annotations
 
+import argparse
+import ast
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from fdam_rotate.dota.errors import DotaError, ScoreError
 
-__all__ = ["run"]
+__all__ = ["parse_options", "run"]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -17,10 +20,38 @@ def run(main: Callable[[], int]) -> None:
     except ScoreError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except (DotaError, FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError) as error:
+    except (DotaError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130
     raise SystemExit(code)
+
+
+def parse_options(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> dict[str, Any]:
+    """``KEY=VALUE`` words as a dict, as ``--cfg-options`` of MMRotate takes them.
+
+    A value is a Python literal (``5e-5``, ``None``, ``True``, ``[1,2]``, ``"(a,b)"``), ``true`` or ``false``, a
+    comma-separated list of those, or else text.
+    """
+    options: dict[str, Any] = {}
+    for word in words or ():
+        key, equals, value = word.partition("=")
+        if not key or not equals:
+            parser.error(f"expected KEY=VALUE, got {word!r}")
+        options[key] = _literal(value)
+    return options
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        pass
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    inner = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
+    if "," in inner:
+        return [_literal(part.strip()) for part in inner.split(",")]
+    return text

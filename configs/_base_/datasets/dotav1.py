@@ -1,0 +1,63 @@
+# DOTA-v1.0 patches of 1024 with overlap 200, trained on `train` and validated on `val`: never on the same images.
+dataset_type = 'DOTAPatchDataset'
+data_root = 'data/split_ss_dota/'
+angle_version = 'le90'  # the data set hands it to the steps that turn boxes
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RResize', img_scale=(1024, 1024)),
+    dict(
+        type='RRandomFlip',
+        flip_ratio=[0.25, 0.25, 0.25],
+        direction=['horizontal', 'vertical', 'diagonal']),
+    dict(
+        type='PolyRandomRotate',
+        rotate_ratio=0.5,
+        angles_range=180,
+        auto_bound=False,
+        rect_classes=[9, 11]),  # storage-tank and roundabout: round, so that their box does not turn
+    dict(type='Normalize', **img_norm_cfg),
+    dict(type='Pad', size_divisor=32),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels']),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='MultiScaleFlipAug',
+        img_scale=(1024, 1024),
+        flip=False,
+        transforms=[
+            dict(type='RResize'),
+            dict(type='Normalize', **img_norm_cfg),
+            dict(type='Pad', size_divisor=32),
+            dict(type='DefaultFormatBundle'),
+            dict(type='Collect', keys=['img']),
+        ]),
+]
+data = dict(
+    samples_per_gpu=2,
+    workers_per_gpu=2,
+    train=dict(
+        type=dataset_type,
+        classes='v1.0',
+        version=angle_version,
+        ann_file=data_root + 'train/annfiles/',
+        img_prefix=data_root + 'train/images/',
+        pipeline=train_pipeline),
+    val=dict(
+        type=dataset_type,
+        classes='v1.0',
+        version=angle_version,
+        ann_file=data_root + 'val/annfiles/',
+        img_prefix=data_root + 'val/images/',
+        gt_dir='data/dota/val/labelTxt/',  # whole-image truth; without it patches are scored, and called so
+        pipeline=test_pipeline),
+    test=dict(
+        type=dataset_type,
+        classes='v1.0',
+        version=angle_version,
+        ann_file=data_root + 'test/images/',  # no labels: every image is tested
+        img_prefix=data_root + 'test/images/',
+        pipeline=test_pipeline))

@@ -1,0 +1,1 @@
+"""Training, inference, checkpoints and compatibility with the MMRotate 0.x stack."""

@@ -1,0 +1,90 @@
+"""Fits a config to the machine it runs on: device, number of processes, batch size; each change is one log line."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+__all__ = ["accept_int_devices", "load_config", "quiet_host", "revert_sync_bn", "scale_lr"]
+
+
+def quiet_host() -> None:
+    """Silence notices of the host packages that a user can do nothing about; call before importing them."""
+    warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
+    warnings.filterwarnings("ignore", message=".*(OMP_NUM_THREADS|MKL_NUM_THREADS) environment variable.*")
+    warnings.filterwarnings("ignore", message=".*Setting .*_NUM_THREADS environment variable.*")
+    warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+    warnings.filterwarnings("ignore", message="torch.meshgrid")
+    warnings.filterwarnings("ignore", message="__floordiv__ is deprecated")
+    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
+    """Read a config file (which is Python, and runs) with ``--cfg-options`` merged in.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: an option names an index or key that the config cannot take.
+    """
+    from mmcv import Config
+
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such config: {path}")
+    cfg = Config.fromfile(str(path))
+    if options:
+        try:
+            cfg.merge_from_dict(options)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"--cfg-options {options}: {error}") from error
+    return cfg
+
+
+def accept_int_devices() -> None:
+    """Let mmcv 1.7.2 copy batches to a GPU: it passes device numbers where torch since 2.1 wants ``torch.device``."""
+    import torch
+    from mmcv.parallel import _functions
+    from torch.nn.parallel._functions import _get_stream
+
+    def get_stream(device: int | torch.device) -> Any:
+        if isinstance(device, int):
+            device = torch.device("cuda", device) if device >= 0 else torch.device("cpu")
+        return _get_stream(device)
+
+    _functions._get_stream = get_stream
+
+
+def revert_sync_bn(cfg: Any) -> int:
+    """Turn every ``SyncBN`` into ``BN``, in place; returns how many. SyncBN needs several GPU processes."""
+    changed = 0
+    if isinstance(cfg, dict):
+        if cfg.get("type") in ("SyncBN", "MMSyncBN"):
+            cfg["type"] = "BN"
+            changed += 1
+        changed += sum(revert_sync_bn(value) for value in cfg.values())
+    elif isinstance(cfg, (list, tuple)):
+        changed += sum(revert_sync_bn(value) for value in cfg)
+    return changed
+
+
+def scale_lr(cfg: Any, world_size: int) -> str:
+    """Scale ``cfg.optimizer.lr`` in place from ``auto_scale_lr.base_batch_size`` to the images in a step.
+
+    Linear rule (Goyal et al., arXiv 1706.02677): lr = base lr * (processes * images each * accumulated steps) / base.
+
+    Returns:
+        The line for the log.
+    """
+    samples = cfg.data.get("train_dataloader", {}).get("samples_per_gpu", cfg.data.get("samples_per_gpu", 2))
+    accumulate = cfg.get("optimizer_config", {}).get("cumulative_iters", 1)
+    batch = world_size * samples * accumulate
+    steps = f"{world_size} process(es) x {samples} image(s)" + (f" x {accumulate} steps" if accumulate > 1 else "")
+    rule = cfg.get("auto_scale_lr") or {}
+    if not rule.get("enable", False):
+        return (
+            f"learning rate {cfg.optimizer.lr:g} as configured, auto_scale_lr is off: {steps} = {batch} images a step"
+        )
+    base, before = rule["base_batch_size"], cfg.optimizer.lr
+    cfg.optimizer.lr = before * batch / base
+    return f"learning rate {cfg.optimizer.lr:g} = {before:g} x {batch}/{base}: {steps} = {batch} images a step"

@@ -1,0 +1,164 @@
+"""Testing: predict each patch once, write the detections as text, and do everything else from that text."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from mmcv.cnn import fuse_conv_bn as fold_batch_norm
+from mmcv.runner import wrap_fp16_model
+from mmdet.datasets import build_dataloader, replace_ImageToTensor
+from mmdet.utils import compat_cfg
+from mmrotate.datasets import build_dataset
+from mmrotate.models import build_detector
+from mmrotate.utils import get_root_logger, setup_multi_processes
+from tqdm import tqdm
+
+from fdam_rotate.apis.checkpoint import install_safe_loader, load_checkpoint_file, load_into
+from fdam_rotate.apis.compat import revert_sync_bn
+from fdam_rotate.apis.inference import predict
+from fdam_rotate.apis.runtime import start_runtime
+from fdam_rotate.apis.train import check_classes
+from fdam_rotate.dota.detections import Detections, read_detections, write_detections
+from fdam_rotate.dota.drawing import draw_detections
+from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.files import prepare_output_dir, write_text
+from fdam_rotate.dota.merge import write_merged
+from fdam_rotate.dota.report import format_table
+
+__all__ = ["Outputs", "run_test"]
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Folders that a test writes; None: not wanted."""
+
+    detections: Path
+    submission: Path | None = None
+    pictures: Path | None = None
+
+
+def run_test(
+    cfg: Any,
+    checkpoint: str | Path,
+    outputs: Outputs,
+    *,
+    split: str = "test",
+    score: dict[str, Any] | None = None,
+    score_thr: float = 0.3,
+    fuse_conv_bn: bool = False,
+    launcher: str = "none",
+    gpu_id: int = 0,
+    overwrite: bool = False,
+    unsafe_load: bool = False,
+) -> int:
+    """Test ``checkpoint`` on ``cfg.data[split]``; outputs and data are checked before the checkpoint is opened.
+
+    Args:
+        cfg: MMRotate config.
+        checkpoint: file, read as tensors only unless ``unsafe_load``.
+        outputs: what to write, where.
+        split: ``'test'`` or ``'val'``.
+        score: settings of ``DOTAPatchDataset.score``, or None not to score.
+        score_thr: draw detections from this score up.
+        fuse_conv_bn: fold BatchNorm into convolutions before predicting.
+        launcher: as for ``start_runtime``.
+        gpu_id: as for ``start_runtime``.
+        overwrite: replace folders that exist.
+        unsafe_load: open a checkpoint that carries code.
+
+    Returns:
+        Exit code.
+    """
+    if cfg.data.get(split) is None:
+        raise DotaError(f"the config has no data.{split}")
+    runtime = start_runtime(launcher, gpu_id, cfg.get("dist_params"))
+    logger = get_root_logger(log_level=cfg.get("log_level", "INFO") if runtime.rank == 0 else "ERROR")
+    setup_multi_processes(cfg)
+    dataset, loader = _loader(cfg, split, runtime.distributed)
+    if not hasattr(dataset, "detections"):
+        raise DotaError(f"data.{split} is a {type(dataset).__name__}; tools/test.py tests a DOTAPatchDataset")
+    check_classes(cfg.model, dataset.CLASSES)
+    if score is not None:
+        dataset.truths()  # raises early where there is nothing to score against
+    if runtime.rank == 0:
+        for folder in (outputs.detections, outputs.submission, outputs.pictures):
+            if folder is not None:
+                prepare_output_dir(folder, overwrite=overwrite)
+
+    install_safe_loader(unsafe_load)
+    model = _load_model(cfg, checkpoint, dataset.CLASSES, logger, unsafe_load)
+    if fuse_conv_bn:
+        model = fold_batch_norm(model)
+    results = predict(model.to("cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"), loader)
+    if results is None:
+        return 0
+    write_detections(outputs.detections, dataset.detections(results), classes=dataset.CLASSES)
+    write_text(outputs.detections / "patches.txt", "".join(f"{name}\n" for name in dataset.img_ids))
+    logger.info(f"wrote {outputs.detections}: {len(dataset)} patches")
+
+    found = read_detections(outputs.detections, classes=dataset.CLASSES)
+    if outputs.submission is not None:
+        archive = write_merged(outputs.submission, dataset.merge(found), dataset.CLASSES)
+        logger.info(f"wrote {archive}")
+    if outputs.pictures is not None:
+        _draw(dataset, found, outputs.pictures, score_thr)
+        logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")
+    if score is not None:
+        result, whole = dataset.score(found, **score)
+        print(format_table(result))
+        print("mAP of merged whole images" if whole else f"patch mAP: no whole-image labels (gt_dir: {dataset.gt_dir})")
+    return 0
+
+
+def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
+    settings = {
+        "samples_per_gpu": 1,
+        "workers_per_gpu": 2,
+        "dist": distributed,
+        "shuffle": False,
+        **compat_cfg(cfg).data.get(f"{split}_dataloader", {}),
+    }
+    if settings["samples_per_gpu"] > 1:
+        cfg.data[split].pipeline = replace_ImageToTensor(cfg.data[split].pipeline)
+    dataset = build_dataset(cfg.data[split], {"test_mode": True})
+    return dataset, build_dataloader(dataset, **settings)
+
+
+def _load_model(
+    cfg: Any, checkpoint: str | Path, classes: tuple[str, ...], logger: logging.Logger, unsafe_load: bool
+) -> Any:
+    cfg.model.train_cfg = None
+    cfg.model.backbone.init_cfg = None
+    revert_sync_bn(cfg.model)
+    model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
+    if cfg.get("fp16") is not None:
+        wrap_fp16_model(model)
+    content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)
+    trained_on = content.get("meta", {}).get("CLASSES")
+    if trained_on is not None and tuple(trained_on) != tuple(classes):
+        raise DotaError(
+            f"{checkpoint} was trained on the classes {', '.join(trained_on)}, the data set has {', '.join(classes)}"
+        )
+    report = load_into(model, content, name=str(checkpoint))
+    if not report.exact:
+        logger.warning(report.table())
+    model.CLASSES = tuple(classes)
+    return model
+
+
+def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:
+    for info in tqdm(dataset.data_infos, desc="draw", unit="patch"):
+        image = cv2.imread(str(Path(dataset.img_prefix) / info["filename"]))
+        patch = Path(info["filename"]).stem
+        own = {}
+        for name, found in detections.items():
+            rows = np.array([i == patch for i in found.image_ids])[found.image] if len(found) else np.zeros(0, bool)
+            own[name] = found.take(rows & (found.scores >= score_thr))
+        picture = draw_detections(image, own, classes=dataset.CLASSES)
+        if not cv2.imwrite(str(folder / f"{patch}.png"), picture):
+            raise OSError(f"cannot write {folder / patch}.png")

@@ -1,0 +1,235 @@
+"""Training as MMRotate's ``tools/train.py`` does it, on the CPU, one GPU or several processes.
+
+mmrotate 0.3.4's ``train_detector`` always calls ``.cuda()`` and mmdet 2.28.2's cannot run several CPU processes; this
+one builds the same mmcv runner from the same config keys.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmcv.runner import DistSamplerSeedHook, EpochBasedRunner, Fp16OptimizerHook, OptimizerHook, build_runner
+from mmcv.runner.optimizer import build_optimizer
+from mmdet.apis import set_random_seed
+from mmdet.datasets import build_dataloader, replace_ImageToTensor
+from mmdet.utils import compat_cfg, find_latest_checkpoint
+from mmrotate.datasets import build_dataset
+from mmrotate.models import build_detector
+
+from fdam_rotate.apis.compat import revert_sync_bn, scale_lr
+from fdam_rotate.apis.hooks import NonFiniteLossHook, PatchEvalHook
+from fdam_rotate.apis.runtime import Runtime, data_parallel
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
+
+__all__ = ["check_classes", "check_training_config", "train"]
+
+
+def check_training_config(cfg: Any) -> None:
+    """Look at every path that a training run needs, before anything is loaded.
+
+    Raises:
+        FileNotFoundError: a folder of patches or the pretrained backbone is missing.
+        OutputExistsError: the work folder holds checkpoints and nothing says to go on from them.
+    """
+    work_dir = Path(cfg.work_dir)
+    if not (cfg.get("resume_from") or cfg.get("auto_resume")) and next(work_dir.glob("*.pth"), None) is not None:
+        raise OutputExistsError(f"{work_dir} holds checkpoints; go on with --auto-resume, or give another --work-dir")
+    for split in ("train", "val"):
+        data = cfg.data.get(split) or {}
+        for key in ("ann_file", "img_prefix"):
+            folders = data.get(key) or []
+            for folder in [folders] if isinstance(folders, str) else folders:
+                if not Path(folder).exists():
+                    raise FileNotFoundError(
+                        f"data.{split}.{key} is {folder}, which does not exist; make it with data_prep/split.py, "
+                        f"or set --cfg-options data.{split}.{key}=FOLDER"
+                    )
+    init = cfg.model.backbone.get("init_cfg") or {}
+    pretrained = {"model.backbone.init_cfg": init.get("checkpoint"), "load_from": cfg.get("load_from")}
+    for key, path in pretrained.items():
+        if path and "://" not in path and not Path(path).is_file():
+            raise FileNotFoundError(
+                f"{key} names {path}, which does not exist; or start without: --cfg-options {key}=None"
+            )
+
+
+def train(
+    cfg: Any,
+    runtime: Runtime,
+    logger: logging.Logger,
+    *,
+    validate: bool = True,
+    seed: int = 0,
+    deterministic: bool = False,
+) -> Path:
+    """Train ``cfg`` and return its work folder; all data and the config are checked before the model is built.
+
+    Args:
+        cfg: MMRotate config with ``work_dir`` set.
+        runtime: from ``start_runtime``.
+        logger: where every change to the config is told.
+        validate: score ``data.val`` as ``evaluation`` says; a config without ``data.val`` is not validated.
+        seed: of Python, NumPy and torch; each process adds its rank for its loader.
+        deterministic: ask torch for deterministic algorithms, and warn where one has none.
+
+    Raises:
+        DotaError: the data set is empty, training and validation share patches, or classes do not fit the head.
+        FloatingPointError: the loss became NaN or infinite.
+    """
+    if runtime.world_size == 1 or runtime.device == "cpu":
+        if changed := revert_sync_bn(cfg.model):
+            logger.info(f"{changed} SyncBN setting(s) became BN: SyncBN needs several GPU processes")
+    seed_everything(seed + runtime.rank, deterministic=deterministic)
+
+    train_set = build_dataset(cfg.data.train)
+    check_classes(cfg.model, train_set.CLASSES)
+    if len(train_set) == 0:
+        raise DotaError(f"no patch with objects in {cfg.data.train.ann_file}: nothing to train on")
+    validate = validate and cfg.data.get("val") is not None
+    val_loader = _val_loader(cfg, runtime) if validate else None
+    if val_loader is not None:
+        _check_disjoint(train_set, val_loader.dataset)
+    logger.info(f"{len(train_set)} training patches, {len(val_loader.dataset) if val_loader else 'no'} for validation")
+
+    model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
+    model.init_weights()
+    model.CLASSES = train_set.CLASSES
+
+    cfg = compat_cfg(cfg)
+    cfg.seed = seed
+    loader = build_dataloader(
+        train_set,
+        **{
+            "samples_per_gpu": 2,
+            "workers_per_gpu": 2,
+            "num_gpus": 1,
+            "dist": runtime.distributed,
+            "seed": seed,
+            "runner_type": cfg.runner["type"],
+            "persistent_workers": False,
+            **cfg.data.get("train_dataloader", {}),
+        },
+    )
+    logger.info(scale_lr(cfg, runtime.world_size))
+    wrapped = data_parallel(model, runtime, find_unused_parameters=cfg.get("find_unused_parameters", False))
+    meta = {"seed": seed, "exp_name": Path(cfg.work_dir).name, "config": cfg.pretty_text}
+    runner = build_runner(
+        cfg.runner,
+        default_args={
+            "model": wrapped,
+            "optimizer": build_optimizer(wrapped, cfg.optimizer),
+            "work_dir": cfg.work_dir,
+            "logger": logger,
+            "meta": meta,
+        },
+    )
+    runner.timestamp = time.strftime("%Y%m%d_%H%M%S")
+    _register_hooks(runner, cfg, runtime, train_set.CLASSES)
+    if val_loader is not None:
+        by_epoch = cfg.runner["type"] != "IterBasedRunner"
+        settings = {"by_epoch": by_epoch, **cfg.get("evaluation", {})}
+        runner.register_hook(PatchEvalHook(val_loader, **settings), priority="LOW")
+
+    resume_from = cfg.get("resume_from")
+    if not resume_from and cfg.get("auto_resume"):
+        resume_from = find_latest_checkpoint(cfg.work_dir)
+    if resume_from:
+        runner.resume(resume_from, map_location="cpu")
+    elif cfg.get("load_from"):
+        runner.load_checkpoint(cfg.load_from)
+    runner.run([loader], cfg.workflow)
+    return Path(cfg.work_dir)
+
+
+def seed_everything(seed: int, *, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch; ``deterministic`` as ``torch.use_deterministic_algorithms`` with warnings."""
+    set_random_seed(seed, deterministic=deterministic)
+    if deterministic:
+        torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def check_classes(model: Any, classes: tuple[str, ...]) -> None:
+    """Refuse a head whose ``num_classes`` is not the data set's.
+
+    Raises:
+        DotaError: naming the setting, both numbers and the classes.
+    """
+
+    def settings(node: Any, path: str) -> Any:
+        if isinstance(node, dict):
+            if "num_classes" in node and not path.endswith("rpn_head"):
+                yield f"{path}.num_classes", node["num_classes"]
+            for key, value in node.items():
+                yield from settings(value, f"{path}.{key}")
+        elif isinstance(node, (list, tuple)):
+            for i, value in enumerate(node):
+                yield from settings(value, f"{path}.{i}")
+
+    for name, count in settings(model, "model"):
+        if count != len(classes):
+            raise DotaError(
+                f"{name} is {count}, but the data set has {len(classes)} classes ({', '.join(classes)}); "
+                f"set --cfg-options {name}={len(classes)}, or the data sets' classes"
+            )
+
+
+def _val_loader(cfg: Any, runtime: Runtime) -> Any:
+    settings = {
+        "samples_per_gpu": 1,
+        "workers_per_gpu": 2,
+        "dist": runtime.distributed,
+        "shuffle": False,
+        "persistent_workers": False,
+        **compat_cfg(copy.deepcopy(cfg)).data.get("val_dataloader", {}),
+    }
+    if settings["samples_per_gpu"] > 1:
+        cfg.data.val.pipeline = replace_ImageToTensor(cfg.data.val.pipeline)
+    dataset = build_dataset(cfg.data.val, {"test_mode": True})
+    if len(dataset) == 0:
+        raise DotaError(f"no patch in {cfg.data.val.ann_file}: nothing to validate on; use --no-validate")
+    return build_dataloader(dataset, **settings)
+
+
+def _check_disjoint(train_set: Any, val_set: Any) -> None:
+    """Training images must not be validated on."""
+    parts = getattr(train_set, "datasets", [train_set])
+    if not all(hasattr(part, "img_ids") for part in [*parts, val_set]):
+        return  # repeated or foreign data sets do not tell their images
+
+    def keys(part: Any) -> set[tuple[str, str]]:
+        folder = str(Path(part.img_prefix or ".").resolve())
+        return {(folder, name) for name in part.img_ids}
+
+    shared = set().union(*(keys(part) for part in parts)) & keys(val_set)
+    if shared:
+        raise DotaError(
+            f"{len(shared)} patches are both in data.train and in data.val, first {min(shared)[1]}: a score on them "
+            "would mean nothing; give data.val other images, or use --no-validate"
+        )
+
+
+def _register_hooks(runner: Any, cfg: Any, runtime: Runtime, classes: tuple[str, ...]) -> None:
+    fp16 = cfg.get("fp16")
+    optimizer_config: Any = cfg.optimizer_config
+    if fp16 is not None:
+        optimizer_config = Fp16OptimizerHook(**cfg.optimizer_config, **fp16, distributed=runtime.distributed)
+    elif "type" not in cfg.optimizer_config:
+        optimizer_config = OptimizerHook(**cfg.optimizer_config)
+    if cfg.get("checkpoint_config") is not None:
+        cfg.checkpoint_config.meta = {"CLASSES": tuple(classes), "config": cfg.pretty_text}
+    runner.register_training_hooks(
+        cfg.lr_config,
+        optimizer_config,
+        cfg.get("checkpoint_config"),
+        cfg.get("log_config"),
+        cfg.get("momentum_config"),
+        custom_hooks_config=cfg.get("custom_hooks"),
+    )
+    runner.register_hook(NonFiniteLossHook(), priority="VERY_HIGH")
+    if runtime.distributed and isinstance(runner, EpochBasedRunner):
+        runner.register_hook(DistSamplerSeedHook())

@@ -1,0 +1,276 @@
+"""Patches of DOTA-like images as an MMRotate data set, scored on whole images.
+
+Differences from MMRotate 0.3.4's ``DOTADataset``: files are read in sorted order and with any image extension; a bad
+label is an error that names file and line, instead of being dropped; patches without objects are scored in test mode;
+``evaluate`` merges the patches and scores whole images as the DOTA server does, where their labels are given.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from mmcv.utils import print_log
+from mmdet.datasets import CustomDataset
+from mmrotate.core import poly2obb_np
+from mmrotate.datasets.builder import ROTATED_DATASETS
+
+from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, resolve_classes
+from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.errors import DotaError, ScoreError
+from fdam_rotate.dota.evaluation import EvalResult, evaluate
+from fdam_rotate.dota.geometry import le90_to_poly
+from fdam_rotate.dota.labels import Labels, LineProblem, read_label_dir, read_labels
+from fdam_rotate.dota.merge import merge_patches
+from fdam_rotate.dota.prep.manifest import read_manifest
+from fdam_rotate.dota.report import format_table
+from fdam_rotate.dota.windows import parse_patch_name
+
+__all__ = ["DOTAPatchDataset"]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+#: Pipeline steps that turn boxes, and so must know the angle's definition.
+TURNING_STEPS = ("RRandomFlip", "PolyRandomRotate", "RMosaic")
+
+
+@ROTATED_DATASETS.register_module()
+class DOTAPatchDataset(CustomDataset):
+    """Patches in ``images/`` with DOTA labels in ``annfiles/``, as ``data_prep/split.py`` writes them.
+
+    Args:
+        ann_file: folder of label files; a folder of images (or without labels) gives a test set without objects.
+        pipeline: MMDetection pipeline; steps that turn boxes get ``version`` where they state none.
+        version: angle definition of the boxes: ``'le90'``, ``'le135'`` or ``'oc'``.
+        difficulty: objects whose difficulty exceeds this are left out (DOTA: 1 difficult; patches: 2 truncated).
+            The default keeps all, as MMRotate does.
+        gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches.
+        manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else names are parsed.
+        classes: ``'v1.0'``, ``'v1.5'``, ``'v2.0'``, a ``.txt`` file, or names; ``'ship'`` is one class.
+        **kwargs: MMDetection's ``CustomDataset`` settings (``img_prefix``, ``test_mode``, ``filter_empty_gt``...).
+
+    Raises:
+        FileNotFoundError: a folder or an image is missing.
+        DotaError: no patch at all, or labels that cannot be read, each with file and line.
+    """
+
+    CLASSES = DOTA_CLASSES["v1.0"]
+    PALETTE = PALETTE
+
+    def __init__(
+        self,
+        ann_file: str,
+        pipeline: Sequence[dict[str, Any]],
+        version: str = "le90",
+        difficulty: int = 100,
+        gt_dir: str | None = None,
+        manifest: str | None = None,
+        classes: str | Sequence[str] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if version not in ("le90", "le135", "oc"):
+            raise ValueError(f"version must be 'le90', 'le135' or 'oc', got {version!r}")
+        self.version = version
+        self.difficulty = difficulty
+        self.gt_dir = gt_dir
+        self.manifest = manifest
+        super().__init__(ann_file, _with_version(pipeline, version), classes=classes, **kwargs)
+
+    @classmethod
+    def get_classes(cls, classes: str | Sequence[str] | None = None) -> tuple[str, ...]:
+        """Class names; unlike MMDetection's, a string may be a version of DOTA or one name."""
+        return cls.CLASSES if classes is None else resolve_classes(classes)
+
+    # -- reading
+
+    def load_annotations(self, ann_folder: str) -> list[dict[str, Any]]:
+        """Patch records in the order of their names; see the class for errors."""
+        folder = Path(ann_folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such folder: {folder}; make it with data_prep/split.py, or change ann_file")
+        label_files = sorted(folder.glob("*.txt"))
+        images = _image_index(Path(self.img_prefix) if self.img_prefix else folder)
+        if not label_files:
+            if not images:
+                raise DotaError(f"{folder} holds neither label files nor images: the data set is empty")
+            records = [{"filename": name, "ann": self._annotation(None)} for name in images.values()]
+        else:
+            records = self._read_label_files(label_files, images)
+        self.img_ids = [Path(record["filename"]).stem for record in records]
+        return records
+
+    def _read_label_files(self, label_files: Sequence[Path], images: dict[str, str]) -> list[dict[str, Any]]:
+        missing = [path.stem for path in label_files if path.stem not in images]
+        if missing:
+            raise FileNotFoundError(
+                f"{len(missing)} of {len(label_files)} label files have no image in {self.img_prefix}, "
+                f"first {missing[0]}; run data_prep/split.py again or data_prep/verify.py for the list"
+            )
+        problems: list[LineProblem] = []
+        too_small = 0
+        records = []
+        for path in label_files:
+            labels = read_labels(path, classes=self.CLASSES, problems=problems)
+            annotation = self._annotation(labels)
+            too_small += int(np.sum(labels.difficult <= self.difficulty)) - len(annotation["labels"])
+            records.append({"filename": images[path.stem], "ann": annotation})
+        if problems:
+            shown = "\n  ".join(str(problem) for problem in problems[:20])
+            more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
+            raise DotaError(f"{len(problems)} label lines cannot be used:\n  {shown}{more}")
+        if too_small:
+            print_log(f"{self.ann_file}: {too_small} objects with a side under 2 pixels are not used", logger="root")
+        return records
+
+    def _annotation(self, labels: Labels | None) -> dict[str, np.ndarray]:
+        boxes, names, polys, difficulties = [], [], [], []
+        if labels is not None:
+            index = {name: i for i, name in enumerate(self.CLASSES)}
+            for poly, name, difficult in zip(labels.polys, labels.names, labels.difficult, strict=True):
+                box = poly2obb_np(poly.astype(np.float32), self.version) if difficult <= self.difficulty else None
+                if box is not None:
+                    boxes.append(box)
+                    names.append(index[name])
+                    polys.append(poly)
+                    difficulties.append(difficult)
+        return {
+            "bboxes": np.array(boxes, dtype=np.float32).reshape(-1, 5),
+            "labels": np.array(names, dtype=np.int64),
+            "polygons": np.array(polys, dtype=np.float32).reshape(-1, 8),
+            "difficult": np.array(difficulties, dtype=np.int64),
+            "bboxes_ignore": np.zeros((0, 5), dtype=np.float32),
+            "labels_ignore": np.zeros(0, dtype=np.int64),
+            "polygons_ignore": np.zeros((0, 8), dtype=np.float32),
+        }
+
+    def _filter_imgs(self) -> list[int]:  # type: ignore[override]
+        """Indices of the patches to train on: those with objects, unless ``filter_empty_gt`` is off."""
+        return [
+            i for i, info in enumerate(self.data_infos) if not self.filter_empty_gt or len(info["ann"]["labels"]) > 0
+        ]
+
+    def _set_group_flag(self) -> None:
+        self.flag = np.zeros(len(self), dtype=np.uint8)
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Class numbers in patch ``idx`` (MMDetection's own uses ``np.int``, which NumPy dropped)."""
+        return self.data_infos[idx]["ann"]["labels"].tolist()
+
+    # -- results
+
+    def detections(self, results: Sequence[Sequence[np.ndarray]]) -> dict[str, Detections]:
+        """A detector's results as detections by class, with patch names as ids.
+
+        Args:
+            results: for each patch, for each class, (n, 6) of cx, cy, w, h (pixels), angle (radians), score.
+        """
+        if len(results) != len(self):
+            raise ValueError(f"{len(results)} results for {len(self)} patches")
+        patch_ids = tuple(Path(info["filename"]).stem for info in self.data_infos)
+        found = {}
+        for number, name in enumerate(self.CLASSES):
+            counts = [len(result[number]) for result in results]
+            rows = np.concatenate([np.zeros((0, 6)), *(np.asarray(r[number], np.float64) for r in results)])
+            found[name] = Detections(
+                image_ids=patch_ids,
+                image=np.repeat(np.arange(len(results), dtype=np.intp), counts),
+                scores=rows[:, 5],
+                polys=le90_to_poly(rows[:, :5]),  # corners are the same in all three definitions of the angle
+            )
+        return found
+
+    def merge(self, detections: dict[str, Detections], *, iou_thr: float = 0.1) -> dict[str, Detections]:
+        """Patch detections in original-image pixels, after the class-wise polygon NMS of the DOTA protocol."""
+        path = Path(self.manifest) if self.manifest else Path(self.ann_file).parent / "manifest.json"
+        if self.manifest or path.is_file():
+            return merge_patches(detections, locate=read_manifest(path), iou_thr=iou_thr)
+        return merge_patches(detections, iou_thr=iou_thr)
+
+    def truths(self) -> tuple[dict[str, Labels], bool]:
+        """What to score against, by image id, and whether these are whole images (``gt_dir``) or the patches.
+
+        Raises:
+            ScoreError: there is no object, or a tested image has no label file.
+        """
+        whole = self.gt_dir is not None and Path(self.gt_dir).is_dir()
+        if whole:
+            wanted = sorted({parse_patch_name(patch).image_id for patch in self.img_ids})
+            absent = [image for image in wanted if not (Path(str(self.gt_dir)) / f"{image}.txt").is_file()]
+            if absent:
+                raise ScoreError(f"{len(absent)} tested images have no labels in {self.gt_dir}, first {absent[0]}")
+            truths = read_label_dir(str(self.gt_dir), classes=self.CLASSES, image_ids=wanted)
+        else:
+            truths = {Path(info["filename"]).stem: _labels_of(info["ann"], self.CLASSES) for info in self.data_infos}
+        if not any(len(labels.names) for labels in truths.values()):
+            raise ScoreError(
+                f"no labelled object in {self.gt_dir if whole else self.ann_file}: nothing to score against; "
+                "give labels, or for a test set --format-only instead of --eval"
+            )
+        return truths, whole
+
+    def score(
+        self, detections: dict[str, Detections], *, iou_thr: float | Sequence[float] = 0.5, ap: str = "voc07"
+    ) -> tuple[EvalResult, bool]:
+        """Score patch detections; returns the result and whether whole images were scored (else patches).
+
+        Args:
+            detections: by class, with patch names as ids.
+            iou_thr: IoU threshold or thresholds of a match.
+            ap: ``'voc07'`` (the DOTA server's 11 points) or ``'voc12'`` (continuous).
+
+        Raises:
+            ScoreError: there is nothing to score against.
+        """
+        truths, whole = self.truths()
+        thresholds = (iou_thr,) if isinstance(iou_thr, float) else tuple(iou_thr)
+        found = self.merge(detections) if whole else detections
+        return evaluate(found, truths, self.CLASSES, iou_thrs=thresholds, metric=ap), whole
+
+    def evaluate(
+        self,
+        results: Sequence[Sequence[np.ndarray]],
+        metric: str | Sequence[str] = "mAP",
+        logger: logging.Logger | str | None = None,
+        iou_thr: float | Sequence[float] = 0.5,
+        ap: str = "voc07",
+    ) -> dict[str, float]:
+        """MMDetection's hook: ``{'mAP': ...}`` on merged whole images, or ``{'patch_mAP': ...}`` on patches."""
+        if metric not in ("mAP", ["mAP"]):
+            raise ValueError(f"metric must be 'mAP', got {metric!r}")
+        result, whole = self.score(self.detections(results), iou_thr=iou_thr, ap=ap)
+        what = "merged whole images" if whole else f"PATCHES, not whole images (no gt_dir: {self.gt_dir})"
+        print_log(f"scored on {what}\n{format_table(result)}", logger=logger)
+        return OrderedDict({"mAP" if whole else "patch_mAP": float(result.map)})
+
+
+def _with_version(pipeline: Sequence[dict[str, Any]], version: str) -> list[dict[str, Any]]:
+    steps = copy.deepcopy(list(pipeline))
+    for step in steps:
+        if step["type"] in TURNING_STEPS:
+            step.setdefault("version", version)
+    return steps
+
+
+def _image_index(folder: Path) -> dict[str, str]:
+    """File name by stem, sorted; of two files with one stem the first in order counts."""
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no such folder of images: {folder}; change img_prefix")
+    index: dict[str, str] = {}
+    for name in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
+        index.setdefault(Path(name).stem, name)
+    return index
+
+
+def _labels_of(annotation: dict[str, np.ndarray], classes: Sequence[str]) -> Labels:
+    """Patch annotations as labels, to score patches; difficult and truncated (2) objects are neutral there."""
+    return Labels(
+        polys=annotation["polygons"].astype(np.float64),
+        names=tuple(classes[i] for i in annotation["labels"]),
+        difficult=annotation["difficult"],
+        lines=np.zeros(len(annotation["labels"]), dtype=np.int64),
+        header=(),
+    )

@@ -1,0 +1,94 @@
+"""Train a detector: on the CPU, on one GPU, or on several under torchrun.
+
+    python tools/train.py configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py
+    torchrun --nproc_per_node=8 tools/train.py CONFIG --launcher pytorch
+
+Reads the patches that data_prep/split.py wrote; writes checkpoints (epoch_N.pth, latest.pth, best_mAP_epoch_N.pth),
+the log and the full config to the work folder. Validates on merged whole images where the config names their labels.
+A config file is Python and runs: use configs that you trust.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from fdam_rotate.cli import parse_options, run
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """MMRotate's flags."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file (Python)")
+    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/<config name>)")
+    resume = parser.add_mutually_exclusive_group()
+    resume.add_argument("--resume-from", metavar="FILE", help="checkpoint to go on from, with its optimizer and epoch")
+    resume.add_argument("--auto-resume", action="store_true", help="go on from the work folder's latest checkpoint")
+    parser.add_argument("--no-validate", action="store_true", help="do not score data.val during training")
+    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU, without a launcher (default: 0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms where torch has them")
+    parser.add_argument(
+        "--cfg-options",
+        nargs="+",
+        metavar="KEY=VALUE",
+        help="override settings of the config: optimizer.lr=5e-5 model.backbone.init_cfg=None data.samples_per_gpu=2",
+    )
+    parser.add_argument(
+        "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="pytorch: under torchrun"
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--unsafe-load", action="store_true", help="open checkpoints that carry code; only for files you trust"
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that can be checked, then train."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    options = parse_options(parser, args.cfg_options)
+    os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
+    for path in (args.config, args.resume_from):
+        if path is not None and not Path(path).is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+
+    from fdam_rotate.apis.compat import load_config, quiet_host
+
+    quiet_host()
+    from mmrotate.utils import get_root_logger, setup_multi_processes
+
+    from fdam_rotate.apis.checkpoint import install_safe_loader
+    from fdam_rotate.apis.doctor import versions
+    from fdam_rotate.apis.runtime import start_runtime
+    from fdam_rotate.apis.train import check_training_config, train
+
+    cfg = load_config(args.config, options)
+    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
+    cfg.resume_from = args.resume_from or cfg.get("resume_from")
+    cfg.auto_resume = args.auto_resume
+    check_training_config(cfg)
+    setup_multi_processes(cfg)
+    install_safe_loader(args.unsafe_load)
+    runtime = start_runtime(args.launcher, args.gpu_id, cfg.get("dist_params"))
+
+    work_dir = Path(cfg.work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    log_file = work_dir / f"{time.strftime('%Y%m%d_%H%M%S')}.log" if runtime.rank == 0 else None
+    logger = get_root_logger(log_file=log_file and str(log_file), log_level=cfg.log_level)
+    logger.info("command: " + " ".join(["tools/train.py", *(argv if argv is not None else sys.argv[1:])]))
+    logger.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
+    if runtime.rank == 0:
+        cfg.dump(str(work_dir / Path(args.config).name))
+    train(cfg, runtime, logger, validate=not args.no_validate, seed=args.seed, deterministic=args.deterministic)
+    logger.info(f"done: {work_dir}")
+    return 0
+
+
+if __name__ == "__main__":
+    run(main)
