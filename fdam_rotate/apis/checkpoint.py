@@ -38,6 +38,7 @@ from fdam_rotate.dota.files import atomic_path
 __all__ = [
     "CheckpointError",
     "LoadReport",
+    "check_target",
     "install_safe_loader",
     "load_checkpoint_file",
     "load_into",
@@ -134,11 +135,7 @@ def save_checkpoint_file(
         OutputExistsError: ``path`` is there and ``overwrite`` is False.
         CheckpointError: the suffix is none of .safetensors, .pth, .pt.
     """
-    path = Path(path)
-    if path.suffix not in {".safetensors", ".pth", ".pt"}:
-        raise CheckpointError(f"{path}: a checkpoint is written as .pth, .pt or .safetensors")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; give another name, or --overwrite to replace it")
+    path = check_target(path, overwrite=overwrite)
     meta = dict(meta or {})
     with atomic_path(path) as temporary:
         if path.suffix == ".safetensors":
@@ -148,6 +145,16 @@ def save_checkpoint_file(
             save_file(tensors, temporary, metadata={"format": "pt", "meta": json.dumps(meta)})
         else:
             torch.save({"meta": meta, "state_dict": {k: v.detach().cpu() for k, v in state.items()}}, temporary)
+
+
+def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
+    """``path``, if :func:`save_checkpoint_file` would write it; call it before long work, for the same errors."""
+    path = Path(path)
+    if path.suffix not in {".safetensors", ".pth", ".pt"}:
+        raise CheckpointError(f"{path}: a checkpoint is written as .pth, .pt or .safetensors")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path} exists; give another name, or --overwrite to replace it")
+    return path
 
 
 def load_into(
