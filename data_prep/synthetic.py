@@ -7,7 +7,7 @@ Example:
 Writes OUT_DIR/train and OUT_DIR/val, each with images/*.png (8-bit RGB) and labelTxt/*.txt (imagesource and gsd as
 header, then x1 y1 ... x4 y4 class difficult). Ground, roads, parked and moving vehicles, ships at piers, aeroplanes on
 aprons and so on are drawn at random; things that only resemble objects are not labelled; objects that trees or the
-image's border hide in part are difficult (1). No two scenes are alike, and a seed gives the same bytes with any --nproc.
+image's border hide in part are difficult (1). No two scenes are alike; a seed gives the same bytes with any --nproc.
 """
 
 from __future__ import annotations
@@ -29,9 +29,13 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--train", type=int, default=20, metavar="N", help="training scenes (default: 20)")
     parser.add_argument("--val", type=int, default=5, metavar="N", help="validation scenes (default: 5)")
     parser.add_argument(
-        "--size", default="800", help="pixels: 800, WIDTHxHEIGHT, or ranges such as 600-1200 or 600-1200x800 (default: 800)"
+        "--size",
+        default="800",
+        help="pixels: 800, WIDTHxHEIGHT, or ranges such as 600-1200 or 600-1200x800 (default: 800)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="integer of at least 0; another seed, other scenes (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="integer of at least 0; another seed, other scenes (default: 0)"
+    )
     parser.add_argument(
         "--classes", nargs="+", metavar="NAME",
         help="classes to draw and label, such as plane ship storage-tank (default: the fifteen of DOTA-v1.0)",
@@ -78,8 +82,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     objects = ", ".join(f"{name} {count}" for name, count in sorted(summary.objects.items(), key=lambda item: -item[1]))
     print(
-        f"wrote {summary.images} scenes to {args.out_dir}: {summary.objects.total()} objects, {summary.difficult} of them "
-        f"difficult ({objects}), {time.perf_counter() - start:.1f} s"
+        f"wrote {summary.images} scenes to {args.out_dir}: {summary.objects.total()} objects, {summary.difficult} "
+        f"of them difficult ({objects}), {time.perf_counter() - start:.1f} s"
     )
     return 0
 

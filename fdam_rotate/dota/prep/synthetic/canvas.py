@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -51,7 +52,8 @@ class Canvas:
     """A picture in RGB with a map of instances.
 
     Args:
-        width, height: size in pixels.
+        width: pixels.
+        height: pixels.
         rng: the scene's random generator; the noise fields are drawn from it at once.
         sun: shadow of a thing one metre high, as (dx, dy) in metres in the image's axes.
         wanted: the classes to draw; objects of other classes are left out.
@@ -74,19 +76,19 @@ class Canvas:
 
     # ------------------------------------------------------------------ ground
 
-    def region(self, points: NDArray[np.float64], colour: Colour, texture: str, gain: NDArray[np.float32] | None = None) -> None:
-        """Fill a polygon (n, 2) in pixels with a textured colour; ``gain`` (height, width) multiplies it further."""
+    def region(self, points: NDArray[np.float64], colour: Colour, texture: str) -> None:
+        """Fill a polygon (n, 2) in pixels with a textured colour."""
         window = self._window(points)
         if window is None:
             return
         x0, y0, x1, y1 = window
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillPoly(mask, [self._fixed(points, x0, y0)], 255, cv2.LINE_AA, _SHIFT)
+        cv2.fillPoly(mask, [_fixed(points, x0, y0)], (255,), cv2.LINE_AA, _SHIFT)
         fine, middle, broad = TEXTURES[texture]
         rows, cols = slice(y0, y1), slice(x0, x1)
-        level = 1.0 + fine * self._fine[rows, cols] + middle * self._middle[rows, cols] + broad * self._broad[rows, cols]
-        if gain is not None:
-            level = level * gain[rows, cols]
+        level = (
+            1.0 + fine * self._fine[rows, cols] + middle * self._middle[rows, cols] + broad * self._broad[rows, cols]
+        )
         level = np.ascontiguousarray(np.maximum(level, 0.05), dtype=np.float32)
         patch = cv2.merge([cv2.convertScaleAbs(level, alpha=channel) for channel in colour])
         weight = mask.astype(np.float32) / 255.0
@@ -105,8 +107,7 @@ class Canvas:
 
     def mark(self, sketch: Sketch, frame: Frame) -> None:
         """Paint on the ground: no shadow, no instance, and the ground stays free."""
-        for part in sketch.parts:
-            cv2.fillPoly(self.image, [self._fixed(frame.points(part.points), 0, 0)], part.colour, cv2.LINE_AA, _SHIFT)
+        self._fill(sketch, sketch.project(frame))
 
     def veil(self, points: NDArray[np.float64], colour: Colour, strength: float) -> None:
         """Blend a polygon (n, 2) in pixels of one colour over the ground: foam, wakes, wet patches."""
@@ -114,7 +115,7 @@ class Canvas:
         if window is not None:
             x0, y0, x1, y1 = window
             mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-            cv2.fillPoly(mask, [self._fixed(points, x0, y0)], 255, cv2.LINE_AA, _SHIFT)
+            cv2.fillPoly(mask, [_fixed(points, x0, y0)], (255,), cv2.LINE_AA, _SHIFT)
             self._blend(window, mask, colour, strength)
 
     # ----------------------------------------------------------------- objects
@@ -144,7 +145,9 @@ class Canvas:
             self.objects.append(PlacedObject(name, corners, number, drawn))
         return True
 
-    def clutter(self, sketch: Sketch, frame: Frame, *, margin: float = 0.0, force: bool = False, over: bool = False) -> bool:
+    def clutter(
+        self, sketch: Sketch, frame: Frame, *, margin: float = 0.0, force: bool = False, over: bool = False
+    ) -> bool:
         """Draw something unlabelled where the ground is free; ``over`` lets it hide what is there (a tree's crown)."""
         corners = frame.points(sketch.corners())
         if self._window(corners) is None or not (force or over or self.is_free(corners, margin * frame.scale)):
@@ -165,27 +168,29 @@ class Canvas:
         if x1 <= x0 or y1 <= y0:
             return True
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
-        cv2.fillPoly(mask, [np.round(points - (x0, y0)).astype(np.int32)], 1)
+        cv2.fillPoly(mask, [np.round(points - (x0, y0)).astype(np.int32)], (1,))
         return not bool(np.any(mask & self.taken[y0:y1, x0:x1]))
 
     def take(self, corners: NDArray[np.float64]) -> None:
         """Mark a polygon's ground as taken."""
-        cv2.fillPoly(self.taken, [np.round(corners / _COARSE).astype(np.int32)], 1)
+        cv2.fillPoly(self.taken, [np.round(corners / _COARSE).astype(np.int32)], (1,))
 
     # ----------------------------------------------------------------- private
 
     def _stamp(self, sketch: Sketch, frame: Frame, number: int) -> None:
+        outlines = sketch.project(frame)
+        body = [outline for part, outline in zip(sketch.parts, outlines, strict=True) if part.body]
         if sketch.height > 0:
-            self._shadow(sketch, frame)
-        self.mark(sketch, frame)
-        for part in sketch.parts:
-            if part.body:
-                fixed = self._fixed(frame.points(part.points), 0, 0)
-                cv2.fillPoly(self.instances, [fixed], number, cv2.LINE_8, _SHIFT)
+            self._shadow(body, np.array(self._sun) * sketch.height * frame.scale)
+        self._fill(sketch, outlines)
+        for outline in body:
+            cv2.fillPoly(self.instances, [_fixed(outline)], (number,), cv2.LINE_8, _SHIFT)
 
-    def _shadow(self, sketch: Sketch, frame: Frame) -> None:
-        reach = np.array(self._sun) * sketch.height * frame.scale
-        outlines = [frame.points(part.points) for part in sketch.parts if part.body]
+    def _fill(self, sketch: Sketch, outlines: list[NDArray[np.float64]]) -> None:
+        for part, outline in zip(sketch.parts, outlines, strict=True):
+            cv2.fillPoly(self.image, [_fixed(outline)], part.colour, cv2.LINE_AA, _SHIFT)
+
+    def _shadow(self, outlines: list[NDArray[np.float64]], reach: NDArray[np.float64]) -> None:
         everything = np.concatenate(outlines)
         window = self._window(np.concatenate((everything, everything + reach)), 3)
         if window is None:
@@ -193,11 +198,13 @@ class Canvas:
         x0, y0, x1, y1 = window
         mask = np.zeros((y1 - y0, x1 - x0), np.uint8)
         for outline in outlines:
-            swept = cv2.convexHull(np.concatenate((outline, outline + reach)).astype(np.float32))[:, 0].astype(np.float64)
-            cv2.fillPoly(mask, [self._fixed(swept, x0, y0)], 255, cv2.LINE_AA, _SHIFT)
+            swept = cv2.convexHull(np.concatenate((outline, outline + reach)).astype(np.float32))[:, 0].astype(
+                np.float64
+            )
+            cv2.fillPoly(mask, [_fixed(swept, x0, y0)], (255,), cv2.LINE_AA, _SHIFT)
         self._blend(window, cv2.blur(mask, (3, 3)), (10, 12, 18), 0.55)
 
-    def _blend(self, window: tuple[int, int, int, int], mask: NDArray[np.uint8], colour: Colour, strength: float) -> None:
+    def _blend(self, window: tuple[int, int, int, int], mask: NDArray[Any], colour: Colour, strength: float) -> None:
         x0, y0, x1, y1 = window
         weight = mask.astype(np.float32) * np.float32(strength / 255.0)
         crop = np.ascontiguousarray(self.image[y0:y1, x0:x1])
@@ -210,7 +217,8 @@ class Canvas:
         x1, y1 = np.minimum(np.ceil(points.max(axis=0)).astype(int) + margin, (self.width, self.height))
         return None if x1 <= x0 or y1 <= y0 else (int(x0), int(y0), int(x1), int(y1))
 
-    @staticmethod
-    def _fixed(points: NDArray[np.float64], x0: int, y0: int) -> NDArray[np.int32]:
-        # OpenCV's integer coordinates are pixel centres, ours are pixel edges: hence the half pixel
-        return np.round((points - (x0 + 0.5, y0 + 0.5)) * (1 << _SHIFT)).astype(np.int32)
+
+def _fixed(points: NDArray[np.float64], x0: int = 0, y0: int = 0) -> NDArray[np.int32]:
+    """Points in the fixed-point numbers of OpenCV, whose integer coordinates are pixel centres where ours are edges."""
+    fixed: NDArray[np.int32] = np.rint((points - (x0 + 0.5, y0 + 0.5)) * (1 << _SHIFT)).astype(np.int32)
+    return fixed

@@ -97,7 +97,9 @@ def write_synthetic(
     unknown = sorted(set(counts) - set(_SPLITS))
     if unknown or sum(counts.values()) < 1 or min(counts.values()) < 0:
         raise DotaError(f"ask for at least one scene of {', '.join(_SPLITS)}; got {dict(counts)}")
-    generate_scene(0, 64, 64, classes=classes, gsd_range=gsd_range)  # bad settings end here, before the output is touched
+    generate_scene(
+        0, 64, 64, classes=classes, gsd_range=gsd_range
+    )  # bad settings end here, before the output is touched
     root = prepare_output_dir(out_dir, overwrite=overwrite)
     tasks = []
     for split in (name for name in _SPLITS if counts.get(name, 0)):

@@ -1,7 +1,7 @@
 """What stands on a block of land: each function fills one rectangle of a scene with a kind of land use.
 
-All take ``(canvas, rng, frame, length, width)``: the frame at the block's middle, its size in metres along the frame's x
-and y. They lay out objects of the classes that they host and the clutter that goes with them.
+All take ``(canvas, rng, frame, length, width)``: the frame at the block's middle, its size in metres along the frame's
+x and y. They lay out objects of the classes that they host and the clutter that goes with them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ def _quarter(rng: np.random.Generator) -> float:
     return _QUARTERS[int(rng.integers(4))]
 
 
-def scatter_trees(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float, count: int) -> None:
+def scatter_trees(
+    canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float, count: int
+) -> None:
     """Trees at random; a few hang over what stands beside them."""
     for _ in range(count):
         u, v = _spot(rng, length, width)
@@ -69,7 +71,9 @@ def apron(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float,
                 span = size * float(rng.uniform(0.9, 1.0))
                 turn = heading + float(rng.normal(0, 0.04)) + (0.35 if rng.random() < 0.04 else 0.0)
                 if rng.random() < 0.78:
-                    canvas.put("plane", vh.plane(rng, span), frame.at(u, v + float(rng.normal(0, 0.6)), turn), margin=0.5)
+                    canvas.put(
+                        "plane", vh.plane(rng, span), frame.at(u, v + float(rng.normal(0, 0.6)), turn), margin=0.5
+                    )
     else:
         for _ in range(int(rng.integers(1, 4))):
             u, v = _spot(rng, length, width, size * 0.5)
@@ -177,11 +181,19 @@ def tank_farm(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: fl
             u = -length / 2 + (c + 0.5) * length / columns
             bund = pitch * 0.96
             for a, b, e, f in ((-1, -1, 1, -1), (1, -1, 1, 1), (1, 1, -1, 1), (-1, 1, -1, -1)):
-                canvas.line(frame, u + a * bund / 2, v + b * bund / 2, u + e * bund / 2, v + f * bund / 2, 0.8, shade(soil, 1.15))
+                canvas.line(
+                    frame,
+                    u + a * bund / 2,
+                    v + b * bund / 2,
+                    u + e * bund / 2,
+                    v + f * bund / 2,
+                    0.8,
+                    shade(soil, 1.15),
+                )
             canvas.line(frame, u, v, u, v + diameter * 0.55, 0.5, pipe)
             size = diameter * float(rng.uniform(0.8, 1.0))
             if rng.random() < 0.8:
-                canvas.put("storage-tank", st.storage_tank(rng, size), frame.at(u, v), margin=0.3)
+                canvas.put("storage-tank", st.storage_tank(rng, size), frame.at(u, v).upright(), margin=0.3)
             else:  # a plinth: as round, but flat, dull and without a shadow
                 plinth = Sketch()
                 plinth.disc(0, 0, size / 2, shade(soil, 0.82))
@@ -190,14 +202,16 @@ def tank_farm(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: fl
     for _ in range(int(rng.integers(1, 6))):
         u, v = _spot(rng, length, width, 3)
         if rng.random() < 0.5:
-            canvas.put("storage-tank", st.storage_tank(rng, float(rng.uniform(3.5, 7.0))), frame.at(u, v), margin=0.5)
+            canvas.put(
+                "storage-tank", st.storage_tank(rng, float(rng.uniform(3.5, 7.0))), frame.at(u, v).upright(), margin=0.5
+            )
         else:
             canvas.clutter(st.shed(rng), frame.at(u, v, _quarter(rng)), margin=0.5)
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 700))
 
 
 def courts(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
-    """A sports ground: tennis and basketball courts in rows, and painted playgrounds of a court's size without lines."""
+    """Tennis and basketball courts in rows, and painted playgrounds of a court's size without lines."""
     canvas.ground_rect(frame, length, width, tint(rng, (108, 132, 78), 10), "grass")
     kinds = [name for name in ("tennis-court", "basketball-court") if name in canvas.wanted] or ["tennis-court"]
     kind = kinds[int(rng.integers(len(kinds)))]
@@ -243,7 +257,11 @@ def playing_fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, lengt
         canvas.put("ground-track-field", st.running_track(rng, size), frame.at(0, 0, turn))
         canvas.put("soccer-ball-field", st.soccer_field(rng, size * 0.56), frame.at(0, 0, turn), force=True)
     elif kind == "pitch":
-        canvas.put("soccer-ball-field", st.soccer_field(rng, min(longest * 0.86, float(rng.uniform(45, 105)))), frame.at(0, 0, turn))
+        canvas.put(
+            "soccer-ball-field",
+            st.soccer_field(rng, min(longest * 0.86, float(rng.uniform(45, 105)))),
+            frame.at(0, 0, turn),
+        )
     elif kind == "baseball":
         reach = min(min(length, width) * 0.62, float(rng.uniform(40, 100)))
         canvas.put("baseball-diamond", st.baseball_diamond(rng, reach), frame.at(0, 0, _quarter(rng) + math.pi / 4))
@@ -262,12 +280,16 @@ def housing(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: floa
             drive = Sketch()
             drive.rect(-7.5, 8.5, 4.0, 9.0, tint(rng, (176, 172, 166), 8))
             canvas.mark(drive, at)
-            canvas.clutter(st.house(rng, float(rng.uniform(10, 15)), float(rng.uniform(7.5, 10))), at.at(0, 1.0), margin=0.5)
+            canvas.clutter(
+                st.house(rng, float(rng.uniform(10, 15)), float(rng.uniform(7.5, 10))), at.at(0, 1.0), margin=0.5
+            )
             if rng.random() < 0.6:
                 canvas.put("small-vehicle", vh.car(rng), at.at(-7.5, 9.4, math.pi / 2), margin=0.2)
             if rng.random() < 0.5:
                 turn = float(rng.choice([0.0, math.pi / 2])) + float(rng.normal(0, 0.2))
-                canvas.put("swimming-pool", st.swimming_pool(rng), at.at(float(rng.uniform(-3, 4)), -9.0, turn), margin=0.5)
+                canvas.put(
+                    "swimming-pool", st.swimming_pool(rng), at.at(float(rng.uniform(-3, 4)), -9.0, turn), margin=0.5
+                )
             elif rng.random() < 0.3:
                 canvas.clutter(st.shed(rng), at.at(float(rng.uniform(-6, 6)), -9.0), margin=0.3)
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 110))
@@ -304,13 +326,19 @@ def _under_way(canvas: Canvas, rng: np.random.Generator, at: Frame, length: floa
     half = float(sketch.corners()[1, 1])
     reach = min(length * float(rng.uniform(0.8, 2.4)), room)
     free = canvas.is_free(at.points(sketch.corners()), 1.0 * at.scale)
-    tail = at.points([(-length * 0.4, -half), (-length * 0.4, half), (-length * 0.5 - reach, half), (-length * 0.5 - reach, -half)])
+    tail = at.points(
+        [(-length * 0.4, -half), (-length * 0.4, half), (-length * 0.5 - reach, half), (-length * 0.5 - reach, -half)]
+    )
     if rng.random() < 0.6 and reach > 3 and free and "ship" in canvas.wanted and canvas.is_free(tail):
         steps = 12
         for k in range(steps):  # overlapping veils: foam that widens and fades
             x1 = -length * 0.45 - reach * (k + 1) / steps
             near, far = half * 0.55, half * (0.7 + 1.1 * (k + 1) / steps)
-            canvas.veil(at.points([(-length * 0.4, -near), (-length * 0.4, near), (x1, far), (x1, -far)]), (226, 234, 236), 0.075)
+            canvas.veil(
+                at.points([(-length * 0.4, -near), (-length * 0.4, near), (x1, far), (x1, -far)]),
+                (226, 234, 236),
+                0.075,
+            )
     canvas.put("ship", sketch, at, margin=0.5)
 
 
@@ -335,7 +363,9 @@ def open_water(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: f
     _water(canvas, rng, frame, length, width)
     short = min(length, width)
     for _ in range(max(2, int(length * width / 1500))):
-        size = float(rng.uniform(6, 22) if rng.random() < 0.65 or short < 60 else rng.uniform(26, min(90.0, 0.5 * short)))
+        size = float(
+            rng.uniform(6, 22) if rng.random() < 0.65 or short < 60 else rng.uniform(26, min(90.0, 0.5 * short))
+        )
         u, v = _spot(rng, length, width, size * 0.6)
         room = max(0.0, min(length / 2 - abs(u), width / 2 - abs(v)) - size * 0.6)
         _under_way(canvas, rng, frame.at(u, v, float(rng.uniform(-math.pi, math.pi))), size, room)
@@ -350,7 +380,11 @@ def marina(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
     quay = min(14.0, width * 0.2)
     land = frame.at(0, -width / 2 + quay / 2)
     canvas.ground_rect(land, length, quay, tint(rng, (176, 172, 164), 8), "concrete")
-    canvas.take(land.points([(-length / 2, -quay / 2), (length / 2, -quay / 2), (length / 2, quay / 2), (-length / 2, quay / 2)]))
+    canvas.take(
+        land.points(
+            [(-length / 2, -quay / 2), (length / 2, -quay / 2), (length / 2, quay / 2), (-length / 2, quay / 2)]
+        )
+    )
     large = width > 70 and rng.random() < 0.35
     boat = float(rng.uniform(30, 60) if large else rng.uniform(7, 17))
     gap = boat * 0.34 + 2 if large else boat * 2.0 + float(rng.uniform(6, 12))
@@ -390,7 +424,9 @@ def marina(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
     for _ in range(int(length / 9)):  # cars, sheds and boats ashore do not float
         a = float(rng.uniform(-length / 2, length / 2))
         roll = rng.random()
-        spot = frame.at(a, -width / 2 + quay / 2 + float(rng.uniform(-0.3, 0.3)) * quay, float(rng.choice([0.0, math.pi / 2])))
+        spot = frame.at(
+            a, -width / 2 + quay / 2 + float(rng.uniform(-0.3, 0.3)) * quay, float(rng.choice([0.0, math.pi / 2]))
+        )
         if roll < 0.4 and "small-vehicle" in canvas.wanted:
             canvas.put("small-vehicle", vh.car(rng), spot, force=True)
         elif roll < 0.6:
@@ -408,7 +444,7 @@ def river_crossing(canvas: Canvas, rng: np.random.Generator, frame: Frame, lengt
     water = tint(rng, (58, 84, 84), 10)
     upper = np.stack((bend, wave - river / 2), axis=1)
     lower = np.stack((bend[::-1], wave[::-1] + river / 2), axis=1)
-    bank = np.concatenate((upper - (0, 2.5), lower + (0, 2.5)))
+    bank = np.concatenate((upper - np.array((0, 2.5)), lower + np.array((0, 2.5))))
     canvas.region(along.points(bank), tint(rng, (168, 156, 128), 8), "soil")
     canvas.region(along.points(np.concatenate((upper, lower))), water, "water")
     for _ in range(1 if run < 110 else 2):
@@ -443,7 +479,9 @@ def fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
     at = frame if rng.random() < 0.5 else frame.at(0, 0, math.pi / 2)
     long, short = (length, width) if at is frame else (width, length)
     for k in range(strips):
-        crop = tint(rng, _pick(rng, ((120, 132, 72), (166, 150, 98), (146, 122, 92), (90, 120, 66), (184, 172, 120))), 10)
+        crop = tint(
+            rng, _pick(rng, ((120, 132, 72), (166, 150, 98), (146, 122, 92), (90, 120, 66), (184, 172, 120))), 10
+        )
         strip = at.at(0, -short / 2 + (k + 0.5) * short / strips)
         canvas.ground_rect(strip, long, short / strips, crop, "soil")
         if rng.random() < 0.7:

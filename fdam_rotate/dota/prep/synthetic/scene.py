@@ -90,7 +90,8 @@ def generate_scene(
 
     Args:
         seed: what numpy's ``default_rng`` takes; equal seeds and settings give equal pixels.
-        width, height: size in pixels, at least 64.
+        width: pixels, at least 64.
+        height: pixels, at least 64.
         classes: the classes to draw and label. Other classes' objects are left out; piers, bridges and roundabouts,
             which belong to the ground, may still be there, unlabelled.
         gsd_range: the ground sampling distance in metres a pixel is drawn from this range, evenly in its logarithm.
@@ -118,8 +119,8 @@ def generate_scene(
     canvas.region(everything, tint(rng, (118, 128, 92), 10), "grass")
     plan = _cut(rng, root, math.hypot(width, height) / 2 * gsd + 5)
     asphalt = tint(rng, (106, 106, 106), 12)
-    _draw_roads(canvas, rng, plan, asphalt)
     reserved = _reserve_roundabouts(canvas, rng, plan)
+    _draw_roads(canvas, rng, plan, asphalt)
     _fill_blocks(canvas, rng, plan)
     _draw_roundabouts(canvas, rng, reserved, asphalt)
     labels, numbers = _label(canvas, gsd)
@@ -129,9 +130,11 @@ def generate_scene(
 def _cut(rng: np.random.Generator, root: Frame, reach: float) -> _Plan:
     """Cut the square of half-side ``reach`` metres into blocks with roads between them."""
     plan = _Plan([], [], [])
-    todo = [(-reach, -reach, reach, reach, 0.0)]
+    todo = [
+        (-reach, -reach, reach, reach, (0.0, 0.0, 0.0, 0.0))
+    ]  # a block, and how far beyond it each road's middle lies
     while todo:
-        x0, y0, x1, y1, parent = todo.pop()
+        x0, y0, x1, y1, beyond = todo.pop()
         long = max(x1 - x0, y1 - y0)
         limit = float(rng.choice([60.0, 80.0, 110.0, 160.0, 210.0]))
         if long <= limit or min(x1 - x0, y1 - y0) < 24:
@@ -139,16 +142,26 @@ def _cut(rng: np.random.Generator, root: Frame, reach: float) -> _Plan:
             continue
         road = float(rng.choice([6.5, 7.5, 9.0, 13.0]))
         share = float(rng.uniform(0.36, 0.64))
+        half = road / 2 + 2
+        left, top, right, bottom = beyond
         if x1 - x0 >= y1 - y0:
             at = x0 + share * (x1 - x0)
-            plan.roads.append(_Road(root.at(at, (y0 + y1) / 2, math.pi / 2), y1 - y0, road))
-            plan.junctions += [(root.at(at, y), road) for y in (y0, y1)] if parent else []
-            todo += [(x0, y0, at - road / 2 - 2, y1, road), (at + road / 2 + 2, y0, x1, y1, road)]
+            low, high = y0 - top, y1 + bottom
+            plan.roads.append(_Road(root.at(at, (low + high) / 2, math.pi / 2), high - low, road))
+            plan.junctions += [(root.at(at, y), road) for y, joins in ((low, top), (high, bottom)) if joins]
+            todo += [
+                (x0, y0, at - half, y1, (left, top, half, bottom)),
+                (at + half, y0, x1, y1, (half, top, right, bottom)),
+            ]
         else:
             at = y0 + share * (y1 - y0)
-            plan.roads.append(_Road(root.at((x0 + x1) / 2, at), x1 - x0, road))
-            plan.junctions += [(root.at(x, at), road) for x in (x0, x1)] if parent else []
-            todo += [(x0, y0, x1, at - road / 2 - 2, road), (x0, at + road / 2 + 2, x1, y1, road)]
+            low, high = x0 - left, x1 + right
+            plan.roads.append(_Road(root.at((low + high) / 2, at), high - low, road))
+            plan.junctions += [(root.at(x, at), road) for x, joins in ((low, left), (high, right)) if joins]
+            todo += [
+                (x0, y0, x1, at - half, (left, top, right, half)),
+                (x0, at + half, x1, y1, (left, half, right, bottom)),
+            ]
     return plan
 
 
@@ -156,7 +169,7 @@ def _draw_roads(canvas: Canvas, rng: np.random.Generator, plan: _Plan, asphalt: 
     for road in plan.roads:
         canvas.ground_rect(road.frame, road.length, road.width + 3.6, tint(rng, (164, 160, 152), 6), "concrete")
     for road in plan.roads:
-        canvas.ground_rect(road.frame, road.length + 4, road.width, asphalt, "asphalt")
+        canvas.ground_rect(road.frame, road.length, road.width, asphalt, "asphalt")
         for u in np.arange(-road.length / 2 + 2, road.length / 2 - 4, 7.0):
             canvas.line(road.frame, float(u), 0, float(u) + 3.0, 0, 0.25, _LINE)
     for road in plan.roads:
@@ -166,7 +179,9 @@ def _draw_roads(canvas: Canvas, rng: np.random.Generator, plan: _Plan, asphalt: 
             while u < road.length / 2:
                 lorry = rng.random() < 0.15
                 sketch = vehicles.lorry(rng) if lorry else vehicles.car(rng)
-                at = road.frame.at(u, lane * road.width * 0.24 + float(rng.normal(0, 0.15)), 0.0 if lane > 0 else math.pi)
+                at = road.frame.at(
+                    u, lane * road.width * 0.24 + float(rng.normal(0, 0.15)), 0.0 if lane > 0 else math.pi
+                )
                 canvas.put("large-vehicle" if lorry else "small-vehicle", sketch, at, margin=0.5)
                 u += 9.0 + float(rng.exponential(busy))
 
@@ -176,7 +191,7 @@ def _reserve_roundabouts(canvas: Canvas, rng: np.random.Generator, plan: _Plan) 
     chosen: list[tuple[Frame, float]] = []
     for at, road in plan.junctions:
         radius = float(rng.uniform(10.0, 17.0)) + 0.3 * road
-        wanted = "roundabout" in canvas.wanted and rng.random() < 0.16
+        wanted = "roundabout" in canvas.wanted and rng.random() < 0.2
         apart = all(math.hypot(at.x - o.x, at.y - o.y) > (radius + r + 6) * at.scale for o, r in chosen)
         if wanted and apart:
             chosen.append((at, radius))
@@ -188,7 +203,7 @@ def _draw_roundabouts(
     canvas: Canvas, rng: np.random.Generator, reserved: list[tuple[Frame, float]], asphalt: Colour
 ) -> None:
     for at, radius in reserved:
-        canvas.put("roundabout", structures.roundabout(rng, radius, asphalt), at, force=True)
+        canvas.put("roundabout", structures.roundabout(rng, radius, asphalt), at.upright(), force=True)
         for _ in range(int(rng.integers(0, 4))):
             angle = float(rng.uniform(0, 2 * math.pi))
             ring = radius * 0.86
@@ -199,7 +214,13 @@ def _draw_roundabouts(
 def _fill_blocks(canvas: Canvas, rng: np.random.Generator, plan: _Plan) -> None:
     """Give each block that the image shows a land use; every use that hosts a wanted class comes round in turn."""
     hosting = [use for use, names in landuse.LAND_USES.items() if canvas.wanted & set(names)]
-    background: list[landuse.LandUse] = [landuse.fields, landuse.fields, landuse.woodland, landuse.housing, landuse.business_park]
+    background: list[landuse.LandUse] = [
+        landuse.fields,
+        landuse.fields,
+        landuse.woodland,
+        landuse.housing,
+        landuse.business_park,
+    ]
     deck: list[landuse.LandUse] = []
     for frame, length, width in plan.blocks:
         corners = frame.points(rect_points(0, 0, length, width))
@@ -248,7 +269,7 @@ def _develop(canvas: Canvas, rng: np.random.Generator) -> NDArray[np.uint8]:
     image = (image - 118) * contrast + 118
     image *= slope[..., None] * cast
     image = image * (1 - haze / 255) + haze
-    image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.35, 0.8)))
+    image = np.asarray(cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.35, 0.8))), np.float32)
     if rng.random() < 0.06:
         image[:] = image.mean(axis=2, keepdims=True)
         image += rng.standard_normal((height, width, 1), dtype=np.float32) * float(rng.uniform(2, 5))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Colour", "Frame", "Part", "Sketch", "ellipse_points", "rect_points", "shade", "tint"]
+__all__ = ["Colour", "Frame", "Part", "Points", "Sketch", "ellipse_points", "rect_points", "shade", "tint"]
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]
@@ -30,9 +31,16 @@ class Frame:
 
     def points(self, local: ArrayLike) -> Points:
         """Points (N, 2) in metres of this frame as image pixels (N, 2)."""
-        u = np.asarray(local, dtype=np.float64) * self.scale
-        c, s = math.cos(self.angle), math.sin(self.angle)
-        return np.stack((self.x + c * u[:, 0] - s * u[:, 1], self.y + s * u[:, 0] + c * u[:, 1]), axis=1)
+        u = np.asarray(local, dtype=np.float64)
+        c, s = math.cos(self.angle) * self.scale, math.sin(self.angle) * self.scale
+        out = np.empty_like(u)
+        out[:, 0] = self.x + c * u[:, 0] - s * u[:, 1]
+        out[:, 1] = self.y + s * u[:, 0] + c * u[:, 1]
+        return out
+
+    def upright(self) -> Frame:
+        """The same place, front to the top of the image: for round things, whose box DOTA's annotators draw upright."""
+        return Frame(self.x, self.y, -math.pi / 2, self.scale)
 
     def at(self, u: float, v: float, angle: float = 0.0) -> Frame:
         """The frame at (u, v) metres of this one, turned by ``angle`` radians more."""
@@ -82,7 +90,7 @@ class Sketch:
     def ring(self, x: float, y: float, radius: float, width: float, colour: Colour, steps: int = 28) -> None:
         """Add a circle line of the given width, as short stripes that are not body."""
         angles = np.linspace(0.0, 2 * math.pi, steps + 1)
-        for a, b in zip(angles[:-1], angles[1:], strict=True):
+        for a, b in pairwise(angles.tolist()):
             self.stripe(
                 x + radius * math.cos(a), y + radius * math.sin(a), x + radius * math.cos(b), y + radius * math.sin(b),
                 width, colour,
@@ -96,6 +104,11 @@ class Sketch:
         points = np.concatenate([part.points for part in self.parts if part.body])
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return np.array([(x1, y0), (x1, y1), (x0, y1), (x0, y0)])
+
+    def project(self, frame: Frame) -> list[Points]:
+        """The outline of each part in image pixels."""
+        everything = frame.points(np.concatenate([part.points for part in self.parts]))
+        return np.split(everything, np.cumsum([len(part.points) for part in self.parts])[:-1])
 
 
 def rect_points(x: float, y: float, length: float, width: float) -> Points:
@@ -119,5 +132,5 @@ def shade(colour: Colour, factor: float) -> Colour:
 def tint(rng: np.random.Generator, colour: Colour, spread: float = 10.0) -> Colour:
     """The colour (RGB 0..255) with a common and a small separate random change."""
     common = float(rng.normal(0.0, spread))
-    r, g, b = (min(250.0, max(5.0, c + common + float(rng.normal(0.0, spread * 0.4)))) for c in colour)
+    r, g, b = (min(250.0, max(5.0, c + common + float(rng.normal(0.0, spread * 0.25)))) for c in colour)
     return r, g, b

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
-from fdam_rotate.dota.prep.synthetic.sketch import Colour, Sketch, ellipse_points, shade, tint
+from fdam_rotate.dota.prep.synthetic.sketch import Colour, Points, Sketch, ellipse_points, shade, tint
 
 __all__ = [
     "baseball_diamond", "basketball_court", "bridge", "container", "house", "pier", "roof_block", "roundabout",
@@ -72,11 +73,9 @@ def basketball_court(rng: Rng) -> Sketch:
         sketch.rect(side * 11.1, 0, 5.8, 4.9, key)
         sketch.ring(side * 8.2, 0, 1.8, w, _LINE, 20)
         arc = np.linspace(-1.25, 1.25, 13)
-        for a, b in zip(arc[:-1], arc[1:], strict=True):
-            sketch.stripe(
-                side * (12.4 - 6.75 * math.cos(a)), 6.75 * math.sin(a), side * (12.4 - 6.75 * math.cos(b)), 6.75 * math.sin(b),
-                w, _LINE,
-            )  # fmt: skip
+        line = [(side * (12.4 - 6.75 * math.cos(a)), 6.75 * math.sin(a)) for a in arc.tolist()]
+        for (x0, y0), (x1, y1) in pairwise(line):
+            sketch.stripe(x0, y0, x1, y1, w, _LINE)
         sketch.stripe(side * (14 - w / 2), -7.5, side * (14 - w / 2), 7.5, w, _LINE)
         sketch.stripe(-14, side * (7.5 - w / 2), 14, side * (7.5 - w / 2), w, _LINE)
     sketch.stripe(0, -7.5, 0, 7.5, w, _LINE)
@@ -108,7 +107,7 @@ def soccer_field(rng: Rng, length: float = 100.0) -> Sketch:
     return sketch
 
 
-def _stadium(length: float, width: float, steps: int = 16) -> np.ndarray:
+def _stadium(length: float, width: float, steps: int = 16) -> Points:
     """Outline of a stadium shape (two straights, two half circles) of the given outer size."""
     r = width / 2
     angle = np.linspace(-math.pi / 2, math.pi / 2, steps)
@@ -140,7 +139,10 @@ def baseball_diamond(rng: Rng, reach: float) -> Sketch:
     sketch = Sketch()
     sketch.add(fan, tint(rng, (92, 132, 70), 8))
     infield = reach * 0.5
-    sketch.add(np.concatenate(([(apex, 0.0)], np.stack((apex + infield * np.cos(angle), infield * np.sin(angle)), axis=1))), soil)
+    sketch.add(
+        np.concatenate(([(apex, 0.0)], np.stack((apex + infield * np.cos(angle), infield * np.sin(angle)), axis=1))),
+        soil,
+    )
     d = reach * 0.34
     sketch.add([(apex + d * 0.12, 0), (apex + d * 0.66, d * 0.54), (apex + d * 1.2, 0), (apex + d * 0.66, -d * 0.54)],
                tint(rng, (92, 132, 70), 8))  # fmt: skip
@@ -167,7 +169,9 @@ def swimming_pool(rng: Rng) -> Sketch:
     else:
         angle = np.arange(36) * (2 * math.pi / 36)
         bend = 0.0 if style < 0.7 else 0.28
-        outline = np.stack((np.cos(angle), np.sin(angle) * (1 - bend * np.cos(angle) ** 2 * (np.sin(angle) > 0))), axis=1)
+        outline = np.stack(
+            (np.cos(angle), np.sin(angle) * (1 - bend * np.cos(angle) ** 2 * (np.sin(angle) > 0))), axis=1
+        )
         outline = (outline - (outline.max(0) + outline.min(0)) / 2) * 2 / (outline.max(0) - outline.min(0))
         sketch.add(outline * (length / 2 + 1.3, width / 2 + 1.3), deck, body=False)
         sketch.add(outline * (length / 2, width / 2), shade(water, 1.15))
@@ -226,7 +230,8 @@ def tree(rng: Rng, radius: float) -> Sketch:
     for _ in range(5):
         a, d = float(rng.uniform(0, 2 * math.pi)), float(rng.uniform(0, 0.55)) * radius
         sketch.add(
-            ellipse_points(d * math.cos(a), d * math.sin(a), radius * 0.3, radius * 0.26, 9), shade(leaf, float(rng.uniform(0.75, 1.35)))
+            ellipse_points(d * math.cos(a), d * math.sin(a), radius * 0.3, radius * 0.26, 9),
+            shade(leaf, float(rng.uniform(0.75, 1.35))),
         )
     return sketch
 
@@ -245,7 +250,9 @@ def house(rng: Rng, length: float, width: float) -> Sketch:
 
 def roof_block(rng: Rng, length: float, width: float) -> Sketch:
     """A flat roof with parapet, skylights and plant boxes about as large as cars."""
-    roof = tint(rng, _pick(rng, ((186, 184, 180), (160, 158, 154), (206, 206, 204), (140, 146, 152), (150, 110, 96))), 10)
+    roof = tint(
+        rng, _pick(rng, ((186, 184, 180), (160, 158, 154), (206, 206, 204), (140, 146, 152), (150, 110, 96))), 10
+    )
     sketch = Sketch(height=float(rng.uniform(6.0, 14.0)))
     sketch.rect(0, 0, length, width, shade(roof, 1.1))
     sketch.rect(0, 0, length - 1.2, width - 1.2, roof)
@@ -271,7 +278,9 @@ def container(rng: Rng) -> Sketch:
 
 def shed(rng: Rng) -> Sketch:
     """A plain low box of a car's or a lorry's size: skip, kiosk, generator, garage roof."""
-    paint = tint(rng, _pick(rng, ((150, 150, 148), (110, 118, 108), (180, 170, 150), (86, 90, 96), (200, 202, 204))), 10)
+    paint = tint(
+        rng, _pick(rng, ((150, 150, 148), (110, 118, 108), (180, 170, 150), (86, 90, 96), (200, 202, 204))), 10
+    )
     sketch = Sketch(height=float(rng.uniform(1.0, 2.6)))
     sketch.rect(0, 0, float(rng.uniform(2.0, 6.5)), float(rng.uniform(1.6, 3.4)), paint)
     return sketch

@@ -14,7 +14,7 @@ Rng = np.random.Generator
 
 _CAR_PAINT: tuple[Colour, ...] = (
     (235, 235, 232), (225, 226, 228), (178, 182, 186), (120, 124, 128), (58, 60, 64), (28, 29, 33), (150, 32, 30),
-    (36, 58, 112), (92, 28, 30), (176, 164, 138), (60, 88, 70), (196, 160, 50),
+    (36, 58, 112), (92, 28, 30), (176, 164, 138), (60, 88, 70), (190, 190, 186),
 )  # fmt: skip
 _GLASS: Colour = (38, 46, 56)
 
@@ -47,9 +47,10 @@ def car(rng: Rng) -> Sketch:
         front, rear = length * 0.17, -length * 0.36
         half = width * 0.41
         sketch.add([(front, -half), (front, half), (rear, half), (rear, -half)], _GLASS)
+        roof = half * 0.86
         sketch.add(
-            [(front - length * 0.12, -half * 0.86), (front - length * 0.12, half * 0.86), (rear + length * 0.1, half * 0.86),
-             (rear + length * 0.1, -half * 0.86)], shade(paint, 1.1),
+            [(front - length * 0.12, -roof), (front - length * 0.12, roof), (rear + length * 0.1, roof),
+             (rear + length * 0.1, -roof)], shade(paint, 1.1),
         )  # fmt: skip
         if rng.random() < 0.15:  # pick-up: an open load floor
             sketch.rect(-length * 0.3, 0, length * 0.32, width * 0.76, shade(paint, 0.55))
@@ -95,7 +96,9 @@ def plane(rng: Rng, span: float) -> Sketch:
     """An aeroplane of the given wing span in metres: light below 14, jet or airliner above, sometimes a delta wing."""
     light = span < 14
     delta = not light and span < 22 and rng.random() < 0.4
-    length = span * float(rng.uniform(0.68, 0.8) if light else rng.uniform(1.3, 1.6) if delta else rng.uniform(0.98, 1.2))
+    length = span * float(
+        rng.uniform(0.68, 0.8) if light else rng.uniform(1.3, 1.6) if delta else rng.uniform(0.98, 1.2)
+    )
     girth = length * (0.12 if light else 0.1)
     skin = tint(rng, (126, 130, 132) if delta else (232, 233, 234), 8)
     accent = tint(rng, _pick(rng, ((30, 60, 130), (170, 30, 34), (226, 130, 30), (36, 110, 74), (90, 92, 98))), 8)
@@ -103,8 +106,10 @@ def plane(rng: Rng, span: float) -> Sketch:
     sketch = Sketch(height=2.0 if light else 4.5)
     wing = shade(skin, 0.94)
     if delta:
-        sketch.add([(a * 0.35, 0), (-a * 0.72, half), (-a * 0.86, half * 0.92), (-a * 0.8, 0), (-a * 0.86, -half * 0.92),
-                    (-a * 0.72, -half)], wing)  # fmt: skip
+        sketch.add(
+            [(a * 0.35, 0), (-a * 0.72, half), (-a * 0.86, half * 0.92), (-a * 0.8, 0), (-a * 0.86, -half * 0.92),
+             (-a * 0.72, -half)], wing,
+        )  # fmt: skip
     else:
         lead = 0.36 if light else 0.24
         sweep = 0.02 if light else float(rng.uniform(0.34, 0.5))
@@ -122,10 +127,11 @@ def plane(rng: Rng, span: float) -> Sketch:
                     sketch.add(ellipse_points(x, side * half * at, length * 0.05, girth * 0.27, 16), shade(skin, 0.7))
     if light and rng.random() < 0.7:
         sketch.stripe(a * 0.33, -half * 0.98, a * 0.33, half * 0.98, length * 0.015, accent)
-    tail = half * (0.32 if light else 0.36)
+    tail, root = half * (0.32 if light else 0.36), 0.8 if light else 0.9
     for side in (-1.0, 1.0):
-        sketch.add([(-a * 0.72, 0), (-a * (0.8 if light else 0.9), side * tail), (-a * 0.97, side * tail), (-a * 0.92, 0)],
-                   shade(skin, 0.9))  # fmt: skip
+        sketch.add(
+            [(-a * 0.72, 0), (-a * root, side * tail), (-a * 0.97, side * tail), (-a * 0.92, 0)], shade(skin, 0.9)
+        )
     xs = np.array([1.0, 0.97, 0.88, 0.7, 0.2, -0.45, -0.8, -1.0])
     ws = np.array([0.0, 0.24, 0.4, 0.5, 0.5, 0.46, 0.24, 0.06]) * girth
     outline = np.concatenate((np.stack((xs * a, -ws), 1), np.stack((xs[::-1] * a, ws[::-1]), 1)))
@@ -143,7 +149,9 @@ def helicopter(rng: Rng) -> Sketch:
     paint = tint(rng, _pick(rng, ((60, 70, 58), (200, 40, 36), (230, 232, 232), (36, 56, 110), (224, 180, 40))), 8)
     sketch = Sketch(height=3.2)
     sketch.stripe(0, 0, -radius * 1.25, 0, radius * 0.1, shade(paint, 0.9), body=True)
-    sketch.stripe(-radius * 1.2, -radius * 0.24, -radius * 1.2, radius * 0.24, radius * 0.07, shade(paint, 0.8), body=True)
+    sketch.stripe(
+        -radius * 1.2, -radius * 0.24, -radius * 1.2, radius * 0.24, radius * 0.07, shade(paint, 0.8), body=True
+    )
     sketch.disc(radius * 0.1, 0, radius * 0.55, paint, ry=radius * 0.2)
     sketch.disc(radius * 0.46, 0, radius * 0.16, _GLASS, ry=radius * 0.14)
     blades = int(rng.integers(2, 6))
@@ -159,7 +167,9 @@ def ship(rng: Rng, length: float) -> Sketch:
     """A ship of the given length in metres: open boat or yacht below 25, else barge, tanker or container ship."""
     if length < 25:
         width = length * float(rng.uniform(0.26, 0.36))
-        hull = tint(rng, _pick(rng, ((238, 238, 236), (238, 238, 236), (226, 220, 204), (40, 60, 100), (150, 44, 40))), 6)
+        hull = tint(
+            rng, _pick(rng, ((238, 238, 236), (238, 238, 236), (226, 220, 204), (40, 60, 100), (150, 44, 40))), 6
+        )
         deck = tint(rng, _pick(rng, ((214, 200, 172), (226, 226, 222), (176, 140, 96))), 8)
     else:
         width = length * float(rng.uniform(0.14, 0.2))
@@ -167,7 +177,9 @@ def ship(rng: Rng, length: float) -> Sketch:
         deck = tint(rng, _pick(rng, ((132, 82, 66), (104, 122, 108), (150, 152, 150), (84, 96, 110))), 10)
     a, b = length / 2, width / 2
     bow = a * float(rng.uniform(0.3, 0.5) if length < 25 else rng.uniform(0.62, 0.78))
-    shape = np.array([(a, 0), (bow + (a - bow) * 0.55, b * 0.62), (bow, b * 0.96), (bow * 0.4, b), (-a * 0.8, b), (-a, b * 0.74)])
+    shape = np.array(
+        [(a, 0), (bow + (a - bow) * 0.55, b * 0.62), (bow, b * 0.96), (bow * 0.4, b), (-a * 0.8, b), (-a, b * 0.74)]
+    )
     outline = np.concatenate((shape, shape[::-1][:-1] * (1, -1)))
     sketch = Sketch(height=2.0 if length < 25 else 7.0)
     sketch.add(outline, hull)
@@ -198,7 +210,9 @@ def ship(rng: Rng, length: float) -> Sketch:
             sketch.rect(x, 0, step * 0.74, width * 0.56, shade(deck, 0.72))
         elif style < 0.75:  # containers across
             for row in (-0.27, 0.0, 0.27):
-                paint = tint(rng, _pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10)
+                paint = tint(
+                    rng, _pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10
+                )
                 sketch.rect(x, row * width, step * 0.86, width * 0.24, paint)
         else:  # tanker: pipes along the deck
             sketch.stripe(x - step / 2, 0, x + step / 2, 0, width * 0.08, shade(deck, 1.35))
