@@ -52,24 +52,33 @@ def _signed_area(x: Array, y: Array) -> Array:
 
 def is_convex(polys: ArrayLike) -> NDArray[np.bool_]:
     """Which of (N, 8) quadrangles are convex, in either winding order; those without area count as convex."""
-    p = _as_polys(polys).reshape(-1, 4, 2)
-    edge = np.roll(p, -1, axis=1) - p
-    after = np.roll(edge, -1, axis=1)
-    turn = edge[..., 0] * after[..., 1] - edge[..., 1] * after[..., 0]
-    noise = _NOISE * np.sqrt((edge**2).sum(-1) * (after**2).sum(-1))
-    back = (np.abs(turn) <= noise) & ((edge * after).sum(-1) < 0)
-    one_way = (turn >= -noise).all(1) | (turn <= noise).all(1)
-    flat = (np.abs(turn) <= noise).all(1)
-    convex: NDArray[np.bool_] = (one_way & ~back.any(1)) | flat
+    p = _as_polys(polys)
+    following = [1, 2, 3, 0]
+    # one row a coordinate: sums over a short last axis would cost several times as much
+    x, y = np.ascontiguousarray(p[:, 0::2].T), np.ascontiguousarray(p[:, 1::2].T)
+    edge_x, edge_y = x[following] - x, y[following] - y
+    after_x, after_y = edge_x[following], edge_y[following]
+    turn = edge_x * after_y - edge_y * after_x
+    square = edge_x * edge_x + edge_y * edge_y
+    noise = _NOISE * np.sqrt(square * square[following])
+    left, right = turn > noise, turn < -noise
+    straight = ~(left | right)
+    back = straight & (edge_x * after_x + edge_y * after_y < 0)
+    one_way = ~(left.any(0) & right.any(0))
+    convex: NDArray[np.bool_] = (one_way & ~back.any(0)) | straight.all(0)
     return convex
 
 
 def polygon_area(polys: ArrayLike) -> Array:
     """Area (N,) in square pixels of (N, 8) quadrangles; that of ``make_valid`` where one is not convex."""
     polys = _as_polys(polys)
+    return _area(polys, is_convex(polys))
+
+
+def _area(polys: Array, convex: NDArray[np.bool_]) -> Array:
     p = polys.reshape(-1, 4, 2).transpose(2, 1, 0)
-    area = np.abs(_signed_area(p[0], p[1]))
-    odd = np.flatnonzero(~is_convex(polys))
+    area: Array = np.abs(_signed_area(p[0], p[1]))
+    odd = np.flatnonzero(~convex)
     if len(odd):
         import shapely
 
@@ -112,13 +121,13 @@ def pairwise_overlap(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array, Array, A
     a, b = _as_polys(a, "a"), _as_polys(b, "b")
     if len(a) != len(b):
         raise ValueError(f"pairs need equally many polygons, got {len(a)} and {len(b)}")
-    area_a, area_b = polygon_area(a), polygon_area(b)
+    convex_a, convex_b = is_convex(a), is_convex(b)
+    area_a, area_b = _area(a, convex_a), _area(b, convex_b)
     inter = np.zeros(len(a))
-    plain = is_convex(a) & is_convex(b)
     for start in range(0, len(a), _CHUNK):
         part = slice(start, start + _CHUNK)
         inter[part] = _clip_area(a[part], b[part])
-    odd = np.flatnonzero(~plain)
+    odd = np.flatnonzero(~(convex_a & convex_b))
     if len(odd):
         import shapely
 
