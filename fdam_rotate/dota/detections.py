@@ -24,10 +24,9 @@ from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import DetectionFormatError
 from fdam_rotate.dota.files import atomic_path, check_id
 from fdam_rotate.dota.labels import MAX_COORDINATE, LineProblem, coordinate_problem
+from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
-    "COORDINATE_DECIMALS",
-    "SCORE_DECIMALS",
     "Detections",
     "concatenate",
     "detection_files",
@@ -38,13 +37,11 @@ __all__ = [
     "write_detections",
 ]
 
-#: Decimals written: coordinates to a ten-thousandth of a pixel; scores finely enough to keep the order of float32
-#: scores. Trailing zeros are dropped down to two decimals of a coordinate and six of a score.
-COORDINATE_DECIMALS = 4
-SCORE_DECIMALS = 9
+#: Bytes of text parsed at once: what is held beside the finished arrays is some ten times this.
+CHUNK_BYTES = 4 << 20
 
-#: Lines parsed at once: what is held beside the finished arrays is bounded by this.
-CHUNK_LINES = 50_000
+#: The longest id: what file systems allow for a file name.
+MAX_ID_BYTES = 255
 
 #: A zip member that claims to be larger than this (bytes) is refused unread.
 MAX_MEMBER_BYTES = 4 << 30
@@ -168,13 +165,13 @@ def iter_detections(
     *,
     task: int = 1,
     problems: list[LineProblem] | None = None,
-    chunk_lines: int = CHUNK_LINES,
+    chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Detections]:
-    """Read the file of class ``name`` by chunks of ``chunk_lines`` lines; see `read_detections`."""
+    """Read the file of class ``name`` by chunks of about ``chunk_bytes``; see `read_detections`."""
     source = Path(source)
     file_name = task_file_name(name, task)
     with _open(source, file_name) as stream:
-        yield from _parse_stream(stream, source / file_name, task, problems, chunk_lines)
+        yield from _parse_stream(stream, source / file_name, task, problems, chunk_bytes)
 
 
 def task_file_name(name: str, task: int = 1) -> str:
@@ -207,7 +204,11 @@ def write_detections(
 def format_detections(detections: Detections, *, task: int = 1) -> bytes:
     """The text of one class: lines sorted by image id, then by falling score, ties as they come.
 
-    Scores carry up to ``SCORE_DECIMALS`` decimals and coordinates up to ``COORDINATE_DECIMALS``.
+    Scores carry eight decimals, which tell float32 scores apart, and coordinates four, a ten-thousandth of a pixel;
+    trailing zeros are dropped down to six and two.
+
+    Raises:
+        ValueError: a number that is not finite.
     """
     ranks = np.empty(len(detections.image_ids), np.intp)
     ranks[sorted(range(len(ranks)), key=detections.image_ids.__getitem__)] = np.arange(len(ranks))
@@ -216,20 +217,7 @@ def format_detections(detections: Detections, *, task: int = 1) -> bytes:
     if _check_task(task) == 2:
         x, y = polys[:, 0::2], polys[:, 1::2]
         polys = np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1) if len(polys) else np.zeros((0, 4))
-    ids = map(detections.image_ids.__getitem__, detections.image[order].tolist())
-    coordinates = map(" ".join, (map(_number, row) for row in polys.tolist()))
-    rows = zip(ids, detections.scores[order].tolist(), coordinates, strict=True)
-    return "".join([f"{i} {_score(s)} {c}\n" for i, s, c in rows]).encode("utf-8")
-
-
-def _number(value: float) -> str:
-    text = f"{value:.4f}"
-    return text[:-2] if text.endswith("00") else text.rstrip("0")
-
-
-def _score(value: float) -> str:
-    text = f"{value:.9f}"
-    return text[:-3] if text.endswith("000") else text.rstrip("0")
+    return format_rows(detections.image_ids, detections.image[order], detections.scores[order], polys)
 
 
 def _check_task(task: int) -> int:
@@ -278,37 +266,64 @@ def _open(source: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _parse_stream(
-    stream: IO[bytes], path: Path, task: int, problems: list[LineProblem] | None, chunk_lines: int
+    stream: IO[bytes], path: Path, task: int, problems: list[LineProblem] | None, chunk_bytes: int
 ) -> Iterator[Detections]:
-    lineno = 1
     width = 10 if task == 1 else 6
-    while rows := stream.readlines(chunk_lines * 80):
-        if lineno == 1:
-            rows[0] = rows[0].removeprefix(b"\xef\xbb\xbf")
-        chunk = _parse_quick(rows, width)
-        yield chunk if chunk is not None else _parse_strict(rows, width, path, lineno, problems)
-        lineno += len(rows)
+    line = 1
+    rest = b""
+    while block := stream.read(chunk_bytes):
+        if line == 1 and not rest:
+            if block.startswith((b"\xff\xfe", b"\xfe\xff")):
+                _tell(problems, LineProblem(path, 1, "UTF-16 text, expected UTF-8; convert the file"))
+                return
+            block = block.removeprefix(b"\xef\xbb\xbf")
+        head, newline, tail = block.rpartition(b"\n")
+        if not newline:  # no line ends here: a line longer than the chunk
+            rest += block
+            continue
+        text = rest + head + newline
+        rest = tail
+        yield _parse_text(text, width, path, line, problems)
+        line += text.count(b"\n")
+    if rest.strip():
+        yield _parse_text(rest, width, path, line, problems)
 
 
-def _parse_quick(rows: list[bytes], width: int) -> Detections | None:
-    """Parse rows that are all well formed; None as soon as anything is unusual."""
-    fields = b"".join(rows).split()
-    count = len(rows)
-    if len(fields) != width * count or set(map(len, map(bytes.split, rows))) != {width}:
+def _parse_text(text: bytes, width: int, path: Path, first: int, problems: list[LineProblem] | None) -> Detections:
+    """Parse whole lines, the first of which is number ``first`` of the file."""
+    quick = _parse_quick(text, width)
+    if quick is not None:
+        return quick
+    return _parse_strict(text.split(b"\n"), width, path, first, problems)
+
+
+def _parse_quick(text: bytes, width: int) -> Detections | None:
+    """Parse lines that are all well formed; None as soon as anything is unusual."""
+    table = scan_table(text, width)
+    if table is None:
         return None
-    raw_ids = fields[0::width]
-    del fields[0::width]
+    raw_ids = table.column(0)
+    index = {raw: i for i, raw in enumerate(dict.fromkeys(raw_ids))}
+    if not all(map(_good_id, index)):
+        return None
     try:
-        values = np.fromiter(map(float, fields), np.float64, (width - 1) * count).reshape(count, width - 1)
-        index = {raw: i for i, raw in enumerate(dict.fromkeys(raw_ids))}
-        image_ids = tuple(raw.decode("utf-8") for raw in index)
+        values = table.numbers(1, width)
     except ValueError:
         return None
     # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
     if not (np.abs(values) <= MAX_COORDINATE).all():
         return None
-    image = np.fromiter(map(index.__getitem__, raw_ids), np.intp, count)
+    image = np.fromiter(map(index.__getitem__, raw_ids), np.intp, table.rows)
+    image_ids = tuple(raw.decode("utf-8") for raw in index)
     return Detections(image_ids, image, values[:, 0].copy(), _corners(values[:, 1:]))
+
+
+def _good_id(raw: bytes) -> bool:
+    """Whether an id is UTF-8 text without control characters, short enough to name a file."""
+    try:
+        return len(raw) <= MAX_ID_BYTES and raw.decode("utf-8").isprintable()
+    except UnicodeDecodeError:
+        return False
 
 
 def _parse_strict(
@@ -335,10 +350,8 @@ def _parse_strict(
 def _row_problem(fields: Sequence[bytes], width: int) -> str | None:
     if len(fields) != width:
         return f"expected id, score and {width - 2} coordinates, got {len(fields)} fields"
-    try:
-        fields[0].decode("utf-8")
-    except UnicodeDecodeError:
-        return "the image id is not UTF-8 text"
+    if not _good_id(fields[0]):
+        return f"the image id is not printable UTF-8 text of at most {MAX_ID_BYTES} bytes"
     reason = coordinate_problem(fields[1:2])
     return reason.replace("coordinate", "score", 1) if reason else coordinate_problem(fields[2:])
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.textscan import scan_table
 
 __all__ = [
     "MAX_COORDINATE",
@@ -132,11 +132,10 @@ def read_labels(
     data = data.removeprefix(b"\xef\xbb\xbf")
     if b"\r" in data:
         data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    rows = data.split(b"\n")
-    header, first = _split_header(rows)
+    header, first, data = _split_header(data)
     allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
-    quick = _read_quick(rows, first, allowed, header)
-    return quick if quick is not None else _read_strict(path, rows, first, classes, header, problems)
+    quick = _read_quick(data, first, allowed, header)
+    return quick if quick is not None else _read_strict(path, data, first, classes, header, problems)
 
 
 def read_label_dir(
@@ -173,53 +172,48 @@ def write_labels(path: str | Path, labels: Labels) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def _split_header(rows: list[bytes]) -> tuple[tuple[str, ...], int]:
-    """Header lines and the index of the first row that is neither header nor blank."""
+def _split_header(data: bytes) -> tuple[tuple[str, ...], int, bytes]:
+    """Header lines, how many lines stand before the first that is neither header nor blank, and what is left."""
     header: list[str] = []
-    for index, row in enumerate(rows):
+    count = start = 0
+    while start < len(data):
+        end = data.find(b"\n", start) + 1 or len(data)
+        row = data[start:end]
         if row.strip():
             if not _HEADER.match(row):
-                return tuple(header), index
+                break
             header.append(row.decode("utf-8", "replace").rstrip())
-    return tuple(header), len(rows)
+        count, start = count + 1, end
+    return tuple(header), count, data[start:]
 
 
-def _read_quick(
-    rows: list[bytes], first: int, allowed: frozenset[bytes] | None, header: tuple[str, ...]
-) -> Labels | None:
-    """Read rows that are all well formed with ten fields each; None as soon as anything is unusual."""
-    last = len(rows)
-    while last > first and not rows[last - 1].strip():
-        last -= 1
-    count = last - first
-    if not count:
+def _read_quick(data: bytes, first: int, allowed: frozenset[bytes] | None, header: tuple[str, ...]) -> Labels | None:
+    """Read lines that are all well formed with ten fields each; None as soon as anything is unusual."""
+    if not data.strip():
         return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64), np.zeros(0, np.int64), header)
-    fields = [row.split() for row in rows[first:last]]
-    if set(map(len, fields)) != {10}:
+    table = scan_table(data, 10)
+    if table is None:
         return None
-    flat = list(chain.from_iterable(fields))
-    raw = flat[8::10]
-    known = set(raw)
+    raw_names, raw_difficult = table.column(8), table.column(9)
+    known = set(raw_names)
     if allowed is not None and not known <= allowed:
         return None
-    del flat[8::10]  # nine numbers a row are left
     try:
-        values = np.fromiter(map(float, flat), np.float64, 9 * count).reshape(count, 9)
-        difficult = np.fromiter(map(int, flat[8::9]), np.int64, count)
-        text = {name: name.decode("utf-8") for name in known}
+        polys = table.numbers(0, 8)
+        names = {name: name.decode("utf-8") for name in known}
+        levels = {text: int(text) for text in set(raw_difficult)}
+        difficult = np.fromiter(map(levels.__getitem__, raw_difficult), np.int64, table.rows)
     except (ValueError, OverflowError):
         return None
-    polys = np.ascontiguousarray(values[:, :8])
     # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
     if not (np.abs(polys) <= MAX_COORDINATE).all() or difficult.min() < 0:
         return None
-    names = tuple(map(text.__getitem__, raw))
-    return Labels(polys, names, difficult, np.arange(first + 1, last + 1, dtype=np.int64), header)
+    return Labels(polys, tuple(map(names.__getitem__, raw_names)), difficult, table.lines + (first + 1), header)
 
 
 def _read_strict(
     path: Path,
-    rows: list[bytes],
+    data: bytes,
     first: int,
     classes: Sequence[str] | None,
     header: tuple[str, ...],
@@ -229,7 +223,7 @@ def _read_strict(
     parsed: list[tuple[int, LabelLine]] = []
     found: list[LineProblem] = []
     late_header = list(header)
-    for lineno, row in enumerate(rows[first:], start=first + 1):
+    for lineno, row in enumerate(data.split(b"\n"), start=first + 1):
         if not row.strip():
             continue
         if _KNOWN_HEADER.match(row):  # as in label files that were joined
