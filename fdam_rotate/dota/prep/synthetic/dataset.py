@@ -53,8 +53,8 @@ def parse_size(text: str) -> SizeRange:
     """
     ranges = []
     for part in text.lower().split("x"):
-        low, _, high = part.partition("-")
-        if not low.isdigit() or not (high or low).isdigit():
+        low, dash, high = part.partition("-")
+        if not (low.isdigit() and (high.isdigit() if dash else True)):
             raise ValueError(f"size must be like 800, 1024x768 or 600-1000, got {text!r}")
         ranges.append((int(low), int(high or low)))
     if len(ranges) > 2 or any(not 64 <= low <= high <= 20000 for low, high in ranges):

@@ -401,22 +401,19 @@ def marina(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
         for side in (-1.0, 1.0):
             along = -reach / 2 + boat * 0.3
             while along < reach / 2 - boat * 0.15:
-                size = boat * float(rng.uniform(0.75, 1.0))
+                drawn = vh.ship(rng, boat * float(rng.uniform(0.75, 1.0)))
+                size, beam = (float(s) for s in np.ptp(drawn.corners(), axis=0))
                 if large:  # alongside
-                    if rng.random() < full and along + size < reach / 2:
-                        drawn = vh.ship(rng, size)
-                        off = pier_width / 2 + float(drawn.corners()[1, 1]) + 0.8
-                        turn = 0.0 if rng.random() < 0.5 else math.pi
-                        canvas.put("ship", drawn, at.at(along + size / 2, side * off, turn), margin=0.2)
-                    along += size + float(rng.uniform(4, 20))
+                    run, off = size + float(rng.uniform(4, 20)), pier_width / 2 + beam / 2 + 0.8
+                    turn = 0.0 if rng.random() < 0.5 else math.pi
                 else:  # bow or stern to the pier
-                    drawn = vh.ship(rng, size)
-                    beam = float(np.ptp(drawn.corners()[:, 1]))
-                    if rng.random() < full:
-                        off = pier_width / 2 + size / 2 + 0.5
-                        turn = side * math.pi / 2 * (1 if rng.random() < 0.75 else -1) + float(rng.normal(0, 0.03))
-                        canvas.put("ship", drawn, at.at(along + beam / 2, side * off, turn), margin=0.05)
-                    along += beam + float(rng.uniform(0.5, 1.4))
+                    run, off = beam + float(rng.uniform(0.5, 1.4)), pier_width / 2 + size / 2 + 0.5
+                    turn = side * math.pi / 2 * (1 if rng.random() < 0.75 else -1) + float(rng.normal(0, 0.03))
+                middle = along + (size if large else beam) / 2
+                beyond = abs(u - side * (off + (beam if large else size) / 2)) > length / 2 - 0.5
+                if rng.random() < full and not beyond and (middle + size / 2 < width * 0.48 if large else True):
+                    canvas.put("ship", drawn, at.at(middle, side * off, turn), force=True)
+                along += run
         u += pitch
     for _ in range(int(rng.integers(0, 4))):
         a, b = _spot(rng, length, width, 6)

@@ -191,7 +191,7 @@ def _reserve_roundabouts(canvas: Canvas, rng: np.random.Generator, plan: _Plan) 
     chosen: list[tuple[Frame, float]] = []
     for at, road in plan.junctions:
         radius = float(rng.uniform(10.0, 17.0)) + 0.3 * road
-        wanted = "roundabout" in canvas.wanted and rng.random() < 0.2
+        wanted = "roundabout" in canvas.wanted and rng.random() < 0.12
         apart = all(math.hypot(at.x - o.x, at.y - o.y) > (radius + r + 6) * at.scale for o, r in chosen)
         if wanted and apart:
             chosen.append((at, radius))
