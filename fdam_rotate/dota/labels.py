@@ -39,8 +39,14 @@ __all__ = [
 #: A coordinate further from zero than this (pixels) is a mistake: no image is ten million pixels wide.
 MAX_COORDINATE = 1e7
 
+#: Files parsed together by `read_label_dir`.
+_BATCH = 64
+
 _HEADER = re.compile(rb"\s*[A-Za-z][\w .-]*:")
 _KNOWN_HEADER = re.compile(rb"\s*(imagesource|gsd|acquisition dates)\s*:", re.IGNORECASE)
+
+#: Files parsed together by `read_label_dir`.
+_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -125,17 +131,10 @@ def read_labels(
         LabelFormatError: a line is bad and ``problems`` is None.
         FileNotFoundError: there is no such file.
     """
-    path = Path(path)
-    data = path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return _finish(path, [], [LineProblem(path, 1, "UTF-16 text, expected UTF-8; convert the file")], (), problems)
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-    header, first, data = _split_header(data)
+    text = _load(Path(path))
     allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
-    quick = _read_quick(data, first, allowed, header)
-    return quick if quick is not None else _read_strict(path, data, first, classes, header, problems)
+    quick = _read_quick([text], allowed)
+    return quick[0] if quick is not None else _read_strict(text, classes, problems)
 
 
 def read_label_dir(
@@ -158,7 +157,17 @@ def read_label_dir(
         paths = {path.name[:-4]: path for path in folder.iterdir() if path.suffix.lower() == ".txt"}
     else:
         paths = {image_id: folder / f"{check_id(image_id)}.txt" for image_id in image_ids}
-    return {i: read_labels(paths[i], classes=classes, problems=problems) for i in sorted(paths)}
+    allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
+    result: dict[str, Labels] = {}
+    ids = sorted(paths)
+    for start in range(0, len(ids), _BATCH):  # many small files cost less when their text is parsed as one
+        batch = ids[start : start + _BATCH]
+        texts = [_load(paths[image_id]) for image_id in batch]
+        quick = _read_quick(texts, allowed)
+        if quick is None:
+            quick = [read_labels(text.path, classes=classes, problems=problems) for text in texts]
+        result.update(zip(batch, quick, strict=True))
+    return result
 
 
 def write_labels(path: str | Path, labels: Labels) -> None:
@@ -172,26 +181,47 @@ def write_labels(path: str | Path, labels: Labels) -> None:
     write_text(path, "".join(line + "\n" for line in lines))
 
 
-def _split_header(data: bytes) -> tuple[tuple[str, ...], int, bytes]:
-    """Header lines, how many lines stand before the first that is neither header nor blank, and what is left."""
+@dataclass(frozen=True)
+class _Text:
+    """A file taken apart: its header, how many lines stand before the objects, and the objects' lines, ending in LF."""
+
+    path: Path
+    header: tuple[str, ...]
+    skipped: int
+    body: bytes
+    reason: str | None = None
+
+
+def _load(path: Path) -> _Text:
+    data = path.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return _Text(path, (), 0, b"", "UTF-16 text, expected UTF-8; convert the file")
+    data = data.removeprefix(b"\xef\xbb\xbf")
+    if b"\r" in data:
+        data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+    if data and not data.endswith(b"\n"):
+        data += b"\n"
     header: list[str] = []
-    count = start = 0
+    skipped = start = 0
     while start < len(data):
-        end = data.find(b"\n", start) + 1 or len(data)
+        end = data.index(b"\n", start) + 1
         row = data[start:end]
         if row.strip():
             if not _HEADER.match(row):
                 break
             header.append(row.decode("utf-8", "replace").rstrip())
-        count, start = count + 1, end
-    return tuple(header), count, data[start:]
+        skipped, start = skipped + 1, end
+    return _Text(path, tuple(header), skipped, data[start:])
 
 
-def _read_quick(data: bytes, first: int, allowed: frozenset[bytes] | None, header: tuple[str, ...]) -> Labels | None:
-    """Read lines that are all well formed with ten fields each; None as soon as anything is unusual."""
-    if not data.strip():
-        return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64), np.zeros(0, np.int64), header)
-    table = scan_table(data, 10)
+def _read_quick(texts: Sequence[_Text], allowed: frozenset[bytes] | None) -> list[Labels] | None:
+    """Read files whose lines are all well formed with ten fields each; None as soon as anything is unusual."""
+    if any(text.reason for text in texts):
+        return None
+    body = b"".join([text.body for text in texts])
+    if not body.strip():
+        return [_labels([], text.header) for text in texts]
+    table = scan_table(body, 10)
     if table is None:
         return None
     raw_names, raw_difficult = table.column(8), table.column(9)
@@ -200,7 +230,7 @@ def _read_quick(data: bytes, first: int, allowed: frozenset[bytes] | None, heade
         return None
     try:
         polys = table.numbers(0, 8)
-        names = {name: name.decode("utf-8") for name in known}
+        decoded = {name: name.decode("utf-8") for name in known}
         levels = {text: int(text) for text in set(raw_difficult)}
         difficult = np.fromiter(map(levels.__getitem__, raw_difficult), np.int64, table.rows)
     except (ValueError, OverflowError):
@@ -208,46 +238,45 @@ def _read_quick(data: bytes, first: int, allowed: frozenset[bytes] | None, heade
     # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
     if not (np.abs(polys) <= MAX_COORDINATE).all() or difficult.min() < 0:
         return None
-    return Labels(polys, tuple(map(names.__getitem__, raw_names)), difficult, table.lines + (first + 1), header)
+    names = [decoded[name] for name in raw_names]
+    bounds = np.cumsum([0, *(text.body.count(b"\n") for text in texts)])
+    rows = np.searchsorted(table.lines, bounds).tolist()
+    return [
+        Labels(
+            polys[begin:end],
+            tuple(names[begin:end]),
+            difficult[begin:end],
+            table.lines[begin:end] + (text.skipped + 1 - offset),
+            text.header,
+        )
+        for text, begin, end, offset in zip(texts, rows[:-1], rows[1:], bounds[:-1].tolist(), strict=True)
+    ]
 
 
-def _read_strict(
-    path: Path,
-    data: bytes,
-    first: int,
-    classes: Sequence[str] | None,
-    header: tuple[str, ...],
-    problems: list[LineProblem] | None,
-) -> Labels:
-    """Read row by row with :func:`_parse_line`, telling every bad one."""
+def _read_strict(text: _Text, classes: Sequence[str] | None, problems: list[LineProblem] | None) -> Labels:
+    """Read line by line with `_parse_line`, telling every bad one."""
     parsed: list[tuple[int, LabelLine]] = []
-    found: list[LineProblem] = []
-    late_header = list(header)
-    for lineno, row in enumerate(data.split(b"\n"), start=first + 1):
+    found = [LineProblem(text.path, 1, text.reason)] if text.reason else []
+    header = list(text.header)
+    for lineno, row in enumerate(text.body.split(b"\n"), start=text.skipped + 1):
         if not row.strip():
             continue
         if _KNOWN_HEADER.match(row):  # as in label files that were joined
-            late_header.append(row.decode("utf-8", "replace").rstrip())
+            header.append(row.decode("utf-8", "replace").rstrip())
             continue
         result = _parse_line(row, classes)
         if isinstance(result, str):
-            found.append(LineProblem(path, lineno, result, row.decode("utf-8", "backslashreplace").strip()))
+            found.append(LineProblem(text.path, lineno, result, row.decode("utf-8", "backslashreplace").strip()))
         else:
             parsed.append((lineno, result))
-    return _finish(path, parsed, found, tuple(late_header), problems)
-
-
-def _finish(
-    path: Path,
-    parsed: list[tuple[int, LabelLine]],
-    found: list[LineProblem],
-    header: tuple[str, ...],
-    problems: list[LineProblem] | None,
-) -> Labels:
     if found and problems is None:
         raise LabelFormatError(str(found[0]))
     if problems is not None:
         problems.extend(found)
+    return _labels(parsed, tuple(header))
+
+
+def _labels(parsed: list[tuple[int, LabelLine]], header: tuple[str, ...]) -> Labels:
     return Labels(
         np.array([line.coordinates for _, line in parsed], np.float64).reshape(-1, 8),
         tuple(line.name for _, line in parsed),
