@@ -1,0 +1,205 @@
+r"""Split DOTA images into patches, as MMRotate's img_split.py or as DOTA_devkit's ImgSplit does.
+
+Flags, defaults and output are those of MMRotate's img_split.py (names, label text and pixels are equal), so its
+commands and JSON configs work unchanged. DOTA-v1.0 for training, at one scale:
+
+    python data_prep/split.py --preset dota-v1.0-ss-train \
+        --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --save-dir data/split_ss_dota/train
+
+Reads .png .jpg .jpeg .tif .tiff .bmp (8 or 16 bit, 1 to 4 bands) and labelTxt files. Writes SAVE_DIR/images,
+SAVE_DIR/annfiles, and SAVE_DIR/manifest.json, which tells where each patch and each object went. Stopped at any moment,
+the same command goes on where it stopped. Exit code: 0 done, 1 some input was bad (the rest is done), 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fdam_rotate.cli import run
+from fdam_rotate.dota.prep.presets import PRESETS
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.prep.plan import SplitOptions
+
+# Of more problems than this, the rest is told in the manifest only.
+_TOLD = 40
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument_group("input and output").add_argument
+    add("--img-dirs", nargs="+", metavar="DIR", help="folders of images (needed)")
+    add("--ann-dirs", nargs="+", metavar="DIR", help="as many folders of labelTxt files; leave out for a test set")
+    add("--save-dir", default=".", metavar="DIR", help="output folder: new, empty, or a run to go on with (default .)")
+    add("--save-ext", default=".png", choices=[".png", ".jpg", ".bmp", "bmp", ".tif"], help="(default .png)")
+    add("--base-json", metavar="FILE", help="JSON file of these options, such as MMRotate's split_configs")
+    preset = (
+        "a usual split of DOTA, folders data/DOTA/... included: dota-VERSION-SCALE-SET, with VERSION v1.0, v1.5 or v2.0; "
+        "SCALE ss (1024, overlap 200) or ms (rates 0.5 1.0 1.5, overlap 500); SET train, val, trainval or test"
+    )
+    add("--preset", choices=sorted(PRESETS), metavar="NAME", help=preset)
+
+    add = parser.add_argument_group("windows and objects").add_argument
+    style = "mmrotate: windows of size/rate over the original; devkit: image resized by the rate, polygons clipped"
+    add("--style", default="mmrotate", choices=["mmrotate", "devkit"], help=f"{style} (default mmrotate)")
+    add("--sizes", nargs="+", type=int, default=[1024], metavar="PX", help="sides of the windows (default 1024)")
+    gaps = "overlap of neighbouring windows, not the stride; one for each size (default 512)"
+    add("--gaps", nargs="+", type=int, default=[512], metavar="PX", help=gaps)
+    add("--rates", nargs="+", type=float, default=[1.0], metavar="RATE", help="scales (default 1.0)")
+    rate = "a window needs more than this share of image, 0 to 1 (default 0.6)"
+    add("--img-rate-thr", type=float, default=0.6, metavar="SHARE", help=rate)
+    iof = "a window takes the objects of which it holds at least this share, 0 to 1 (default 0.7)"
+    add("--iof-thr", type=float, default=0.7, metavar="SHARE", help=iof)
+    add("--no-padding", action="store_true", help="do not fill up patches at the border")
+    padding = "one value, or blue green red, 0 to 255 (default 0)"
+    add("--padding-value", nargs="+", type=int, default=[0], metavar="V", help=padding)
+    classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: any)"
+    add("--classes", metavar="LIST", help=classes)
+
+    add = parser.add_argument_group("running").add_argument
+    nproc = min(10, os.cpu_count() or 1)
+    add(
+        "--nproc",
+        type=int,
+        default=nproc,
+        metavar="N",
+        help=f"local processes (default: one a core, up to 10: {nproc})",
+    )
+    scheduler = (
+        "a Dask scheduler, for instance tcp://node1:8786, to run on its workers instead; all must see the same folders "
+        "(pip install dask distributed)"
+    )
+    add("--scheduler", metavar="ADDRESS", help=scheduler)
+    add("--dry-run", action="store_true", help="tell how many patches and bytes it would be; write nothing")
+    add("--strict", action="store_true", help="stop at the first problem of the input")
+    accept = (
+        "kinds of problem that are known of: told, but no reason for exit code 1; for instance zero-area self-crossing, "
+        "which DOTA's own files hold (a preset accepts those)"
+    )
+    add("--accept", nargs="+", default=[], metavar="KIND", help=accept)
+    return parser
+
+
+def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+    """Parse; the command line overrides --base-json, and that overrides --preset."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.preset is not None:
+        parser.set_defaults(**PRESETS[args.preset])
+    if args.base_json is not None:
+        parser.set_defaults(**_read_base_json(parser, args))
+    args = parser.parse_args(argv)
+    if not args.img_dirs:
+        parser.error("--img-dirs is needed: the folders of images")
+    if args.ann_dirs is not None and len(args.ann_dirs) != len(args.img_dirs):
+        parser.error(f"--ann-dirs: expected {len(args.img_dirs)}, one for each of --img-dirs, got {len(args.ann_dirs)}")
+    if args.nproc < 1:
+        parser.error(f"--nproc must be at least 1, got {args.nproc}")
+    return parser, args
+
+
+def _read_base_json(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+    try:
+        content = json.loads(Path(args.base_json).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        parser.error(f"--base-json {args.base_json}: {error}")
+    known = set(vars(args)) - {"base_json", "preset"}
+    unknown = sorted(set(content) - known) if isinstance(content, dict) else ["(no JSON object)"]
+    if unknown:
+        parser.error(f"--base-json {args.base_json}: unknown {' '.join(unknown)}; known are {' '.join(sorted(known))}")
+    return dict(content)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Split and report; returns the exit code."""
+    parser, args = parse_args(argv)
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.prep.split import PROBLEM_KINDS, run_split
+
+    unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
+    if unknown:
+        parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
+    try:
+        options = _options(args)
+    except DotaError as error:
+        parser.error(str(error))
+    if args.dry_run:
+        return _dry_run(args, options)
+    started = time.monotonic()
+    manifest = run_split(
+        args.img_dirs,
+        args.ann_dirs,
+        args.save_dir,
+        options,
+        nproc=args.nproc,
+        scheduler=args.scheduler,
+        strict=args.strict,
+        accept=args.accept,
+        progress=True,
+    )
+    problems = manifest.all_problems()
+    _tell(problems, f"all in {args.save_dir}/manifest.json")
+    totals = manifest.totals()
+    print(
+        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.save_dir}; "
+        f"{totals['skipped']:,} images skipped; objects: {totals['objects_in']:,} in, {totals['objects_kept']:,} kept "
+        f"({totals['objects_cut']:,} cut somewhere), dropped: {_listed(totals['objects_dropped'])}; "
+        f"problems: {_listed(totals['problems'])}; {time.monotonic() - started:.1f} s"
+    )
+    return int(any(problem["kind"] not in args.accept for problem in problems))
+
+
+def _options(args: argparse.Namespace) -> SplitOptions:
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.prep.plan import SplitOptions
+
+    return SplitOptions(
+        style=args.style,
+        sizes=tuple(args.sizes),
+        gaps=tuple(args.gaps),
+        rates=tuple(args.rates),
+        img_rate_thr=args.img_rate_thr,
+        iof_thr=args.iof_thr,
+        padding=not args.no_padding,
+        padding_value=tuple(args.padding_value),
+        save_ext=f".{args.save_ext.lstrip('.')}",
+        classes=None if args.classes is None else resolve_classes(args.classes),
+    )
+
+
+def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
+    from fdam_rotate.dota.prep.estimate import estimate_split
+
+    found = estimate_split(args.img_dirs, args.ann_dirs, args.save_dir, options)
+    problems = [vars(problem) for problem in found.problems]
+    _tell(problems, "not shown")
+    print(
+        f"would write {found.patches:,} patches of {found.images:,} images to {args.save_dir}: about "
+        f"{found.file_bytes / 1e9:.2f} GB as {args.save_ext} ({found.raw_bytes / 1e9:.2f} GB of pixels); "
+        f"{found.free_bytes / 1e9:.2f} GB are free there; nothing was written"
+    )
+    return int(any(problem["kind"] not in args.accept for problem in problems))
+
+
+def _tell(problems: Sequence[Mapping[str, Any]], rest: str) -> None:
+    for problem in problems[:_TOLD]:
+        where = f"{problem['file']}:{problem['line']}" if problem["line"] else problem["file"]
+        print(f"{where}: {problem['text']} [{problem['kind']}]", file=sys.stderr)
+    if len(problems) > _TOLD:
+        print(f"... and {len(problems) - _TOLD:,} more, {rest}", file=sys.stderr)
+
+
+def _listed(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "none"
+
+
+if __name__ == "__main__":
+    run(main)

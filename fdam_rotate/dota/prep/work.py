@@ -1,0 +1,216 @@
+"""One image split by one worker: its patches and annotation files written, its record for the manifest returned."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
+from fdam_rotate.dota.prep.annotate import annotate
+from fdam_rotate.dota.prep.images import Problem, read_image
+from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
+from fdam_rotate.dota.prep.png import encode_png
+
+__all__ = ["RECORDS", "STATE", "ImageTask", "OutputError", "TaskResult", "encode_patch", "split_image", "write_bytes"]
+
+#: What a run keeps in the output folder until it is done, and in it the records of finished images.
+STATE = ".split"
+RECORDS = ".split/records"
+
+# A write that fails for one of these fails for every other image too.
+_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
+
+
+class OutputError(DotaError):
+    """The output cannot be written: the disk is full, or the folder is gone or closed to us."""
+
+
+@dataclass(frozen=True)
+class ImageTask:
+    """One image to split. Paths are absolute, so that a worker may run anywhere on shared storage.
+
+    Attributes:
+        image_id: id of the image.
+        image: its file.
+        label: its label file, or None.
+        shown: the two files as the user gave them, for records and messages.
+        out: the folder of the output.
+        options: the settings.
+        previous: the record of an earlier run, which holds if neither file has changed and all patches are there.
+    """
+
+    image_id: str
+    image: Path
+    label: Path | None
+    shown: tuple[str, str | None]
+    out: Path
+    options: SplitOptions
+    previous: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """The record of an image for the manifest, or None and the problem for which it was left out."""
+
+    record: dict[str, Any] | None
+    problems: Sequence[Problem] = field(default_factory=tuple)
+
+
+def split_image(task: ImageTask) -> TaskResult:
+    """Write the patches, the annotations and, last of all, the record of one image.
+
+    Raises:
+        OutputError: nothing more can be written.
+    """
+    cv2.setNumThreads(1)  # the workers share the cores already
+    try:
+        return TaskResult(_kept_record(task) or _split(task))
+    except OutputError:
+        raise
+    except ImageReadError as error:
+        text = str(error).removeprefix(f"{task.image}: ")
+    except OSError as error:
+        text = f"cannot be read: {error.strerror or error}"
+    except Exception as error:  # whatever a damaged file may cause costs this image only
+        text = f"{type(error).__name__}: {error}"
+    return TaskResult(None, [Problem("image", task.shown[0], 0, text)])
+
+
+def _kept_record(task: ImageTask) -> dict[str, Any] | None:
+    """The record of an earlier run, if it still holds."""
+    record = task.previous
+    if record is None or record["label_sha256"] != _sha256(task.label) or record["sha256"] != _sha256(task.image):
+        return None
+    images, annfiles = task.out / "images", task.out / "annfiles"
+    for patch in record["patches"]:
+        image = images / f"{patch['id']}{task.options.save_ext}"
+        if not (annfiles / f"{patch['id']}.txt").is_file() or not image.is_file():
+            return None
+        if image.stat().st_size != patch["bytes"]:
+            return None
+    return dict(record)
+
+
+def _sha256(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _split(task: ImageTask) -> dict[str, Any]:
+    options = task.options
+    image, digest = read_image(task.image)
+    height, width = image.shape[:2]
+    bad_lines: list[LineProblem] = []
+    labels, label_digest = _no_labels(), None
+    if task.label is not None:
+        labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
+        label_digest = _sha256(task.label)
+    levels = plan_levels(options, task.image_id, width, height)
+    shown = task.shown[1] or ""
+    found = annotate(options, labels, len(bad_lines), levels, shown)
+    patches = []
+    for level, objects in zip(levels, found.patches, strict=True):
+        pixels = resized(image, level.scale)
+        sizes = level.patch_sizes(options.padding).tolist()
+        for name, window, size, own in zip(level.names, level.windows.tolist(), sizes, objects, strict=True):
+            data = encode_patch(cut_patch(pixels, window, size, options.padding_value), options.save_ext)
+            write_bytes(task.out, f"images/{name}{options.save_ext}", data)
+            text = "".join(line + "\n" for line in own.lines)
+            write_bytes(task.out, f"annfiles/{name}.txt", text.encode("utf-8"))
+            patches.append(
+                {
+                    "id": name,
+                    "x": window[0],
+                    "y": window[1],
+                    "scale": level.scale,
+                    "width": size[0],
+                    "height": size[1],
+                    "bytes": len(data),
+                    "lines": labels.lines[own.objects].tolist(),
+                    "difficult": labels.difficult[own.objects].tolist(),
+                    "cut": own.cut.astype(int).tolist(),
+                }
+            )
+    unread = [Problem("malformed", shown, bad.line, _line_text(bad)) for bad in bad_lines]
+    record = {
+        "id": task.image_id,
+        "file": task.shown[0],
+        "sha256": digest,
+        "width": width,
+        "height": height,
+        "label": task.shown[1],
+        "label_sha256": label_digest,
+        "objects": found.counts,
+        "problems": [asdict(p) for p in sorted([*unread, *found.problems], key=lambda p: p.line)],
+        "patches": patches,
+    }
+    write_bytes(task.out, f"{RECORDS}/{task.image_id}.json", json.dumps(record, ensure_ascii=False).encode("utf-8"))
+    return record
+
+
+def _line_text(bad: LineProblem) -> str:
+    return f"{bad.reason}: {bad.text[:120]!r}" if bad.text else bad.reason
+
+
+def _no_labels() -> Labels:
+    return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
+
+
+def resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
+    """The image resized by ``scale``, with cubic interpolation as DOTA_devkit does it; itself where that is 1."""
+    if scale == 1:
+        return image
+    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def cut_patch(
+    image: NDArray[np.uint8], window: Sequence[int], size: Sequence[int], padding_value: Sequence[int]
+) -> NDArray[np.uint8]:
+    """The pixels of a window (x0, y0, x1, y1), filled up to ``size`` (width, height) to the right and below."""
+    x0, y0, x1, y1 = window
+    patch = image[y0:y1, x0:x1]
+    width, height = size
+    if patch.shape[:2] == (height, width):
+        return patch
+    padded = np.empty((height, width, 3), np.uint8)
+    padded[:] = padding_value
+    padded[: patch.shape[0], : patch.shape[1]] = patch
+    return padded
+
+
+def encode_patch(patch: NDArray[np.uint8], extension: str) -> bytes:
+    """The file of a patch: our PNG, or what OpenCV writes by default for the other kinds."""
+    if extension == ".png":
+        return encode_png(patch)
+    return cv2.imencode(extension, patch)[1].tobytes()
+
+
+def write_bytes(out: Path, name: str, data: bytes) -> None:
+    """Write the file ``name`` of the output: in ``.split``, then renamed, so that it is there whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written, and nor can any other file.
+    """
+    temporary = out / STATE / "tmp" / uuid.uuid4().hex
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, out / name)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        if error.errno in _FATAL:
+            raise OutputError(f"cannot write {out / name}: {error.strerror}") from None
+        raise
