@@ -26,6 +26,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -332,8 +333,7 @@ def _gather_truths(
             for name in truths[i].names:
                 if name not in number:
                     unknown[name] = unknown.get(name, 0) + 1
-    order = np.lexsort((*polys.T[::-1], difficult, image, cls))
-    order = order[np.count_nonzero(cls < 0) :]
+    order = _sorted_rows((cls, image, difficult), polys)[np.count_nonzero(cls < 0) :]
     return _Truths(cls[order], image[order], polys[order], difficult[order]), dict(sorted(unknown.items()))
 
 
@@ -356,11 +356,21 @@ def _gather_detections(
     scores = np.concatenate([np.empty(0), *(d.scores for _, d in present)])
     kept = image >= 0
     cls, image, polys, scores = cls[kept], image[kept], polys[kept], scores[kept]
-    order = np.lexsort((image, -scores, cls))
-    tied = (np.diff(cls[order]) == 0) & (np.diff(scores[order]) == 0) & (np.diff(image[order]) == 0)
-    if tied.any():  # seldom, and the coordinates cost eight more sorts
-        order = np.lexsort((*polys.T[::-1], image, -scores, cls))
+    order = _sorted_rows((cls, -scores, image), polys)
     return _Detections(cls[order], image[order], polys[order], scores[order]), foreign
+
+
+def _sorted_rows(keys: tuple[NDArray[Any], ...], polys: NDArray[np.float64]) -> NDArray[np.intp]:
+    """Order of rows by the keys, the first before the others, then by coordinates."""
+    columns = [*keys, *polys.T]
+    quick = [*keys, *polys.T[:2]]
+    order = np.lexsort(quick[::-1])
+    tied = np.ones(max(len(order) - 1, 0), dtype=bool)
+    for column in quick:
+        tied &= np.diff(column[order].astype(np.float64)) == 0
+    # Ties are seldom, and the other coordinates cost six more sorts.
+    result: NDArray[np.intp] = np.lexsort(columns[::-1]) if tied.any() else order
+    return result
 
 
 def _no_truth(nimages: int, nobjects: int, unknown: Mapping[str, int], classes: Sequence[str]) -> str:

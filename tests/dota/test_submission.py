@@ -222,7 +222,7 @@ def test_a_failed_write_leaves_the_old_zip(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     write_submission(path, {"ship": SHIP}, CLASSES)
     before = path.read_bytes()
-    with pytest.raises(UnknownClassError, match="shipp.*did you mean ship"):
+    with pytest.raises(UnknownClassError, match=r"shipp.*did you mean ship"):
         write_submission(path, {"shipp": SHIP}, CLASSES)
     broken = Detections.empty()
     object.__setattr__(broken, "image", None)

@@ -1,0 +1,37 @@
+"""Lists of image ids as text: one id a line, as DOTA_devkit's ``valset.txt``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.files import check_id
+
+__all__ = ["read_image_list"]
+
+_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+def read_image_list(path: str | Path) -> tuple[str, ...]:
+    """The image ids of a list, sorted, each once; blank lines are skipped, and an image's file extension is dropped.
+
+    Raises:
+        DotaError: the list is empty or not UTF-8, or an id cannot be a file name.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DotaError(f"{path}: not UTF-8 text ({error.reason}); give one image id a line") from error
+    ids = set()
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if name:
+            try:
+                ids.add(check_id(name[: name.rindex(".")] if name.lower().endswith(_IMAGE_SUFFIXES) else name))
+            except DotaError as error:
+                raise DotaError(f"{path}:{number}: {error}") from error
+    if not ids:
+        raise DotaError(f"{path} names no image; give one image id a line")
+    return tuple(sorted(ids))

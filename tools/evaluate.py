@@ -1,0 +1,163 @@
+"""Score detections on whole images as the DOTA server does: AP by class and the mAP.
+
+Example:
+    python tools/evaluate.py work_dirs/demo/merged --gt data/val/labelTxt --iou 0.5 0.75 --json scores.json
+
+DETECTIONS is a folder or zip of Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
+Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The labels are one
+<image_id>.txt an image (x1 y1 ... x4 y4 class difficult). Every image that has a label file is scored; one whose file
+is empty is background, where every detection is false. Difficult objects are neutral. A class without objects has no
+AP and is left out of the mean.
+
+Exit code: 0 scored; 1 scored, but lines could not be read (each is named); 2 wrong usage, or the number would mean
+nothing (no ground truth, no detections, none of the images labelled, patches against whole images).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.labels import Labels, LineProblem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detections", type=Path, metavar="DETECTIONS", help="folder or zip with one file a class")
+    parser.add_argument("--gt", type=Path, required=True, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
+    parser.add_argument(
+        "--metric",
+        choices=("voc07", "voc12"),
+        default="voc07",
+        help="voc07: 11 points, as the DOTA server (default); voc12: area under the curve, as several papers quote",
+    )
+    parser.add_argument(
+        "--iou",
+        nargs="+",
+        default=["0.5"],
+        metavar="THR",
+        help="IoU thresholds in [0, 1), or 0.5:0.95 for steps of 0.05; the first is the one of 'map' (default: 0.5)",
+    )
+    parser.add_argument(
+        "--classes",
+        default="v1.0",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+    )
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+    parser.add_argument(
+        "--image-list",
+        type=Path,
+        metavar="FILE",
+        help="score these images only (one id a line); each needs a label file",
+    )
+    parser.add_argument(
+        "--json",
+        type=Path,
+        metavar="FILE",
+        help="write all numbers, {'ap': {class: value}, 'map': ...}; FILE is replaced",
+    )
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown; FILE is replaced")
+    parser.add_argument(
+        "--plot-dir", type=Path, metavar="DIR", help="draw curves, AP by class and size, confusion and worst images"
+    )
+    parser.add_argument(
+        "--score-thr",
+        type=float,
+        default=0.3,
+        metavar="SCORE",
+        help="least score for the confusion matrix and the list of worst images; AP counts all scores (default: 0.3)",
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, score, print and write; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+
+    from fdam_rotate.dota.analysis import confusion, score_by_size, worst_images
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.errors import DotaError, ScoreError
+    from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
+    from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.report import (
+        format_markdown,
+        format_notes,
+        format_problems,
+        format_table,
+        to_json,
+        write_json,
+    )
+
+    try:
+        thrs = parse_iou_thrs(args.iou)
+        classes = resolve_classes(args.classes)
+    except DotaError as error:
+        parser.error(str(error))
+    for option, path in (("--json", args.json), ("--markdown", args.markdown)):
+        if path and path.is_dir():
+            parser.error(f"{option} {path} is a folder; give a file")
+    if args.plot_dir and args.plot_dir.exists() and not args.plot_dir.is_dir():
+        parser.error(f"--plot-dir {args.plot_dir} is a file; give a folder")
+
+    problems: list[LineProblem] = []
+    truths = _read_truths(args.gt, args.image_list, problems)
+    try:
+        detections = read_detections(args.detections, task=args.task, problems=problems)
+    except FileNotFoundError as error:
+        if not args.detections.exists():
+            raise
+        raise ScoreError(str(error)) from error
+    if not any(len(found) for name, found in detections.items() if name in classes):
+        raise ScoreError(f"{args.detections} holds no detection of the classes {', '.join(classes)}: nothing to score")
+    result = evaluate(detections, truths, classes, iou_thrs=thrs, metric=args.metric, task=args.task)
+
+    print(format_table(result))
+    for note in format_notes(result):
+        print(note)
+    if args.json or args.markdown or args.plot_dir:
+        sizes = score_by_size(result)
+        confused = confusion(result, score_thr=args.score_thr)
+        worst = worst_images(result, score_thr=args.score_thr)
+    if args.json:
+        write_json(args.json, to_json(result, sizes, confused, worst))
+    if args.markdown:
+        write_text(args.markdown, format_markdown(result, sizes, worst, title=f"Scores of {args.detections.name}"))
+    if args.plot_dir:
+        from fdam_rotate.dota.plots import write_plots
+
+        paths = write_plots(args.plot_dir, result, sizes, confused, worst)
+        print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
+    print(f"mAP {result.map:.4f}")
+    for line in format_problems(problems):
+        print(line, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _read_truths(folder: Path, image_list: Path | None, problems: list[LineProblem]) -> dict[str, Labels]:
+    """The labels of a folder, or of the images of a list; a listed image without label file is a problem."""
+    from fdam_rotate.dota.imagelist import read_image_list
+    from fdam_rotate.dota.labels import LineProblem, read_label_dir
+
+    if image_list is None:
+        return read_label_dir(folder, problems=problems)
+    image_ids = read_image_list(image_list)
+    present = [image_id for image_id in image_ids if (folder / f"{image_id}.txt").is_file()]
+    for image_id in sorted(set(image_ids) - set(present)):
+        reason = "a listed image has no label file, so it is not scored; an empty file would make it background"
+        problems.append(LineProblem(folder / f"{image_id}.txt", 0, reason))
+    return read_label_dir(folder, problems=problems, image_ids=present)
+
+
+if __name__ == "__main__":
+    run(main)
