@@ -1,0 +1,317 @@
+"""add_fdam: the documented Swin example as it stands in the docs, and the formula on a small block."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmdet.models.backbones import SwinTransformer
+from mmrotate.models.builder import ROTATED_BACKBONES, build_backbone
+from torch import nn
+from torch.nn import functional as F
+
+from fdam_rotate.models.layers import FreqScale, add_fdam
+from fdam_rotate.models.layers.add_fdam import invert, scale_tokens
+
+PAGE = Path(__file__).parents[2] / "docs" / "add_fdam.md"
+SWIN = dict(embed_dims=64, depths=(2, 1), num_heads=(2, 4), strides=(4, 2), window_size=4, out_indices=(0, 1))
+NEW = {"dy_freq", "dy_freq_2", "dy_freq_starrelu", "lf_gamma", "hf_gamma", "freq_scale_1", "freq_scale_2"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def swin_fdam():
+    """Run the page's first code block, which registers SwinFDAM."""
+    code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    assert len(code.splitlines()) < 30
+    names: dict = {}
+    exec(compile(code, str(PAGE), "exec"), names)
+    yield names["SwinFDAM"]
+    ROTATED_BACKBONES.module_dict.pop("SwinFDAM")
+
+
+def swin(name="SwinFDAM", **settings):
+    torch.manual_seed(0)
+    model = build_backbone(dict(type=name, **SWIN, **settings))
+    model.init_weights()
+    model.eval()  # mmdet's Swin returns None from it
+    return model
+
+
+def is_new(key):
+    return bool(NEW & set(key.split(".")))
+
+
+def strengthen(module, scale=0.3):
+    """Give FDAM's parameters a size that matters."""
+    generator = torch.Generator().manual_seed(7)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if is_new(name):
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
+    return module
+
+
+def image(size=(36, 44)):
+    return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
+
+
+def test_swin_keeps_its_keys_and_starts_as_swin():
+    ours, plain = swin(), SwinTransformer(**SWIN)
+    plain.eval()
+    missing, unexpected = ours.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {key for key in ours.state_dict() if is_new(key)} == set(missing)
+    blocks = 3
+    assert len(missing) == blocks * (8 + 2 * 5)
+    for a, b in zip(ours(image()), plain(image()), strict=True):
+        assert a.shape == b.shape
+        assert 0 < (a - b).abs().max() < 1e-3
+    with torch.no_grad():
+        for name, parameter in ours.named_parameters():
+            if name.endswith(("_gamma", "complex_weights")):
+                parameter.zero_()
+    for a, b in zip(ours(image()), plain(image()), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_swin_keeps_small_starts_after_init_weights():
+    model = swin(init_cfg=None)
+    for name, parameter in model.named_parameters():
+        if name.endswith(("lf_gamma", "hf_gamma")):
+            assert (parameter == 1e-5).all(), name
+        elif name.endswith("complex_weights"):
+            assert 0 < parameter.abs().max() < 1e-4, name
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 47)])
+def test_swin_any_size_and_every_gradient(size):
+    model = swin()
+    model.train()
+    loss = sum(((out - 1) ** 2).mean() for out in model(image(size)))
+    loss.backward()
+    for name, parameter in model.named_parameters():
+        if is_new(name):
+            assert parameter.grad is not None, name
+            assert torch.isfinite(parameter.grad).all(), name
+            assert parameter.grad.abs().max() > 0, name
+
+
+def test_swin_checkpointing_with_two_sizes_before_backward():
+    """A recomputed block must scale by its own image's grid, not by that of the last call."""
+    grads = []
+    for with_cp in (False, True):
+        model = strengthen(swin(with_cp=with_cp))
+        model.train()
+        for module in model.modules():
+            if hasattr(module, "drop_prob"):
+                module.drop_prob = 0.0
+        first, second = model(image((32, 64)))[-1], model(image((64, 32)))[-1]
+        (first.square().mean() + second.square().mean() * 2).backward()
+        grads.append([p.grad for p in model.parameters()])
+    for a, b in zip(*grads, strict=True):
+        assert (a is None) == (b is None)
+        if a is not None:
+            torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
+
+
+def test_deep_copy_is_independent():
+    model = strengthen(swin())
+    twin = copy.deepcopy(model)
+    before = model(image())[-1]
+    torch.testing.assert_close(twin(image())[-1], before)
+    with torch.no_grad():
+        for name, parameter in twin.named_parameters():
+            if is_new(name):
+                parameter.mul_(-1)
+    assert not torch.allclose(twin(image())[-1], before, atol=1e-3)
+    torch.testing.assert_close(model(image())[-1], before)
+
+
+class Attention(nn.Module):
+    """Plain attention as timm has it."""
+
+    def __init__(self, dim, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv, self.proj = nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+
+    def forward(self, x, H=None, W=None):
+        b, n, c = x.shape
+        q, k, v = self.qkv(x).reshape(b, n, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
+        y = (q @ k.transpose(-2, -1) * (c // self.heads) ** -0.5).softmax(-1) @ v
+        return self.proj(y.transpose(1, 2).reshape(b, n, c))
+
+
+class Block(nn.Module):
+    def __init__(self, dim=16, heads=2, attention=Attention):
+        super().__init__()
+        self.norm1, self.attn = nn.LayerNorm(dim), attention(dim, heads)
+        self.norm2, self.mlp = nn.LayerNorm(dim), nn.Sequential(nn.Linear(dim, 8), nn.GELU(), nn.Linear(8, dim))
+
+    def forward(self, x, H=None, W=None):
+        x = x + self.attn(self.norm1(x), H, W)
+        return x + self.mlp(self.norm2(x))
+
+
+def freq_scale_by_formula(layer, x):
+    """``x + irfft2(rfft2(x) * M)`` written plainly, for (B, C, H, W)."""
+    b, c, h, w = x.shape
+    spectrum = torch.fft.rfft2(x, norm="ortho")
+    hidden = layer.reweight.fc1(x.mean((2, 3)))
+    hidden = layer.reweight.act.scale * hidden.relu() ** 2 + layer.reweight.act.bias
+    routing = layer.reweight.fc2(hidden).tanh().view(b, 16, 4)
+    filters = F.interpolate(layer.complex_weights, spectrum.shape[-2:], mode="bicubic", align_corners=True)
+    modulation = torch.einsum("bgf,fchw->bgchw", routing, filters).reshape(b, c, *spectrum.shape[-2:])
+    return x + torch.fft.irfft2(spectrum * modulation, s=(h, w), norm="ortho")
+
+
+def block_by_formula(plain, block, x, hw, heads=2):
+    """The published block: attention with AttInv, FreqScale in both branches; the class token is not scaled.
+
+    ``plain`` has the weights of ``block`` without its hooks.
+    """
+    attn, extra = block.attn, x.shape[1] - hw[0] * hw[1]
+
+    def scaled(layer, tokens):
+        grid = tokens[:, extra:].transpose(1, 2).reshape(len(x), -1, *hw)
+        return torch.cat((tokens[:, :extra], freq_scale_by_formula(layer, grid).flatten(2).transpose(1, 2)), 1)
+
+    z = plain.norm1(x)
+    c = z.shape[-1]
+    q, k, v = plain.attn.qkv(z).chunk(3, dim=-1)
+    y = torch.zeros_like(v)
+    for head in range(heads):
+        s = slice(head * c // heads, (head + 1) * c // heads)
+        weights = (q[..., s] @ k[..., s].transpose(1, 2) / (c / heads) ** 0.5).softmax(-1)
+        y[..., s] = weights @ v[..., s]
+    star = attn.dy_freq_starrelu.scale * z.relu() ** 2 + attn.dy_freq_starrelu.bias
+    alpha = attn.dy_freq_2(star).tanh().repeat_interleave(c // heads, dim=-1)
+    t = F.softplus(attn.dy_freq(star)) ** 2
+    beta = (2 * t / (t + 0.3678)).repeat_interleave(c // heads, dim=-1)
+    a = plain.attn.proj(y + attn.lf_gamma * alpha * y + attn.hf_gamma * beta * (v - y))
+    x = x + scaled(block.freq_scale_1, a)
+    return x + scaled(block.freq_scale_2, plain.mlp(plain.norm2(x)))
+
+
+@pytest.mark.parametrize(
+    ("hw", "tokens", "grid"),
+    [(("H", "W"), 35, (5, 7)), (("H", "W"), 36, (5, 7)), (None, 9, (3, 3)), (None, 10, (3, 3))],
+)
+def test_block_equals_the_formula(hw, tokens, grid):
+    torch.manual_seed(0)
+    plain = Block()
+    block = strengthen(add_fdam(copy.deepcopy(plain), 16, 2, hw=hw))
+    x = torch.randn(2, tokens, 16)
+    args = grid if hw else ()
+    torch.testing.assert_close(block(x, *args), block_by_formula(plain, block, x, grid), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_dtype_is_kept(dtype):
+    block = strengthen(add_fdam(Block(), 16, 2))
+    x = torch.randn(2, 9, 16)
+    exact = block(x)
+    half = block.to(dtype)(x.to(dtype))
+    assert half.dtype == dtype
+    torch.testing.assert_close(half.float(), exact, atol=0.1, rtol=0.1)
+
+
+def test_switches():
+    x = torch.randn(1, 9, 16)
+    torch.manual_seed(0)
+    plain = Block()
+    for settings, names in (
+        ({"att_inv": False}, {"freq_scale_1", "freq_scale_2"}),
+        ({"freq_scale": False}, NEW - {"freq_scale_1", "freq_scale_2"}),
+    ):
+        block = add_fdam(copy.deepcopy(plain), 16, 2, **settings)
+        new = {part for key in block.state_dict() for part in key.split(".") if part in NEW}
+        assert new == names
+        assert not torch.allclose(strengthen(block)(x), plain(x), atol=1e-3)
+
+
+class SplitAttention(Attention):
+    """Values of their own, and maps (B, C, H, W) in and out."""
+
+    def __init__(self, dim, heads):
+        super().__init__(dim, heads)
+        self.qk, self.v, self.out = nn.Linear(dim, 2 * dim), nn.Linear(dim, dim), nn.Linear(dim, dim)
+        del self.qkv, self.proj
+
+    def forward(self, x):
+        b, c, h, w = x.shape
+        tokens = x.flatten(2).transpose(1, 2)
+        q, k = self.qk(tokens).chunk(2, dim=-1)
+        y = (q @ k.transpose(1, 2) / c**0.5).softmax(-1) @ self.v(tokens)
+        return self.out(y).transpose(1, 2).reshape(b, c, h, w)
+
+
+def test_other_names_and_maps():
+    torch.manual_seed(0)
+    block = nn.Module()
+    block.mixer, block.ffn = SplitAttention(16, 1), nn.Conv2d(16, 16, 1)
+    plain = copy.deepcopy(block)
+    add_fdam(block, 16, 2, attention="mixer", branches=("mixer", "ffn"), qkv="v", proj="out")
+    strengthen(block)
+    x = torch.randn(2, 16, 3, 5)
+    scaled = freq_scale_by_formula(block.freq_scale_2, plain.ffn(x))
+    torch.testing.assert_close(block.ffn(x), scaled, atol=1e-5, rtol=1e-4)
+    tokens = x.flatten(2).transpose(1, 2)
+    q, k = plain.mixer.qk(tokens).chunk(2, dim=-1)
+    v = plain.mixer.v(tokens)
+    y = (q @ k.transpose(1, 2) / 4).softmax(-1) @ v
+    mixed = plain.mixer.out(invert(block.mixer, tokens, y, v)).transpose(1, 2).reshape(x.shape)
+    scaled = freq_scale_by_formula(block.freq_scale_1, mixed)
+    torch.testing.assert_close(block.mixer(x), scaled, atol=1e-5, rtol=1e-4)
+
+
+class Bypass(Attention):
+    """Uses its projection's weights without calling it."""
+
+    def forward(self, x, H=None, W=None):
+        return F.linear(self.qkv(x)[..., -x.shape[-1] :], self.proj.weight)
+
+
+class Unasked(Attention):
+    def forward(self, x, H=None, W=None):
+        return self.proj(x)
+
+
+@pytest.mark.parametrize(("kind", "message"), [(Bypass, "did not call its projection"), (Unasked, "before its values")])
+def test_attention_that_calls_no_modules_is_reported(kind, message):
+    block = add_fdam(Block(attention=kind), 16, 2)
+    with pytest.raises(RuntimeError, match=message):
+        block(torch.randn(1, 4, 16))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"attention": "w_msa"}, "Block has no module 'w_msa'; it has norm1, attn, norm2, mlp"),
+        ({"branches": ("attn", "ffn")}, "no module 'ffn'"),
+        ({"proj": "out"}, "Attention has no module 'out'; it has qkv, proj"),
+        ({"hw": "hw_shape"}, "'attn' takes no argument 'hw_shape'; it takes x, H, W"),
+        ({"num_heads": 3}, "num_heads must divide dim, got dim=16 and num_heads=3"),
+        ({"dim": 24}, "group must divide dim"),
+    ],
+)
+def test_bad_arguments(settings, message):
+    with pytest.raises(ValueError, match=message):
+        add_fdam(Block(), **{"dim": 16, "num_heads": 2, **settings})
+
+
+def test_twice_and_wrong_tokens():
+    block = add_fdam(Block(), 16, 2)
+    with pytest.raises(ValueError, match="has FreqScale already"):
+        add_fdam(block, 16, 2)
+    with pytest.raises(ValueError, match="has AttInv already"):
+        add_fdam(block, 16, 2, freq_scale=False)
+    with pytest.raises(ValueError, match="6 tokens are no square grid"):
+        block(torch.randn(1, 6, 16))
+    with pytest.raises(ValueError, match="5 tokens cannot fill a grid of 2 x 3"):
+        scale_tokens(FreqScale(16), torch.randn(1, 5, 16), (2, 3))
+    with pytest.raises(ValueError, match="one shape"):
+        invert(block.attn, torch.randn(1, 6, 16), torch.randn(1, 6, 16), torch.randn(1, 3, 16))
