@@ -118,13 +118,12 @@ def _bars(figure_type: Any, result: EvalResult) -> Any:
     axes = figure.subplots()
     values = [100 * scores[name] for name in names]
     axes.barh(names, values, color=_BLUE, height=0.7)
-    for row, (name, value) in enumerate(zip(names, values, strict=True)):
-        axes.text(value + 1, row, f"{value:.1f}  ({result.per_class[name].npos} objects)", va="center", fontsize=8)
     axes.axvline(100 * result.map, color=_ORANGE, linewidth=1.5)
-    axes.set(
-        xlim=(0, 125), xticks=range(0, 101, 20), xlabel=f"AP{100 * result.iou_thrs[0]:g} ({result.metric.upper()})"
-    )
-    axes.set_title(f"mAP {100 * result.map:.2f} over {len(names)} classes", fontsize=11)
+    for row, (name, value) in enumerate(zip(names, values, strict=True)):
+        axes.text(103, row, f"{value:.1f}", va="center", ha="left", fontsize=8, fontweight="bold")
+        axes.text(111, row, f"{result.per_class[name].npos} objects", va="center", fontsize=8)
+    axes.set(xlim=(0, 130), xticks=range(0, 101, 20), xlabel=f"{_ap(result)} ({result.metric.upper()})")
+    axes.set_title(f"mAP {100 * result.map:.2f} over {len(names)} classes (line)", fontsize=11)
     axes.margins(y=0.01)
     axes.tick_params(axis="y", length=0)
     return figure
@@ -206,7 +205,7 @@ def _worst(figure_type: Any, worst: Sequence[ImageErrors]) -> Any:
     axes.set_ylim(len(worst) - 0.4, -0.6)
     axes.set_xlim(0, 1.25 * max(w.errors for w in worst))
     axes.tick_params(axis="y", length=0)
-    axes.legend(loc="lower right", frameon=False)
+    figure.legend(loc="outside lower center", ncols=2, frameon=False)
     axes.set_title("Images with the most mistakes", fontsize=11)
     return figure
 

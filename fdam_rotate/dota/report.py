@@ -66,10 +66,8 @@ def format_notes(result: EvalResult) -> list[str]:
     thrs = f"{result.iou_thrs[0]:g}"
     if len(result.iou_thrs) > 1:
         thrs += f" (mAP), {', '.join(f'{t:g}' for t in result.iou_thrs[1:])}"
-    empty_images = len(result.background)
-    without = (
-        f"{empty_images} of them without objects (all detections there are false)" if empty_images else "none empty"
-    )
+    count = len(result.background)
+    without = f"{count} of them without objects (all detections there are false)" if count else "none without objects"
     notes = [
         f"{_METRIC_NAMES[result.metric]}, task {result.task}, IoU > {thrs}",
         f"{len(result.images)} images scored, {without}",

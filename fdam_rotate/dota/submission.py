@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import zipfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Literal
@@ -31,6 +31,8 @@ _TEXT_FACTOR = 10
 
 _FIELDS = {1: 10, 2: 6}
 _FORM = {1: "image_id score x1 y1 x2 y2 x3 y3 x4 y4", 2: "image_id score xmin ymin xmax ymax"}
+# Stands for the file's name where a rule is about the whole zip.
+_WHOLE = "zip"
 # The one date of all entries, the earliest that the format knows, so that equal content gives equal bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -42,7 +44,7 @@ class SubmissionProblem:
     Attributes:
         severity: ``'error'`` (the server would refuse the zip, or score it wrongly) or ``'warning'``.
         rule: short name of the rule, for instance ``'fields'`` or ``'patch id'``.
-        file: name of the file in the zip, or of the zip itself.
+        file: name of the file in the zip; ``'zip'`` where the rule is about all of it.
         line: first line that breaks the rule, from 1; 0 where the rule is about the whole file.
         message: what is wrong, what was expected and what to do.
         count: number of lines of the file that break the rule.
@@ -105,6 +107,7 @@ def check_submission(
     task: int = 1,
     *,
     max_megabytes: float = MAX_MEGABYTES,
+    progress: Callable[[int], object] | None = None,
 ) -> list[SubmissionProblem]:
     """Look for everything in a zip that the DOTA server would refuse or score wrongly.
 
@@ -114,6 +117,7 @@ def check_submission(
         image_ids: ids of the test images. None leaves out the rules that need them.
         task: 1 for oriented, 2 for horizontal boxes.
         max_megabytes: largest size of the zip.
+        progress: called now and then with the number of bytes of text checked since the last call.
 
     Returns:
         The problems, one for each file and rule, in the order of the files; the zip may be uploaded if none of them is
@@ -131,13 +135,13 @@ def check_submission(
     size = zip_path.stat().st_size
     if size > max_megabytes * 1e6:
         problems.append(
-            _error("size", zip_path.name, f"{size / 1e6:.1f} MB is more than {max_megabytes:g} MB; drop low scores")
+            _error("size", _WHOLE, f"{size / 1e6:.1f} MB is more than {max_megabytes:g} MB; drop low scores")
         )
     try:
         with zipfile.ZipFile(zip_path) as archive:
-            problems += _check_archive(archive, classes, image_ids, task, max_megabytes * 1e6 * _TEXT_FACTOR)
+            problems += _check_archive(archive, classes, image_ids, task, max_megabytes * 1e6 * _TEXT_FACTOR, progress)
     except zipfile.BadZipFile as error:
-        problems.append(_error("zip", zip_path.name, f"not a zip that can be read ({error}); pack it again"))
+        problems.append(_error("archive", _WHOLE, f"not a zip that can be read ({error}); pack it again"))
     return problems
 
 
@@ -159,7 +163,12 @@ def _warning(rule: str, file: str, message: str) -> SubmissionProblem:
 
 
 def _check_archive(
-    archive: zipfile.ZipFile, classes: Sequence[str], image_ids: Collection[str] | None, task: int, max_text: float
+    archive: zipfile.ZipFile,
+    classes: Sequence[str],
+    image_ids: Collection[str] | None,
+    task: int,
+    max_text: float,
+    progress: Callable[[int], object] | None,
 ) -> Iterator[SubmissionProblem]:
     """The problems of all entries, and of the classes and images that have none."""
     wanted = {_file_name(name, task): name for name in classes}
@@ -177,7 +186,7 @@ def _check_archive(
             yield _error("name", name, _name_advice(name, wanted))
         elif entry.flag_bits & 1:
             met.add(name)
-            yield _error("zip", name, "the file is encrypted; pack it without a password")
+            yield _error("archive", name, "the file is encrypted; pack it without a password")
         elif entry.file_size > max_text:
             met.add(name)
             yield _error("size", name, f"{entry.file_size / 1e6:.0f} MB of text is more than {max_text / 1e6:g} MB")
@@ -186,9 +195,9 @@ def _check_archive(
             try:
                 with archive.open(entry) as stream:
                     check = _FileCheck(name, task, test_ids)
-                    yield from check.run(stream)
+                    yield from check.run(stream, progress)
             except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError) as error:
-                yield _error("zip", name, f"the file cannot be unpacked ({error}); pack it again")
+                yield _error("archive", name, f"the file cannot be unpacked ({error}); pack it again")
             else:
                 seen_ids |= check.ids
                 lines += check.lines
@@ -196,12 +205,12 @@ def _check_archive(
     for file in missing:
         yield _error("missing", file, "the class has no file; an empty one is needed where nothing was detected")
     if met and not lines:
-        yield _error("empty", archive.filename or "zip", "no file holds a detection")
+        yield _error("empty", _WHOLE, "no file holds a detection")
     elif test_ids is not None and test_ids - seen_ids:
         without = sorted(test_ids - seen_ids)
         yield _warning(
             "images",
-            archive.filename or "zip",
+            _WHOLE,
             f"{len(without)} of {len(test_ids)} test images have no detection, for instance {without[0]}",
         )
 
@@ -225,9 +234,10 @@ class _FileCheck:
         self._found: dict[str, tuple[int, str, int]] = {}
         self._bad_ids: dict[str, tuple[str, str] | None] = {}
 
-    def run(self, stream: IO[bytes]) -> Iterator[SubmissionProblem]:
+    def run(self, stream: IO[bytes], progress: Callable[[int], object] | None) -> Iterator[SubmissionProblem]:
         """The problems of the file, in the order of their first lines."""
         seen: set[bytes] = set()
+        told = 0
         for number, raw in enumerate(stream, start=1):
             if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
                 self._note("encoding", 1, "the file starts with a byte order mark; save it as UTF-8 without BOM")
@@ -243,6 +253,9 @@ class _FileCheck:
             if raw and raw in seen:
                 self._note("duplicate", number, f"the same line stands above: {text!r}")
             seen.add(raw)
+            if progress and not number % 10_000:
+                progress(stream.tell() - told)
+                told = stream.tell()
         if not self.lines:
             yield _warning("empty", self.name, "no detections of this class; its AP will be 0")
         for rule, (line, message, count) in self._found.items():
@@ -267,7 +280,7 @@ class _FileCheck:
         except ValueError:
             self._note("number", number, f"score and coordinates must be numbers: {text!r}")
             return
-        if not (math.isfinite(score) and all(map(math.isfinite, corners))):
+        if not math.isfinite(sum(corners, score)):  # infinity and NaN both survive a sum
             self._note("number", number, f"score and coordinates must be finite: {text!r}")
         elif not 0.0 <= score <= 1.0:
             self._note("score", number, f"the score must be from 0 to 1: {text!r}")

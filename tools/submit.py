@@ -1,0 +1,112 @@
+"""Pack detections for the DOTA evaluation server, or check a zip before it is uploaded.
+
+Examples:
+    python tools/submit.py work_dirs/demo/merged submission.zip
+    python tools/submit.py --check submission.zip --image-list test_ids.txt
+
+DETECTIONS is a folder of merged Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
+Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The zip holds one file for
+every class at its top level, empty ones too, and is written only if it passes the check: ten fields a line (six for
+task 2), finite numbers, scores from 0 to 1, no ids of patches, ids of the image list if one is given, no line twice,
+UTF-8 without byte order mark, no folders, no other files, and not too large. Equal detections give equal bytes.
+
+Exit code: 0 the zip may be uploaded; 1 it may not, or lines could not be read (each is named); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.submission import SubmissionProblem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file a class")
+    parser.add_argument("zip", type=Path, nargs="?", metavar="OUT.zip", help="the zip to write")
+    parser.add_argument("--check", type=Path, metavar="ZIP", help="check this zip and write nothing")
+    parser.add_argument(
+        "--classes",
+        default="v1.0",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+    )
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+    parser.add_argument("--image-list", type=Path, metavar="FILE", help="the ids of the test images, one a line")
+    parser.add_argument(
+        "--max-mb", type=float, default=100.0, metavar="MB", help="largest zip, in 10^6 bytes (default: 100)"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace OUT.zip if it is there")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Pack or check; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.check and (args.detections or args.zip):
+        parser.error("--check takes one zip and writes nothing; leave out DETECTIONS and OUT.zip")
+    if not args.check and not (args.detections and args.zip):
+        parser.error("give DETECTIONS and OUT.zip, or --check ZIP")
+
+    from tqdm import tqdm
+
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.errors import DotaError, OutputExistsError
+    from fdam_rotate.dota.files import atomic_path
+    from fdam_rotate.dota.imagelist import read_image_list
+    from fdam_rotate.dota.submission import check_submission
+
+    try:
+        classes = resolve_classes(args.classes)
+    except DotaError as error:
+        parser.error(str(error))
+    image_ids = None if args.image_list is None else read_image_list(args.image_list)
+
+    def check(path: Path) -> list[SubmissionProblem]:
+        with tqdm(desc="checking", unit="B", unit_scale=True, delay=2, leave=False) as bar:
+            return check_submission(path, classes, image_ids, args.task, max_megabytes=args.max_mb, progress=bar.update)
+
+    if args.check:
+        errors = _print_problems(check(args.check))
+        print(f"{args.check}: " + (f"{errors} errors; do not upload it" if errors else "may be uploaded"))
+        return 1 if errors else 0
+
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.labels import LineProblem
+    from fdam_rotate.dota.report import format_problems
+    from fdam_rotate.dota.submission import write_submission
+
+    if args.zip.exists() and not args.overwrite:
+        raise OutputExistsError(f"{args.zip} exists; give another name, or --overwrite to replace it")
+    unreadable: list[LineProblem] = []
+    detections = read_detections(args.detections, classes=classes, task=args.task, problems=unreadable)
+    with atomic_path(args.zip) as temporary:
+        write_submission(temporary, detections, classes, args.task)
+        if _print_problems(check(temporary)):
+            raise DotaError(f"{args.zip} was not written: it would not pass")
+    count = sum(len(found) for found in detections.values())
+    print(f"wrote {args.zip}: {count} detections, {len(classes)} files, {args.zip.stat().st_size / 1e6:.2f} MB")
+    for line in format_problems(unreadable):
+        print(line, file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def _print_problems(problems: Sequence[SubmissionProblem]) -> int:
+    """Print the problems; the number of those that are errors."""
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return sum(problem.severity == "error" for problem in problems)
+
+
+if __name__ == "__main__":
+    run(main)
