@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from pathlib import Path
 
 import cv2
@@ -15,6 +13,7 @@ import numpy as np
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path, prepare_output_dir
 from fdam_rotate.dota.labels import write_labels
+from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
 from fdam_rotate.dota.prep.synthetic.scene import CLASSES, GSD_RANGE, generate_scene
 
 __all__ = ["SizeRange", "SyntheticSummary", "parse_size", "write_synthetic"]
@@ -124,12 +123,10 @@ def write_synthetic(
 
 
 def _run(tasks: list[_Task], nproc: int) -> Iterator[tuple[Counter[str], int]]:
-    if nproc <= 1 or len(tasks) < 2:
-        yield from map(_write_scene, tasks)
-        return
-    with ProcessPoolExecutor(min(nproc, len(tasks)), mp_context=get_context("spawn")) as pool:
-        for future in as_completed([pool.submit(_write_scene, task) for task in tasks]):
-            yield future.result()
+    for number, result in run_tasks(_write_scene, tasks, nproc=nproc):
+        if isinstance(result, WorkerDied):
+            raise DotaError(f"scene {tasks[number].image_id} of {tasks[number].folder}: {result}")
+        yield result
 
 
 def _write_scene(task: _Task) -> tuple[Counter[str], int]:

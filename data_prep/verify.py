@@ -1,0 +1,123 @@
+#!/usr/bin/env python
+"""Check a DOTA data set, or a split of one: what is in it, and what is wrong with it.
+
+Examples:
+  python data_prep/verify.py data/DOTA --picture dota.png --json dota.json
+  python data_prep/verify.py data/split_ss_dota/train data/split_ss_dota/val --accept zero-area
+
+DIR is images/ with labelTxt/ (or, after data_prep/split.py, with annfiles/ and manifest.json), or a folder of such
+folders (train/, val/). Several parts are compared with each other: a picture in train and in val spoils the score.
+Prints objects by class and part, then each problem with file and line. Exit code: 0 nothing wrong, 1 something is
+(problems of --accept apart), 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.prep.verify import VerifyReport
+
+# Problems of a kind that are printed unless --all is given; --json holds all of them.
+_TOLD = 10
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("dirs", nargs="+", metavar="DIR", help="data sets or splits to check, together if several")
+    parser.add_argument(
+        "--picture", type=Path, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of --picture and --json")
+    classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: v2.0, which holds all)"
+    parser.add_argument("--classes", default="v2.0", metavar="LIST", help=classes)
+    accept = "kinds of problem that are known of: told, but no reason for exit code 1; DOTA's own files hold zero-area"
+    parser.add_argument("--accept", nargs="+", default=[], metavar="KIND", help=accept)
+    parser.add_argument("--all", action="store_true", help=f"print every problem, not only {_TOLD} of each kind")
+    nproc = min(8, os.cpu_count() or 1)
+    parser.add_argument("--nproc", type=int, default=nproc, metavar="N", help=f"processes (default: {nproc})")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check, print, write; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.nproc < 1:
+        parser.error(f"--nproc must be at least 1, got {args.nproc}")
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.prep.verify import PROBLEM_KINDS, verify
+
+    unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
+    if unknown:
+        parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
+    for path in (args.picture, args.json):
+        if path is not None and path.exists() and not args.overwrite:
+            parser.error(f"{path} exists; give another name, or --overwrite")
+    started = time.monotonic()
+    report = verify(
+        args.dirs,
+        classes=resolve_classes(args.classes),
+        accept=args.accept,
+        nproc=args.nproc,
+        progress=sys.stderr.isatty(),
+    )
+    _print_classes(report)
+    _print_problems(report, None if args.all else _TOLD)
+    if args.json is not None:
+        write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
+    if args.picture is not None:
+        from fdam_rotate.dota.prep.verify_picture import draw_report
+
+        draw_report(report, args.picture)
+    images = sum(len(part.images) for part in report.parts)
+    objects = sum(part.class_counts.total() for part in report.parts)
+    counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items()) or "none"
+    verdict = "ok" if report.ok else "not ok"
+    seconds = time.monotonic() - started
+    print(
+        f"{verdict}: {images} images, {objects} objects in {len(report.parts)} parts; problems: {counts}; {seconds:.1f} s"
+    )
+    return 0 if report.ok else 1
+
+
+def _print_classes(report: VerifyReport) -> None:
+    """A table of objects by class and part."""
+    counts = [part.class_counts for part in report.parts]
+    names = sorted(set().union(*counts))
+    width = max([len(name) for name in [*names, "images without objects"]])
+    columns = [max(8, len(part.name)) for part in report.parts]
+    rows = [("", [part.name for part in report.parts])]
+    rows += [(name, [str(count[name]) for count in counts]) for name in names]
+    facts = [part.images for part in report.parts]
+    rows.append(("all objects", [str(count.total()) for count in counts]))
+    rows.append(("difficult", [str(sum(int((f.labels.difficult > 0).sum()) for f in images)) for images in facts]))
+    rows.append(("images", [str(len(images)) for images in facts]))
+    rows.append(("images without objects", [str(sum(not len(f.labels) for f in images)) for images in facts]))
+    for name, cells in rows:
+        print(f"{name:{width}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, columns, strict=True)))
+
+
+def _print_problems(report: VerifyReport, most: int | None) -> None:
+    for kind, count in report.counts.items():
+        shown = [problem for problem in report.problems if problem.kind == kind][:most]
+        for problem in shown:
+            print(f"{kind}: {problem}")
+        if len(shown) < count:
+            print(f"{kind}: {count - len(shown)} more (--all prints them)")
+
+
+if __name__ == "__main__":
+    run(main)
