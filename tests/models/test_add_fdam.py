@@ -8,6 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from fdam_formula import (
+    NEW,
+    assert_gradients,
+    assert_small_start,
+    freq_scale_by_formula,
+    invert_by_formula,
+    is_new,
+    scale_tokens_by_formula,
+    silence,
+    softmax_attention,
+    strengthen,
+)
 from mmdet.models.backbones import SwinTransformer
 from mmrotate.models.builder import ROTATED_BACKBONES, build_backbone
 from torch import nn
@@ -18,7 +30,6 @@ from fdam_rotate.models.layers.add_fdam import invert, scale_tokens
 
 PAGE = Path(__file__).parents[2] / "docs" / "add_fdam.md"
 SWIN = dict(embed_dims=64, depths=(2, 1), num_heads=(2, 4), strides=(4, 2), window_size=4, out_indices=(0, 1))
-NEW = {"dy_freq", "dy_freq_2", "dy_freq_starrelu", "lf_gamma", "hf_gamma", "freq_scale_1", "freq_scale_2"}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -40,20 +51,6 @@ def swin(name="SwinFDAM", **settings):
     return model
 
 
-def is_new(key):
-    return bool(NEW & set(key.split(".")))
-
-
-def strengthen(module, scale=0.3):
-    """Give FDAM's parameters a size that matters."""
-    generator = torch.Generator().manual_seed(7)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if is_new(name):
-                parameter.copy_(torch.randn(parameter.shape, generator=generator) * scale)
-    return module
-
-
 def image(size=(36, 44)):
     return torch.randn(2, 3, *size, generator=torch.Generator().manual_seed(1))
 
@@ -69,21 +66,13 @@ def test_swin_keeps_its_keys_and_starts_as_swin():
     for a, b in zip(ours(image()), plain(image()), strict=True):
         assert a.shape == b.shape
         assert 0 < (a - b).abs().max() < 1e-3
-    with torch.no_grad():
-        for name, parameter in ours.named_parameters():
-            if name.endswith(("_gamma", "complex_weights")):
-                parameter.zero_()
+    silence(ours)
     for a, b in zip(ours(image()), plain(image()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_swin_keeps_small_starts_after_init_weights():
-    model = swin(init_cfg=None)
-    for name, parameter in model.named_parameters():
-        if name.endswith(("lf_gamma", "hf_gamma")):
-            assert (parameter == 1e-5).all(), name
-        elif name.endswith("complex_weights"):
-            assert 0 < parameter.abs().max() < 1e-4, name
+    assert_small_start(swin(init_cfg=None))
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 47)])
@@ -92,11 +81,7 @@ def test_swin_any_size_and_every_gradient(size):
     model.train()
     loss = sum(((out - 1) ** 2).mean() for out in model(image(size)))
     loss.backward()
-    for name, parameter in model.named_parameters():
-        if is_new(name):
-            assert parameter.grad is not None, name
-            assert torch.isfinite(parameter.grad).all(), name
-            assert parameter.grad.abs().max() > 0, name
+    assert_gradients(model, only_new=True)
 
 
 def test_swin_checkpointing_with_two_sizes_before_backward():
@@ -156,44 +141,17 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-def freq_scale_by_formula(layer, x):
-    """``x + irfft2(rfft2(x) * M)`` written plainly, for (B, C, H, W)."""
-    b, c, h, w = x.shape
-    spectrum = torch.fft.rfft2(x, norm="ortho")
-    hidden = layer.reweight.fc1(x.mean((2, 3)))
-    hidden = layer.reweight.act.scale * hidden.relu() ** 2 + layer.reweight.act.bias
-    routing = layer.reweight.fc2(hidden).tanh().view(b, 16, 4)
-    filters = F.interpolate(layer.complex_weights, spectrum.shape[-2:], mode="bicubic", align_corners=True)
-    modulation = torch.einsum("bgf,fchw->bgchw", routing, filters).reshape(b, c, *spectrum.shape[-2:])
-    return x + torch.fft.irfft2(spectrum * modulation, s=(h, w), norm="ortho")
-
-
 def block_by_formula(plain, block, x, hw, heads=2):
     """The published block: attention with AttInv, FreqScale in both branches; the class token is not scaled.
 
     ``plain`` has the weights of ``block`` without its hooks.
     """
-    attn, extra = block.attn, x.shape[1] - hw[0] * hw[1]
-
-    def scaled(layer, tokens):
-        grid = tokens[:, extra:].transpose(1, 2).reshape(len(x), -1, *hw)
-        return torch.cat((tokens[:, :extra], freq_scale_by_formula(layer, grid).flatten(2).transpose(1, 2)), 1)
-
     z = plain.norm1(x)
-    c = z.shape[-1]
     q, k, v = plain.attn.qkv(z).chunk(3, dim=-1)
-    y = torch.zeros_like(v)
-    for head in range(heads):
-        s = slice(head * c // heads, (head + 1) * c // heads)
-        weights = (q[..., s] @ k[..., s].transpose(1, 2) / (c / heads) ** 0.5).softmax(-1)
-        y[..., s] = weights @ v[..., s]
-    star = attn.dy_freq_starrelu.scale * z.relu() ** 2 + attn.dy_freq_starrelu.bias
-    alpha = attn.dy_freq_2(star).tanh().repeat_interleave(c // heads, dim=-1)
-    t = F.softplus(attn.dy_freq(star)) ** 2
-    beta = (2 * t / (t + 0.3678)).repeat_interleave(c // heads, dim=-1)
-    a = plain.attn.proj(y + attn.lf_gamma * alpha * y + attn.hf_gamma * beta * (v - y))
-    x = x + scaled(block.freq_scale_1, a)
-    return x + scaled(block.freq_scale_2, plain.mlp(plain.norm2(x)))
+    y = softmax_attention(q, k, v, heads)
+    a = plain.attn.proj(invert_by_formula(block.attn, z, y, v, heads))
+    x = x + scale_tokens_by_formula(block.freq_scale_1, a, hw)
+    return x + scale_tokens_by_formula(block.freq_scale_2, plain.mlp(plain.norm2(x)), hw)
 
 
 @pytest.mark.parametrize(
@@ -263,7 +221,7 @@ def test_other_names_and_maps():
     q, k = plain.mixer.qk(tokens).chunk(2, dim=-1)
     v = plain.mixer.v(tokens)
     y = (q @ k.transpose(1, 2) / 4).softmax(-1) @ v
-    mixed = plain.mixer.out(invert(block.mixer, tokens, y, v)).transpose(1, 2).reshape(x.shape)
+    mixed = plain.mixer.out(invert_by_formula(block.mixer, tokens, y, v, heads=2)).transpose(1, 2).reshape(x.shape)
     scaled = freq_scale_by_formula(block.freq_scale_1, mixed)
     torch.testing.assert_close(block.mixer(x), scaled, atol=1e-5, rtol=1e-4)
 

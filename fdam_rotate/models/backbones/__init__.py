@@ -2,8 +2,10 @@
 
 from fdam_rotate.models.backbones.lsknet import LSKNet
 from fdam_rotate.models.backbones.lsknet_fdam import LSKNetFDAM
+from fdam_rotate.models.backbones.vit_fdam import ViTFDAM
 
 __all__ = [
     "LSKNet",
     "LSKNetFDAM",
+    "ViTFDAM",
 ]

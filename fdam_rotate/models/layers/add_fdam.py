@@ -126,7 +126,7 @@ def add_fdam(
         dim: Channels C, a multiple of 16 for FreqScale.
         num_heads: Attention heads; divides ``dim``.
         attention: Path in ``block`` to the module that holds ``qkv`` and ``proj``.
-        branches: Paths in ``block`` to the modules whose outputs are the residual branches, in the order of running.
+        branches: Paths in ``block`` to the modules whose outputs are the residual branches, in running order.
         qkv: Path in the attention to the layer that makes the values, alone or last: q, k, v or k, v.
         proj: Path in the attention to the output projection.
         hw: How the first branch's ``forward`` is told the token grid: the name of its argument that holds (H, W), or
