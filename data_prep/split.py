@@ -42,7 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--save-ext", default=".png", choices=[".png", ".jpg", ".bmp", "bmp", ".tif"], help="(default .png)")
     add("--base-json", metavar="FILE", help="JSON file of these options, such as MMRotate's split_configs")
     preset = (
-        "a usual split of DOTA, folders data/DOTA/... included: dota-VERSION-SCALE-SET, with VERSION v1.0, v1.5 or v2.0; "
+        "a usual split of DOTA, with its folders data/DOTA/...: dota-VERSION-SCALE-SET; VERSION v1.0, v1.5 or v2.0; "
         "SCALE ss (1024, overlap 200) or ms (rates 0.5 1.0 1.5, overlap 500); SET train, val, trainval or test"
     )
     add("--preset", choices=sorted(PRESETS), metavar="NAME", help=preset)
@@ -81,8 +81,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="tell how many patches and bytes it would be; write nothing")
     add("--strict", action="store_true", help="stop at the first problem of the input")
     accept = (
-        "kinds of problem that are known of: told, but no reason for exit code 1; for instance zero-area self-crossing, "
-        "which DOTA's own files hold (a preset accepts those)"
+        "kinds of problem that are known of: told, but no reason for exit code 1; for instance zero-area "
+        "self-crossing, which DOTA's own files hold (a preset accepts those)"
     )
     add("--accept", nargs="+", default=[], metavar="KIND", help=accept)
     return parser
@@ -183,10 +183,14 @@ def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
     _tell(problems, "not shown")
     print(
         f"would write {found.patches:,} patches of {found.images:,} images to {args.save_dir}: about "
-        f"{found.file_bytes / 1e9:.2f} GB as {args.save_ext} ({found.raw_bytes / 1e9:.2f} GB of pixels); "
-        f"{found.free_bytes / 1e9:.2f} GB are free there; nothing was written"
+        f"{_size(found.file_bytes)} as {args.save_ext} ({_size(found.raw_bytes)} of pixels); "
+        f"{_size(found.free_bytes)} are free there; nothing was written"
     )
     return int(any(problem["kind"] not in args.accept for problem in problems))
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
 def _tell(problems: Sequence[Mapping[str, Any]], rest: str) -> None:

@@ -62,8 +62,9 @@ def annotate(options: SplitOptions, labels: Labels, rejected: int, levels: Seque
             polys = round_as_mmrotate(labels.polys)
             overlaps = overlap_windows(polys, level.windows)
             found = assign_objects(overlaps, len(level.windows), options.iof_thr)
-            shift = np.tile(level.windows[found.windows, :2], 4).astype(np.float32)
-            shifted = polys[found.objects].astype(np.float32) - shift
+            # added, not subtracted: so does MMRotate, which turns a coordinate of -0.0 into 0.0
+            shift = np.tile(-level.windows[found.windows, :2], 4).astype(np.float32)
+            shifted = polys[found.objects].astype(np.float32) + shift
             names = [labels.names[i] for i in found.objects.tolist()]
             lines = label_lines(shifted, names, labels.difficult[found.objects], found.cut)
             objects, windows, was_cut = found.objects, found.windows, found.cut
