@@ -1,0 +1,159 @@
+"""Draw detections on whole images: what was found, what is false, and what was missed.
+
+Examples:
+    python tools/show.py data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
+    python tools/show.py data/val/images --gt data/val/labelTxt --out pictures
+
+IMAGES is a folder of .png .jpg .jpeg .tif .tiff .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt (image_id
+score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found objects are
+outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted. Classes have
+MMRotate's colours. One picture an image goes to the output folder, with a legend below.
+
+Exit code: 0 done; 1 an image or a line could not be read (each is named, the rest is drawn); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.detections import Detections
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
+    parser.add_argument(
+        "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file a class"
+    )
+    parser.add_argument("--gt", type=Path, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.3, metavar="SCORE", help="least score that is drawn (default: 0.3)"
+    )
+    parser.add_argument(
+        "--iou", type=float, default=0.5, metavar="THR", help="IoU above which an object is found (default: 0.5)"
+    )
+    parser.add_argument(
+        "--classes",
+        default="v1.0",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+    )
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+    parser.add_argument("--scores", action="store_true", help="write the score at each detection")
+    parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
+    parser.add_argument("--image-list", type=Path, metavar="FILE", help="draw only these images, one id a line")
+    parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
+    parser.add_argument("--overwrite", action="store_true", help="empty the output folder first if it holds files")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw every image; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.detections is None and args.gt is None:
+        parser.error("nothing to draw: give DETECTIONS, --gt LABEL_DIR, or both")
+    if not 0.0 <= args.iou < 1.0:
+        parser.error(f"--iou {args.iou} is not in [0, 1)")
+
+    import cv2
+    from tqdm import tqdm
+
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.drawing import draw_detections
+    from fdam_rotate.dota.errors import DotaError, ImageReadError
+    from fdam_rotate.dota.files import atomic_path, prepare_output_dir
+    from fdam_rotate.dota.imagelist import read_image_list
+    from fdam_rotate.dota.labels import LineProblem, read_labels
+    from fdam_rotate.dota.prep.images import Problem, list_sources, read_image
+    from fdam_rotate.dota.report import format_problems
+
+    try:
+        classes = resolve_classes(args.classes)
+    except DotaError as error:
+        parser.error(str(error))
+    lines: list[LineProblem] = []
+    told: list[Problem] = []
+    sources = list_sources([args.images], [args.gt], told)
+    failures = [str(problem) for problem in told if problem.kind in ("clash", "id")]
+    if args.image_list:
+        wanted = set(read_image_list(args.image_list))
+        failures += [f"{args.images}: no image {name}" for name in sorted(wanted - {s.image_id for s in sources})]
+        sources = [source for source in sources if source.image_id in wanted]
+    found = None
+    if args.detections is not None:
+        found = _by_image(read_detections(args.detections, classes=classes, task=args.task, problems=lines))
+        _check_ids(found, [source.image_id for source in sources])
+    out = prepare_output_dir(args.out, overwrite=args.overwrite)
+
+    quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
+    written = 0
+    for source in tqdm(sources, desc="drawing", unit="image", delay=2, leave=False):
+        try:
+            image, _ = read_image(source.path)
+        except ImageReadError as error:
+            failures.append(str(error))
+            continue
+        picture = draw_detections(
+            image,
+            None if found is None else found.get(source.image_id, {}),
+            classes=classes,
+            truth=None if source.label is None else read_labels(source.label, problems=lines),
+            score_thr=args.score_thr,
+            iou_thr=args.iou,
+            task=args.task,
+            show_scores=args.scores,
+            legend=not args.no_legend,
+        )
+        with atomic_path(out / f"{source.image_id}{args.ext}") as temporary:
+            if not cv2.imwrite(str(temporary), picture, quality if args.ext == ".jpg" else []):
+                raise OSError(f"cannot write {out / source.image_id}{args.ext}")
+        written += 1
+    without = sum(problem.kind == "no-label" for problem in told)
+    note = f", {without} without label file and so without a verdict" if without else ""
+    print(f"wrote {written} pictures to {out}{note}")
+    for line in [*failures, *format_problems(lines)]:
+        print(line, file=sys.stderr)
+    return 1 if failures or lines else 0
+
+
+def _by_image(detections: Mapping[str, Detections]) -> dict[str, dict[str, Detections]]:
+    """Detections by image id, then by class."""
+    import numpy as np
+
+    out: dict[str, dict[str, Detections]] = {}
+    for name, found in detections.items():
+        order = np.argsort(found.image, kind="stable")
+        ends = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
+        for k, image_id in enumerate(found.image_ids):
+            out.setdefault(image_id, {})[name] = found.take(order[ends[k] : ends[k + 1]])
+    return out
+
+
+def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:
+    """Refuse detections of which none is of an image here; tell of some."""
+    from fdam_rotate.dota.errors import DotaError
+
+    missing = sorted(set(found) - set(image_ids))
+    if missing and len(missing) == len(found):
+        raise DotaError(
+            f"none of the {len(found)} image ids of the detections, such as {missing[0]!r}, has an image; ids such as "
+            f"P0001__1024__0___0 name patches, which tools/merge.py maps to whole images"
+        )
+    if missing:
+        print(f"{len(missing)} image ids of the detections have no image here, for instance {missing[0]}")
+
+
+if __name__ == "__main__":
+    run(main)
