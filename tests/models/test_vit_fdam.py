@@ -26,7 +26,7 @@ from fdam_rotate.models.backbones.vit_fdam import ARCHS, attend_in_windows, even
 
 TINY = dict(embed_dims=64, depth=2, num_heads=4)
 
-# The state dict of FDAM's published backbone (FDAM_mmseg, vit_models_freq with qkv_bias): name -> shape for 768 channels
+# The state dict of FDAM's published backbone (FDAM_mmseg, vit_models_freq with qkv_bias): shapes for 768 channels
 # and 512 x 512 images; FreqScale has group 16, 4 filters of 14 x 8, hidden 768 / 16 = 48.
 PUBLISHED_TOP = {
     "pos_embed": (1, 1024, 768),
