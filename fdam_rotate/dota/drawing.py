@@ -6,7 +6,8 @@
 * difficult object, and what found one: dotted outline.
 
 Lines have a dark rim, so that they show on any ground. Widths and letters grow with the image and shrink with small
-boxes, down to one pixel without rim. Images are (H, W, 3) uint8 in OpenCV's order (blue, green, red); coordinates are pixels, x right, y down.
+boxes, down to one pixel without rim. Images are (H, W, 3) uint8 in OpenCV's order (blue, green, red); coordinates are
+pixels, x right, y down.
 """
 
 from __future__ import annotations
