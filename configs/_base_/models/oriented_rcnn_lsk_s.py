@@ -9,7 +9,7 @@ model = dict(
         drop_rate=0.1,
         drop_path_rate=0.1,
         norm_cfg=dict(type='SyncBN', requires_grad=True),  # BN where there is one process
-        # The one setting for the pretrained backbone: a file or an address in .checkpoint, or None to start from scratch
+        # The one setting for the pretrained backbone: .checkpoint is a file or an address; None starts from scratch
         init_cfg=dict(
             type='Pretrained',
             checkpoint='https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/lsk_s_backbone-e9d2e551.pth')),
@@ -59,7 +59,8 @@ model = dict(
                 neg_iou_thr=0.3,
                 min_pos_iou=0.3,
                 match_low_quality=True,
-                gpu_assign_thr=200,  # more objects than this in a patch are matched on the CPU: GPU memory stays bounded
+                # more objects than this in a patch are matched on the CPU, so that GPU memory stays bounded
+                gpu_assign_thr=200,
                 ignore_iof_thr=-1),
             sampler=dict(
                 type='RandomSampler', num=256, pos_fraction=0.5, neg_pos_ub=-1, add_gt_as_proposals=False),

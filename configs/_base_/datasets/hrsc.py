@@ -1,0 +1,47 @@
+# HRSC2016, ships as one class, images resized to 800 x 800; trained on `train`, validated on `val`.
+dataset_type = 'HRSCDataset'
+data_root = 'data/hrsc/'
+angle_version = 'le90'
+img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', with_bbox=True),
+    dict(type='RResize', img_scale=(800, 800)),
+    dict(
+        type='RRandomFlip',
+        flip_ratio=[0.25, 0.25, 0.25],
+        direction=['horizontal', 'vertical', 'diagonal'],
+        version=angle_version),
+    dict(type='PolyRandomRotate', rotate_ratio=0.5, angles_range=180, auto_bound=False, version=angle_version),
+    dict(type='Normalize', **img_norm_cfg),
+    dict(type='Pad', size_divisor=32),
+    dict(type='DefaultFormatBundle'),
+    dict(type='Collect', keys=['img', 'gt_bboxes', 'gt_labels']),
+]
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(
+        type='MultiScaleFlipAug',
+        img_scale=(800, 800),
+        flip=False,
+        transforms=[
+            dict(type='RResize'),
+            dict(type='Normalize', **img_norm_cfg),
+            dict(type='Pad', size_divisor=32),
+            dict(type='DefaultFormatBundle'),
+            dict(type='Collect', keys=['img']),
+        ]),
+]
+part = dict(
+    type=dataset_type,
+    version=angle_version,
+    classwise=False,
+    ann_subdir=data_root + 'FullDataSet/Annotations/',
+    img_subdir=data_root + 'FullDataSet/AllImages/',
+    img_prefix=data_root + 'FullDataSet/AllImages/')
+data = dict(
+    samples_per_gpu=2,
+    workers_per_gpu=2,
+    train=dict(ann_file=data_root + 'ImageSets/train.txt', pipeline=train_pipeline, **part),
+    val=dict(ann_file=data_root + 'ImageSets/val.txt', pipeline=test_pipeline, **part),
+    test=dict(ann_file=data_root + 'ImageSets/test.txt', pipeline=test_pipeline, **part))

@@ -1,0 +1,134 @@
+"""What training does to a config before it starts: learning rate, SyncBN, parameter groups, checks of paths."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmcv import Config
+from torch import nn
+
+from fdam_rotate.apis.compat import load_config, revert_sync_bn, scale_lr
+from fdam_rotate.apis.optimizer import FDAMOptimizerConstructor, parameter_groups
+from fdam_rotate.apis.train import check_classes, check_training_config
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
+
+
+def _cfg(samples: int, *, enable: bool = True, **extra) -> Config:
+    return Config(
+        {
+            "optimizer": {"lr": 1e-4},
+            "data": {"samples_per_gpu": samples},
+            "auto_scale_lr": {"enable": enable, "base_batch_size": 8},
+            **extra,
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("world", "samples", "lr"),
+    [
+        pytest.param(1, 2, 2.5e-5, id="one GPU, two images: 1e-4 * 2/8"),
+        pytest.param(2, 4, 1e-4, id="2 x 4 = 8: as published"),
+        pytest.param(8, 1, 1e-4, id="8 x 1 = 8: as published"),
+        pytest.param(4, 4, 2e-4, id="16 images: 1e-4 * 16/8"),
+    ],
+)
+def test_learning_rate_follows_the_batch(world, samples, lr):
+    cfg = _cfg(samples)
+    line = scale_lr(cfg, world)
+    assert cfg.optimizer.lr == pytest.approx(lr)
+    assert f"{world} process(es) x {samples} image(s) = {world * samples} images a step" in line
+
+
+def test_accumulated_steps_count_as_images():
+    cfg = _cfg(2, optimizer_config={"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4})
+    scale_lr(cfg, 1)
+    assert cfg.optimizer.lr == pytest.approx(1e-4)
+
+
+def test_scaling_can_be_turned_off():
+    cfg = _cfg(2, enable=False)
+    assert "auto_scale_lr is off" in scale_lr(cfg, 1)
+    assert cfg.optimizer.lr == 1e-4
+
+
+def test_sync_bn_becomes_bn_at_any_depth():
+    cfg = Config(
+        {"a": {"norm_cfg": {"type": "SyncBN", "requires_grad": True}}, "b": [{"norm_cfg": {"type": "SyncBN"}}]}
+    )
+    assert revert_sync_bn(cfg) == 2
+    assert cfg.a.norm_cfg == {"type": "BN", "requires_grad": True}
+    assert cfg.b[0].norm_cfg.type == "BN"
+    assert revert_sync_bn(cfg) == 0
+
+
+class _Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.freq_scale_1 = nn.Conv2d(4, 4, 1)
+        self.gamma = nn.Parameter(torch.ones(4))
+        self.frozen = nn.Parameter(torch.ones(4), requires_grad=False)
+
+
+def test_freq_scale_learns_twice_as_fast_and_flat_parameters_do_not_decay():
+    net = _Net()
+    groups = {(g["lr"], g["weight_decay"]): g["params"] for g in parameter_groups(net, 0.1, 0.05)}
+    assert set(groups) == {(0.1, 0.05), (0.1, 0.0), (0.2, 0.05), (0.2, 0.0)}
+    assert groups[0.1, 0.05] == [net.conv.weight]
+    assert {id(p) for p in groups[0.1, 0.0]} == {id(net.conv.bias), id(net.gamma)}
+    assert groups[0.2, 0.05] == [net.freq_scale_1.weight]
+    assert groups[0.2, 0.0] == [net.freq_scale_1.bias]
+
+
+def test_optimizer_constructor_builds_what_the_config_names():
+    optimizer = FDAMOptimizerConstructor({"type": "AdamW", "lr": 0.1, "betas": (0.9, 0.99), "weight_decay": 0.05})(
+        _Net()
+    )
+    assert isinstance(optimizer, torch.optim.AdamW)
+    assert sorted(g["lr"] for g in optimizer.param_groups) == [0.1, 0.1, 0.2, 0.2]
+    assert optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+
+
+def test_optimizer_constructor_refuses_paramwise_settings():
+    with pytest.raises(ValueError, match="drop paramwise_cfg"):
+        FDAMOptimizerConstructor({"type": "AdamW", "lr": 0.1}, {"norm_decay_mult": 0.0})
+
+
+def test_a_head_for_other_classes_is_refused():
+    model = {"rpn_head": {"num_classes": 1}, "roi_head": {"bbox_head": {"num_classes": 15}}}
+    check_classes(model, ("a",) * 15)
+    with pytest.raises(DotaError, match=r"model\.roi_head\.bbox_head\.num_classes is 15, but the data set has 1 class"):
+        check_classes(model, ("ship",))
+
+
+def _training_cfg(tmp_path, **data):
+    for name in ("ann", "img"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    train = {"ann_file": str(tmp_path / "ann"), "img_prefix": str(tmp_path / "img"), **data}
+    return Config({"work_dir": str(tmp_path / "work"), "data": {"train": train}, "model": {"backbone": {}}})
+
+
+def test_training_paths_are_checked_first(tmp_path):
+    check_training_config(_training_cfg(tmp_path))
+    with pytest.raises(FileNotFoundError, match=r"data\.train\.ann_file is .*nowhere, which does not exist"):
+        check_training_config(_training_cfg(tmp_path, ann_file=str(tmp_path / "nowhere")))
+    cfg = _training_cfg(tmp_path)
+    cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "no.pth")}
+    with pytest.raises(FileNotFoundError, match=r"model\.backbone\.init_cfg names .*no\.pth.*init_cfg=None"):
+        check_training_config(cfg)
+
+
+def test_a_work_folder_with_checkpoints_is_not_trained_over(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    (tmp_path / "work").mkdir()
+    (tmp_path / "work" / "epoch_1.pth").write_bytes(b"x")
+    with pytest.raises(OutputExistsError, match="--auto-resume"):
+        check_training_config(cfg)
+    cfg.auto_resume = True
+    check_training_config(cfg)
+
+
+def test_a_missing_config_is_one_clear_line(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no such config"):
+        load_config(tmp_path / "none.py")

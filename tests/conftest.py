@@ -1,0 +1,39 @@
+"""Shared by all tests: where real data may lie, and small generated data in DOTA's layout."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "2")
+warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared"
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """The checkout."""
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def dota_sample() -> Path:
+    """Four real DOTA images with labels: train/ and val/."""
+    folder = SHARED / "dota_sample"
+    if not folder.is_dir():
+        pytest.skip("real DOTA images are not beside this checkout (../shared/dota_sample)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def devkit_case() -> Path:
+    """What DOTA_devkit makes of generated detections."""
+    folder = SHARED / "cases" / "devkit_case"
+    if not folder.is_dir():
+        pytest.skip("DOTA_devkit's stored output is not beside this checkout (../shared/cases/devkit_case)")
+    return folder

@@ -1,0 +1,172 @@
+"""Run the whole path once: data, patches, training, test, merge, submission, score, picture.
+
+    python tools/demo.py                         generated scenes, about 9 minutes on two cores
+    python tools/demo.py --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
+
+Prints each step's command as one would type it. Everything lands in WORK_DIR: the trained model in train/, detections
+in test/, the merged detections in submission/ with submission.zip beside, scores in scores.json, pictures in pictures/.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from fdam_rotate.cli import run
+from fdam_rotate.dota.classes import DOTA_CLASSES
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.labels import read_label_dir
+
+ROOT = Path(__file__).resolve().parent.parent
+#: Classes of the generated scenes: few enough, and different enough, to be learnt in minutes.
+SCENE_CLASSES = ("plane", "ship", "large-vehicle", "storage-tank", "tennis-court")
+MARK = "demo.json"
+
+CONFIG = """\
+# What a config for one's own images states: where they are, their classes, and what differs from its base.
+_base_ = {base!r}
+
+classes = {classes!r}
+model = dict(roi_head=dict(bbox_head=dict(num_classes={count})))
+data = dict(
+    samples_per_gpu={batch},
+    workers_per_gpu=1,
+    train=dict(classes=classes, ann_file={patches!r} + '/train/annfiles', img_prefix={patches!r} + '/train/images'),
+    val=dict(
+        classes=classes,
+        ann_file={patches!r} + '/val/annfiles',
+        img_prefix={patches!r} + '/val/images',
+        gt_dir={data!r} + '/val/labelTxt'),
+    test=dict(classes=classes, ann_file={patches!r} + '/val/images', img_prefix={patches!r} + '/val/images'))
+runner = dict(max_iters={iters})
+checkpoint_config = dict(interval={iters})
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Few flags: this is a tour, not a tool."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="DOTA-layout folder (default: generate scenes)")
+    parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: work_dirs/demo")
+    parser.add_argument("--iters", type=int, help="training steps (default: 600, or 300 with --data)")
+    parser.add_argument("--scenes", type=int, default=72, help="generated training scenes (default: 72)")
+    parser.add_argument("--seed", type=int, default=0, help="of scenes and training (default: 0)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the steps; a failing one stops the tour with its exit code."""
+    args = build_parser().parse_args(argv)
+    work = args.work_dir
+    if args.data is not None:
+        _check_layout(args.data)
+    _fresh(work)
+    start = time.perf_counter()
+
+    data = args.data
+    if data is None:
+        data = work / "scenes"
+        _step(
+            "Generate scenes in DOTA's layout",
+            "data_prep/synthetic.py", data, "--train", args.scenes, "--val", max(2, args.scenes // 6),
+            "--size", 512, "--seed", args.seed, "--classes", *SCENE_CLASSES,
+        )  # fmt: skip
+    classes = _classes(data)
+    size, gap = (256, 64) if args.data is None else (512, 100)
+    patches = work / "patches"
+    for part in ("train", "val"):
+        _step(
+            f"Split the {part} images into patches of {size} pixels that overlap by {gap}",
+            "data_prep/split.py", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
+            "--sizes", size, "--gaps", gap, "--save-dir", patches / part,
+        )  # fmt: skip
+
+    config = work / "config.py"
+    iters = args.iters or (600 if args.data is None else 300)
+    write_text(config, _config(data, patches, classes, batch=4 if args.data is None else 2, iters=iters))
+    print(f"\n-- {config} names the data, the classes and the schedule; its base is configs/demo/lsk_fdam_demo.py")
+    train, test, merged = work / "train", work / "test", work / "submission"
+    _step(
+        f"Train LSKNet-FDAM with Oriented R-CNN from scratch, {iters} steps",
+        "tools/train.py", config, "--work-dir", train, "--no-validate", "--seed", args.seed,
+    )  # fmt: skip
+    _step("Detect on every patch of the val images, none of which were trained on",
+          "tools/test.py", config, train / "latest.pth", "--work-dir", test)  # fmt: skip
+    _step("Merge the patches into whole images; write the submission files and their zip",
+          "tools/merge.py", test / "patch_detections", merged, "--manifest", patches / "val" / "manifest.json",
+          "--classes", ",".join(classes))  # fmt: skip
+    _step("Check the zip as the server would", "tools/submit.py", "--check", f"{merged}.zip",
+          "--classes", ",".join(classes))  # fmt: skip
+    _step("Score whole images", "tools/evaluate.py", merged, "--gt", data / "val" / "labelTxt",
+          "--classes", ",".join(classes), "--json", work / "scores.json")  # fmt: skip
+    _step("Draw detections over the truth", "tools/show.py", data / "val" / "images", merged,
+          "--gt", data / "val" / "labelTxt", "--out", work / "pictures", "--classes", ",".join(classes))  # fmt: skip
+
+    scores = json.loads((work / "scores.json").read_text(encoding="utf-8"))
+    minutes = (time.perf_counter() - start) / 60
+    print(f"\nmAP {scores['map']:.3f} over {len(classes)} classes on unseen images, {minutes:.1f} minutes in all")
+    print(f"submission: {merged}.zip   pictures: {work / 'pictures'}   scores: {work / 'scores.json'}")
+    return 0
+
+
+def _step(what: str, script: str, *words: object) -> None:
+    command = [script, *map(str, words)]
+    print(f"\n-- {what}\n$ python {shlex.join(command)}", flush=True)
+    code = subprocess.run([sys.executable, str(ROOT / script), *command[1:]], check=False).returncode
+    if code != 0:
+        raise DotaError(f"the step above ended with exit code {code}; the demo stops here")
+
+
+def _check_layout(data: Path) -> None:
+    for part in ("train", "val"):
+        for folder in ("images", "labelTxt"):
+            if not (data / part / folder).is_dir():
+                raise FileNotFoundError(f"{data / part / folder} does not exist; --data takes a folder with train/ and "
+                                        "val/, each with images/ and labelTxt/")  # fmt: skip
+
+
+def _fresh(work: Path) -> None:
+    """An earlier demo is replaced; anything else is left alone."""
+    if work.is_dir() and any(work.iterdir()):
+        if not (work / MARK).is_file():
+            raise OutputExistsError(f"{work} exists and is no demo of ours; give another --work-dir")
+        print(f"replacing the earlier demo in {work}")
+        shutil.rmtree(work)
+    write_text(work / MARK, json.dumps({"made by": "tools/demo.py"}) + "\n")
+
+
+def _classes(data: Path) -> tuple[str, ...]:
+    """The classes that the labels hold, in DOTA's order; others after them, by name."""
+    counts: Counter[str] = Counter()
+    for part in ("train", "val"):
+        for labels in read_label_dir(data / part / "labelTxt", problems=[]).values():
+            counts.update(labels.names)
+    if not counts:
+        raise DotaError(f"no labelled object in {data}/train/labelTxt or {data}/val/labelTxt")
+    order = DOTA_CLASSES["v2.0"]
+    return tuple(sorted(counts, key=lambda name: (order.index(name) if name in order else len(order), name)))
+
+
+def _config(data: Path, patches: Path, classes: tuple[str, ...], *, batch: int, iters: int) -> str:
+    return CONFIG.format(
+        base=str(ROOT / "configs" / "demo" / "lsk_fdam_demo.py"),
+        classes=list(classes),
+        count=len(classes),
+        batch=batch,
+        patches=str(patches),
+        data=str(data),
+        iters=iters,
+    )
+
+
+if __name__ == "__main__":
+    run(main)
