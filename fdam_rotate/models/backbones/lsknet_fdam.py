@@ -18,7 +18,7 @@ from mmrotate.models.builder import ROTATED_BACKBONES
 from torch import Tensor, nn
 
 from fdam_rotate.models.backbones.lsknet import LSKAttention, LSKBlock, LSKNet, check_stages
-from fdam_rotate.models.layers.att_inv import att_inv_weights, head_logits, reset_modulation
+from fdam_rotate.models.layers.att_inv import att_inv_weights, head_logits, inverted_gate, reset_modulation
 from fdam_rotate.models.layers.freq_scale import FreqScale
 from fdam_rotate.models.layers.star_relu import StarReLU
 
@@ -52,13 +52,9 @@ class InvertedLSKAttention(LSKAttention):
 
     def gate(self, x: Tensor, u: Tensor, selection: Tensor) -> Tensor:
         """Return the gated map mixed with its inversion; all are (B, C, H, W)."""
-        batch, dim, height, width = u.shape
         logits = head_logits(x.flatten(2), self.dy_freq, self.dy_freq_2, self.dy_freq_starrelu)
-        alpha, beta = (w.view(batch, -1, 1, height, width).to(u.dtype) for w in att_inv_weights(*logits))
-        heads = (self.num_heads, dim // self.num_heads, 1, 1)
-        low = (alpha * self.lf_gamma.view(heads).to(u.dtype)).view_as(u)
-        high = (beta * self.hf_gamma.view(heads).to(u.dtype)).view_as(u)
-        return u * torch.addcmul(high, selection, 1 + low - high)
+        alpha, beta = (weight.unflatten(2, u.shape[2:]) for weight in att_inv_weights(*logits))  # (B, h, H, W)
+        return inverted_gate(u, selection, alpha, beta, self.lf_gamma, self.hf_gamma)
 
 
 class FDAMBlock(LSKBlock):

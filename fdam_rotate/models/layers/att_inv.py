@@ -12,18 +12,21 @@ In self-attention ``y = softmax(q k^T / sqrt(d)) v``. Where the low-pass operato
 
 Differences from the published form, none of which changes the result beyond rounding: one linear map makes both weights, with
 StarReLU's scale and bias folded into it; alpha and beta are broadcast over their head's channels, not repeated; attention runs in
-``scaled_dot_product_attention``.
+``scaled_dot_product_attention``. The gradients of that map and of the gate are written out: they keep nothing for the backward pass
+that the layers around them do not keep anyway.
 """
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fdam_rotate.models.layers.autograd import records_gradient
 from fdam_rotate.models.layers.star_relu import StarReLU
 
-__all__ = ["AttInvAttention", "att_inv_weights", "blend_inversion", "head_logits"]
+__all__ = ["AttInvAttention", "att_inv_weights", "blend_inversion", "head_logits", "inverted_gate", "reset_modulation"]
 
 _INV_E = 0.3678  # 1/e to four digits, as published
 
@@ -39,23 +42,110 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
     """Return ``low(star(x))`` and ``high(star(x))`` for linear maps over channels.
 
     Args:
-        x: (B, C, N), channels first.
+        x: (B, C, N), channels first; the map runs in its dtype, also under autocast.
         high: ``dy_freq``, a Linear or 1 x 1 convolution C -> h.
         low: ``dy_freq_2``, of the same shape.
         star: StarReLU; its scale and bias are folded into the maps.
 
     Returns:
-        Two tensors (B, h, N): low and high logits.
+        Two tensors (B, h, N) in the dtype of ``x``: low and high logits.
     """
-    weight = torch.cat((low.weight, high.weight)).flatten(1)  # (2h, C)
-    bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)
-    logits = torch.matmul(star.scale * weight, F.relu(x).square()) + bias[:, None]
-    return logits.chunk(2, dim=1)
+    with torch.autocast(x.device.type, enabled=False):
+        weight = torch.cat((low.weight, high.weight)).flatten(1)  # (2h, C)
+        bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)
+        arguments = (x, (star.scale * weight).to(x.dtype), bias.to(x.dtype))
+        logits = (_SquaredReLULinear.apply if records_gradient(*arguments) else _squared_relu_linear)(*arguments)
+        return logits.chunk(2, dim=1)
+
+
+def _squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N)."""
+    return torch.matmul(weight, F.relu(x).square_()).add_(bias[:, None])
+
+
+class _SquaredReLULinear(torch.autograd.Function):
+    """``_squared_relu_linear`` with its gradient; keeps x, not its square."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _squared_relu_linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        x, weight = ctx.saved_tensors
+        positive = F.relu(x)
+        grad_x = torch.matmul(2 * weight.T, grad).mul_(positive) if ctx.needs_input_grad[0] else None
+        grad_weight = torch.matmul(grad, positive.square_().transpose(1, 2)).sum(0)
+        return grad_x, grad_weight, grad.sum((0, 2))
 
 
 def blend_inversion(y: Tensor, v: Tensor, low: Tensor, high: Tensor) -> Tensor:
     """Return ``y * (1 + low - high) + v * high`` = ``y + low * y + high * (v - y)``; shapes that broadcast to that of ``y``."""
     return torch.addcmul(v * high, y, 1 + low - high)
+
+
+def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor) -> Tensor:
+    """Mix the gated map ``u * s`` with its inversion ``u - u * s``.
+
+    Args:
+        u: (B, C, H, W).
+        s: The gate, (B, C, H, W).
+        alpha: Low-pass weights (B, h, H, W); each serves C / h neighbouring channels.
+        beta: High-pass weights (B, h, H, W).
+        lf_gamma: (C,).
+        hf_gamma: (C,).
+
+    Returns:
+        ``u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``, of the shape and dtype of ``u``.
+    """
+    arguments = (u, *(x.to(u.dtype) for x in (s, alpha, beta, lf_gamma, hf_gamma)))
+    return (_InvertedGate.apply if records_gradient(*arguments) else _inverted_gate)(*arguments)
+
+
+def _inverted_gate(u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
+    keep, high = _gate_factors(u, *weights)
+    return high.addcmul_(s, keep).mul_(u)
+
+
+class _InvertedGate(torch.autograd.Function):
+    """``inverted_gate`` in one dtype, with its gradient; keeps its arguments only."""
+
+    @staticmethod
+    def forward(ctx, *arguments: Tensor) -> Tensor:
+        ctx.save_for_backward(*arguments)
+        return _inverted_gate(*arguments)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+        u, s, alpha, beta, lf_gamma, hf_gamma = ctx.saved_tensors
+        heads = alpha.shape[1]
+        keep, high = _gate_factors(u, alpha, beta, lf_gamma, hf_gamma)
+        grad_u = high.addcmul_(s, keep).mul_(grad)
+        grad_gate = grad * u
+        grad_s = keep.mul_(grad_gate)
+        # In (B, h, C / h, H * W): the gradient of low = lf_gamma * alpha is both * s, that of high is both * (1 - s).
+        both, low = (x.flatten(2).unflatten(1, (heads, -1)) for x in (grad_gate, grad_gate * s))
+        gammas = torch.stack((lf_gamma, hf_gamma)).view(2, heads, -1).transpose(0, 1)  # (h, 2, C / h)
+        weights = torch.stack((alpha, beta), dim=2).flatten(3)  # (B, h, 2, H * W)
+        low_weights, low_gammas = torch.matmul(gammas, low), torch.matmul(weights, low.transpose(2, 3)).sum(0)
+        grad_alpha = low_weights[:, :, 0].view_as(alpha)
+        grad_beta = (torch.matmul(gammas[:, 1:], both)[:, :, 0] - low_weights[:, :, 1]).view_as(beta)
+        grad_lf = low_gammas[:, 0].flatten()
+        grad_hf = (torch.matmul(weights[:, :, 1:], both.transpose(2, 3)).sum(0)[:, 0] - low_gammas[:, 1]).flatten()
+        return grad_u, grad_s, grad_alpha, grad_beta, grad_lf, grad_hf
+
+
+def _gate_factors(u: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor) -> tuple[Tensor, Tensor]:
+    """Return ``1 + low - high`` and ``high`` of the shape of ``u``, with low = lf_gamma * alpha, high = hf_gamma * beta."""
+    batch, dim, height, width = u.shape
+    heads = alpha.shape[1]
+    shape = (heads, dim // heads, 1, 1)
+    high = hf_gamma.view(shape) * beta[:, :, None]  # (B, h, C / h, H, W)
+    keep = (lf_gamma.view(shape) * alpha[:, :, None]).sub_(high).add_(1)
+    return keep.view(batch, dim, height, width), high.view(batch, dim, height, width)
 
 
 class AttInvAttention(nn.Module):
