@@ -106,6 +106,32 @@ def test_a_checkpoint_loads_with_only_fdam_missing():
     assert all(torch.equal(v, state[k]) for k, v in model.state_dict().items() if k in state)
 
 
+# First, middle and last value and mean magnitude of each output of MMSegmentation 0.30.0's MixVisionTransformer(
+# embed_dims=16, num_layers=[1, 2, 1, 1], num_heads=[1, 2, 5, 8]) in float64, weights and image as in the test
+MMSEG_OUTPUTS = [
+    ((1, 16, 13, 11), (-1.195704666, -1.011230881, -1.544086751, 0.883197181)),
+    ((1, 32, 7, 6), (0.390024201, -0.964318051, -1.292744127, 0.902556798)),
+    ((1, 80, 4, 3), (-2.228191103, 0.473772305, -0.000601495, 0.837895836)),
+    ((1, 128, 2, 2), (-1.466245875, -0.270619066, -0.681468294, 0.813366152)),
+]
+
+
+def test_plain_network_equals_mmsegmentations():
+    def wave(count, shift):
+        return torch.sin(torch.arange(count, dtype=torch.float64) * 0.7 + shift)
+
+    model = mit(att_inv=False, freq_scale=False).double()
+    with torch.no_grad():
+        for index, (name, parameter) in enumerate(sorted(model.named_parameters())):
+            norm = parameter.dim() == 1 and name.endswith("weight")
+            parameter.copy_((wave(parameter.numel(), index) * 0.1 + (1.0 if norm else 0.0)).reshape(parameter.shape))
+        outs = model(wave(3 * 50 * 41, 0.3).reshape(1, 3, 50, 41))
+    for out, (shape, (first, middle, last, mean)) in zip(outs, MMSEG_OUTPUTS, strict=True):
+        assert out.shape == shape
+        values = [*out.flatten()[[0, out.numel() // 2, -1]].tolist(), out.abs().mean().item()]
+        assert values == pytest.approx([first, middle, last, mean], abs=1e-7)
+
+
 def torch_attention(attention, x, hw):
     """MMSegmentation's way: torch's own multi-head attention over the reduced tokens."""
     dim = x.shape[-1]
