@@ -1,7 +1,7 @@
 # DOTA-v2.0 (18 classes), patches of 1024 with overlap 200; test stands for the test-dev images.
 _base_ = './dotav1.py'
 
-data_root = 'data/split_ss_dotav2/'
+data_root = 'data/split_ss_dota-v2.0/'
 data = dict(
     train=dict(
         classes='v2.0',
@@ -11,7 +11,7 @@ data = dict(
         classes='v2.0',
         ann_file=data_root + 'val/annfiles/',
         img_prefix=data_root + 'val/images/',
-        gt_dir='data/dotav2/val/labelTxt/'),
+        gt_dir='data/DOTA-v2.0/val/labelTxt/'),
     test=dict(
         classes='v2.0',
         ann_file=data_root + 'test/images/',

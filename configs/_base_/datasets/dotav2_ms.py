@@ -1,7 +1,7 @@
 # DOTA-v2.0 at rates 0.5, 1.0 and 1.5, overlap 500.
 _base_ = './dotav2.py'
 
-data_root = 'data/split_ms_dotav2/'
+data_root = 'data/split_ms_dota-v2.0/'
 data = dict(
     train=dict(
         ann_file=data_root + 'train/annfiles/',
