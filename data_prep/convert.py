@@ -43,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--classes", metavar="LIST", help=classes)
     outside = (
-        "YOLO-OBB only, for objects with a corner outside the image, whose labels Ultralytics throws away: clip moves "
+        "YOLO-OBB only, for objects with a corner outside the image, whose images Ultralytics ignores: clip moves "
         "the corners to the border, drop leaves the objects out, keep writes them (default clip)"
     )
     parser.add_argument("--outside", choices=("clip", "keep", "drop"), default="clip", help=outside)

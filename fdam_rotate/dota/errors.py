@@ -5,12 +5,14 @@ from __future__ import annotations
 __all__ = [
     "DetectionFormatError",
     "DotaError",
+    "DownloadError",
     "ImageReadError",
     "LabelFormatError",
     "ManifestError",
     "OutputExistsError",
     "ScoreError",
     "UnknownClassError",
+    "WorkerError",
 ]
 
 
@@ -38,9 +40,17 @@ class ManifestError(DotaError):
     """A split manifest that is missing, malformed, or disagrees with the files beside it."""
 
 
+class DownloadError(DotaError):
+    """A file that cannot be fetched, whose checksum is wrong, or an archive that is damaged or unsafe to unpack."""
+
+
 class OutputExistsError(DotaError):
     """The output is already there, and nothing said that it may be replaced."""
 
 
 class ScoreError(DotaError):
     """A score would mean nothing: no ground truth, or no detection of any image in it. Command lines exit 2."""
+
+
+class WorkerError(DotaError):
+    """A worker process was killed, most often because memory ran out; the message names the images it had."""

@@ -127,7 +127,7 @@ def test_yolo_round_trip_is_within_a_thousandth_pixel_and_tells_its_losses(
     out = capsys.readouterr().out
     assert "not kept: 2 marks of difficult objects" in out
     assert "not kept: 2 header lines" in out
-    assert "not kept: 2 objects with a corner outside the image (Ultralytics throws such labels away)" in out
+    assert "not kept: 2 objects with a corner outside the image (Ultralytics ignores such images)" in out
     assert convert([str(tmp_path / "yolo"), str(tmp_path / "back"), "--from", "yolo-obb", "--to", "dota"]) == 0
     assert assert_same(dota, tmp_path / "back", within=1e-3, difficult=False, header=False) == 5
 

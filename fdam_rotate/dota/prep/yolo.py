@@ -6,8 +6,8 @@
 
 Corners are divided by the image's width and height and written with ten decimals; read back they are rounded to 1e-4
 pixel, so that a round trip keeps them to 1e-3 pixel (and text of up to four decimals exactly). The format has no
-difficulty and no header. Ultralytics throws labels with a corner outside [0, 1] away when it trains
-(ultralytics/ultralytics#22818): ``outside`` says what to do with them.
+difficulty and no header. Ultralytics leaves an image with all its labels out of training where one corner lies outside
+[0, 1] ("ignoring corrupt image/label", ultralytics/ultralytics#13924): ``outside`` says what to do with such objects.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def _normalise(item: Item, outside: str, losses: Losses) -> tuple[NDArray[np.flo
     beyond = ((corners < 0) | (corners > 1)).any(axis=1)
     kept = np.ones(len(corners), np.bool_)
     if outside == "keep":
-        losses.add("objects with a corner outside the image (Ultralytics throws such labels away)", int(beyond.sum()))
+        losses.add("objects with a corner outside the image (Ultralytics ignores such images)", int(beyond.sum()))
     elif outside == "drop":
         kept = ~beyond
         losses.add("objects with a corner outside the image left out", int(beyond.sum()))

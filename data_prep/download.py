@@ -1,0 +1,166 @@
+#!/usr/bin/env python
+"""Fetch DOTA's train and val sets, or unpack the zip files of its page, into the layout that everything here reads.
+
+Examples:
+  python data_prep/download.py data/DOTA --version v1.0 --accept-terms
+  python data_prep/download.py data/DOTA --unpack train train/*.zip --unpack val val/*.zip
+
+Writes OUT_DIR/train and OUT_DIR/val with images/ and labelTxt/. Archives (tar.gz, from the copy that TorchGeo hosts)
+are kept in OUT_DIR/archives; SHA-256 checksums are verified. Stopped at any moment, the same command goes on where it
+stopped. The test images are not hosted there: get them from DOTA's page and use --unpack test. Exit code: 0 done,
+1 failed, 2 usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from fdam_rotate.cli import run
+
+_STATE = "download.json"
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out_dir", type=Path, help="folder of the data set; one version of DOTA a folder")
+    parser.add_argument("--version", choices=("v1.0", "v1.5", "v2.0"), default="v1.0", help="of DOTA (default v1.0)")
+    parser.add_argument(
+        "--splits", nargs="+", choices=("train", "val"), default=("train", "val"), help="(default both)"
+    )
+    parser.add_argument(
+        "--accept-terms", action="store_true", help="you have read DOTA's terms of use and keep to them"
+    )
+    unpack = "do not download: unpack archives that you have into SPLIT (train, val or test); may be repeated"
+    parser.add_argument("--unpack", nargs="+", action="append", metavar=("SPLIT", "FILE"), help=unpack)
+    parser.add_argument(
+        "--delete-archives", action="store_true", help="remove each downloaded archive once it is unpacked"
+    )
+    table = "JSON list of other archives (name, url, sha256, size, versions, split, kind), such as a mirror"
+    parser.add_argument("--table", type=Path, metavar="FILE", help=table)
+    parser.add_argument("--dry-run", action="store_true", help="tell what would be fetched; fetch nothing")
+    retries = "attempts to take up a connection that breaks without a byte gained (default 5)"
+    parser.add_argument("--retries", type=int, default=5, metavar="N", help=retries)
+    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="wait for a byte (default 60)")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fetch, check and unpack; returns the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    for split, *files in args.unpack or ():
+        if split not in ("train", "val", "test") or not files:
+            parser.error("--unpack takes train, val or test and then the archives")
+    if args.retries < 0 or not args.timeout > 0:
+        parser.error("--retries must be at least 0 and --timeout positive")
+    from fdam_rotate.dota.prep.download import TERMS
+
+    print(TERMS)
+    if args.unpack:
+        return _unpack_local(args)
+    if not (args.accept_terms or args.dry_run):
+        print("error: read the terms above, and give --accept-terms if you keep to them", file=sys.stderr)
+        return 2
+    return _download(args)
+
+
+def _download(args: argparse.Namespace) -> int:
+    from fdam_rotate.dota.prep.download import ARCHIVES, check_space, fetch, read_table, select
+    from fdam_rotate.dota.prep.unpack import unpack
+
+    table = ARCHIVES if args.table is None else read_table(args.table)
+    archives = select(table, args.version, args.splits)
+    state = _read_state(args.out_dir, args.version)
+    todo = [archive for archive in archives if archive.name not in state["unpacked"]]
+    total = sum(archive.size for archive in todo)
+    for archive in archives:
+        done = "" if archive in todo else "  (done)"
+        print(f"{archive.size / 1e6:10.1f} MB  {archive.split:5}  {archive.name}{done}")
+    print(f"{total / 1e9:.1f} GB to fetch, and as much again unpacked")
+    if args.dry_run:
+        return 0
+    started = time.monotonic()
+    folder = args.out_dir / "archives"
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_state(args.out_dir, state)
+    there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    largest = max((archive.size for archive in todo), default=0)
+    # with --delete-archives no more than one archive lies beside the unpacked files
+    check_space(args.out_dir, total + largest if args.delete_archives else max(0, 2 * total - there))
+    progress = sys.stderr.isatty()
+    for archive in todo:
+        path = fetch(archive, folder, retries=args.retries, timeout=args.timeout, progress=progress)
+        summary = unpack(path, args.out_dir / archive.split, version=args.version, progress=progress)
+        _tell(archive.name, summary)
+        state["unpacked"][archive.name] = {"images": summary.images, "labels": summary.labels}
+        _write_state(args.out_dir, state)
+        if args.delete_archives:
+            path.unlink()
+    _conclude(args.out_dir, args.splits, time.monotonic() - started)
+    return 0
+
+
+def _unpack_local(args: argparse.Namespace) -> int:
+    from fdam_rotate.dota.prep.unpack import unpack
+
+    started = time.monotonic()
+    for _, *files in args.unpack:
+        for file in files:
+            if not Path(file).is_file():
+                raise FileNotFoundError(f"archive {file} does not exist")
+    _write_state(args.out_dir, _read_state(args.out_dir, args.version))
+    for split, *files in args.unpack:
+        for file in files:
+            _tell(file, unpack(Path(file), args.out_dir / split, version=args.version, progress=sys.stderr.isatty()))
+    _conclude(args.out_dir, [split for split, *_ in args.unpack], time.monotonic() - started)
+    return 0
+
+
+def _tell(name: str, summary: Any) -> None:
+    passed = "".join(f"; passed over {count} {what}" for what, count in sorted(summary.passed.items()))
+    print(f"{name}: {summary.images} images, {summary.labels} label files{passed}")
+
+
+def _read_state(out_dir: Path, version: str) -> dict[str, Any]:
+    """What earlier runs unpacked into the folder; another version there is refused."""
+    from fdam_rotate.dota.errors import DownloadError, OutputExistsError
+
+    path = out_dir / _STATE
+    if not path.is_file():
+        if out_dir.is_dir() and any(entry.name != "archives" for entry in out_dir.iterdir()):
+            raise OutputExistsError(f"{out_dir} holds files that are not from this command; give another folder")
+        return {"version": version, "unpacked": {}}
+    try:
+        state = json.loads(path.read_text(encoding="utf-8"))
+        found, _ = state["version"], dict(state["unpacked"])
+    except (ValueError, KeyError, TypeError):
+        raise DownloadError(f"{path}: damaged; remove it to begin again") from None
+    if found != version:
+        raise OutputExistsError(f"{out_dir} holds DOTA-{found}; give another folder for {version}")
+    return dict(state)
+
+
+def _write_state(out_dir: Path, state: dict[str, Any]) -> None:
+    from fdam_rotate.dota.files import write_text
+
+    write_text(out_dir / _STATE, json.dumps(state, indent=1) + "\n")
+
+
+def _conclude(out_dir: Path, splits: Sequence[str], seconds: float) -> None:
+    counts = []
+    for split in dict.fromkeys(splits):
+        images, labels = (len(list((out_dir / split / name).glob("*"))) for name in ("images", "labelTxt"))
+        counts.append(f"{split} {images} images, {labels} label files")
+    print(f"{out_dir}: {'; '.join(counts)}; {seconds:.1f} s")
+    print(f"next: python data_prep/verify.py {out_dir} --accept zero-area self-crossing")
+
+
+if __name__ == "__main__":
+    run(main)
