@@ -4,7 +4,7 @@ Every image becomes (H, W, 3) uint8 in OpenCV's order (blue, green, red), the pi
 
 * one band: the same value in all three; a palette: its colours;
 * four bands: the fourth (alpha) is dropped;
-* 16 bits: the upper byte of each value (value // 256);
+* 16 bits: the upper byte of each value, ``value // 256``; in a TIFF of several bands ``value / 257``, rounded;
 * an orientation in EXIF is applied.
 
 ``.png .jpg .jpeg .tif .tiff .bmp`` are read, in any case. The id of an image is its file name without the extension.
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.prep.png import stored_png
 
 __all__ = ["IMAGE_SUFFIXES", "Problem", "SourceImage", "image_size", "list_sources", "read_image"]
 
@@ -112,13 +113,16 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], str]:
         raise ImageReadError(f"{path}: the file is empty (0 bytes)")
     if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
         raise ImageReadError(f"{path}: the JPEG file is truncated (no end-of-image marker)")
+    digest = hashlib.sha256(data).hexdigest()
+    if data.startswith(b"\x89PNG"):
+        data = stored_png(data) or data
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageReadError(f"{path}: cannot be decoded: {str(error).strip()}") from None
     if image is None:
         raise ImageReadError(f"{path}: cannot be decoded: truncated, damaged, or not an image")
-    return np.asarray(image, np.uint8), hashlib.sha256(data).hexdigest()
+    return np.asarray(image, np.uint8), digest
 
 
 def _jpeg_is_whole(data: bytes) -> bool:
