@@ -86,10 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     objects = sum(part.class_counts.total() for part in report.parts)
     counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items()) or "none"
     verdict = "ok" if report.ok else "not ok"
-    seconds = time.monotonic() - started
-    print(
-        f"{verdict}: {images} images, {objects} objects in {len(report.parts)} parts; problems: {counts}; {seconds:.1f} s"
-    )
+    found = f"{images} images, {objects} objects in {len(report.parts)} parts; problems: {counts}"
+    print(f"{verdict}: {found}; {time.monotonic() - started:.1f} s")
     return 0 if report.ok else 1
 
 
