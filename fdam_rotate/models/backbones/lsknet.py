@@ -174,6 +174,7 @@ class LSKNet(BaseModule):
         frozen_stages: The first so many stages are not trained and keep their norm statistics; -1 or 0 for none.
         norm_eval: Keep the statistics of all BatchNorms fixed in training too.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Less memory, more time.
+        layer_scale: Start of the layer scales. 1e-2 is the published one; a short training from scratch wants 1.
         init_cfg: MMCV's initialisation config, e.g. ``dict(type='Pretrained', checkpoint='lsk_s_backbone.pth')``.
 
     Raises:
@@ -193,6 +194,7 @@ class LSKNet(BaseModule):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        layer_scale: float = 1e-2,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -209,6 +211,7 @@ class LSKNet(BaseModule):
         self.out_channels = tuple(embed_dims[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2**i for i in self.out_indices)
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
+        self.layer_scale = layer_scale
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         channels = in_channels
@@ -239,8 +242,8 @@ class LSKNet(BaseModule):
             elif isinstance(module, (nn.LayerNorm, _BatchNorm, nn.GroupNorm)):
                 module.reset_parameters()
             elif isinstance(module, LSKBlock):
-                nn.init.constant_(module.layer_scale_1, 1e-2)
-                nn.init.constant_(module.layer_scale_2, 1e-2)
+                nn.init.constant_(module.layer_scale_1, self.layer_scale)
+                nn.init.constant_(module.layer_scale_2, self.layer_scale)
 
     def init_weights(self) -> None:
         """Start afresh, then apply ``init_cfg``.

@@ -115,6 +115,7 @@ class LSKNetFDAM(LSKNet):
         frozen_stages: int = -1,
         norm_eval: bool = False,
         with_cp: bool = False,
+        layer_scale: float = 1e-2,
         init_cfg: dict | list | None = None,
     ) -> None:
         check_stages(num_heads=num_heads)
@@ -132,6 +133,7 @@ class LSKNetFDAM(LSKNet):
             frozen_stages=frozen_stages,
             norm_eval=norm_eval,
             with_cp=with_cp,
+            layer_scale=layer_scale,
             init_cfg=init_cfg,
         )
 
