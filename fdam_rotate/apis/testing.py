@@ -27,8 +27,8 @@ from fdam_rotate.dota.detections import Detections, read_detections, write_detec
 from fdam_rotate.dota.drawing import draw_detections
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import prepare_output_dir, write_text
-from fdam_rotate.dota.merge import write_merged
-from fdam_rotate.dota.report import format_table
+from fdam_rotate.dota.report import format_notes, format_table
+from fdam_rotate.dota.submission import write_submission
 
 __all__ = ["Outputs", "run_test"]
 
@@ -103,14 +103,16 @@ def run_test(
 
     found = read_detections(outputs.detections, classes=dataset.CLASSES)
     if outputs.submission is not None:
-        archive = write_merged(outputs.submission, dataset.merge(found), dataset.CLASSES)
-        logger.info(f"wrote {archive}")
+        merged = dataset.merge(found)
+        write_detections(outputs.submission, merged, classes=dataset.CLASSES)
+        write_submission(f"{outputs.submission}.zip", merged, dataset.CLASSES)
+        logger.info(f"wrote {outputs.submission}/Task1_<class>.txt and {outputs.submission}.zip")
     if outputs.pictures is not None:
         _draw(dataset, found, outputs.pictures, score_thr)
         logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")
     if score is not None:
         result, whole = dataset.score(found, **score)
-        print(format_table(result))
+        print("\n".join([format_table(result), *format_notes(result)]))
         print("mAP of merged whole images" if whole else f"patch mAP: no whole-image labels (gt_dir: {dataset.gt_dir})")
     return 0
 

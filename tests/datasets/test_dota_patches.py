@@ -1,0 +1,184 @@
+"""DOTAPatchDataset: what it reads, what it refuses, and that its score is that of merged whole images."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+import pytest
+
+from fdam_rotate.datasets import DOTAPatchDataset
+from fdam_rotate.dota.errors import DotaError, ScoreError
+
+CLASSES = ("ship", "plane")
+
+
+def _patch(folder, name, lines, suffix=".png"):
+    for part in ("images", "annfiles"):
+        (folder / part).mkdir(parents=True, exist_ok=True)
+    assert cv2.imwrite(str(folder / "images" / f"{name}{suffix}"), np.zeros((64, 64, 3), np.uint8))
+    (folder / "annfiles" / f"{name}.txt").write_text("".join(line + "\n" for line in lines))
+
+
+def _dataset(folder, **settings):
+    settings = {"ann_file": str(folder / "annfiles"), "img_prefix": str(folder / "images"), **settings}
+    return DOTAPatchDataset(pipeline=[], classes=settings.pop("classes", CLASSES), **settings)
+
+
+SHIP = "10 20 40 20 40 30 10 30 ship 0"  # centre (25, 25), 30 x 10, level
+PLANE = "5 40 25 40 25 60 5 60 plane 1"  # centre (15, 50), 20 x 20
+
+
+def test_reads_sorted_with_any_extension_and_leaves_out_patches_without_objects(tmp_path):
+    _patch(tmp_path, "b__64__0___0", [SHIP], ".JPG")
+    _patch(tmp_path, "a__64__0___0", [PLANE, SHIP])
+    _patch(tmp_path, "c__64__0___0", [])
+    train = _dataset(tmp_path)
+    assert [info["filename"] for info in train.data_infos] == ["a__64__0___0.png", "b__64__0___0.JPG"]
+    assert train.get_cat_ids(0) == [1, 0]
+    box = train.get_ann_info(1)["bboxes"]
+    np.testing.assert_allclose(box[0, :4], [25, 25, 30, 10], atol=1e-4)
+    test = _dataset(tmp_path, test_mode=True)
+    assert len(test) == 3
+    assert test.get_ann_info(2)["bboxes"].shape == (0, 5)
+
+
+def test_difficulty_threshold_leaves_out_objects(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [PLANE, SHIP])
+    assert _dataset(tmp_path, difficulty=0).get_cat_ids(0) == [0]
+
+
+def test_objects_too_thin_for_training_are_left_out(tmp_path):
+    _patch(tmp_path, "a__64__0___0", ["10 20 40 20 40 21 10 21 ship 0", SHIP])  # 30 x 1
+    assert len(_dataset(tmp_path).get_ann_info(0)["bboxes"]) == 1
+
+
+def test_folder_of_images_is_a_test_set(tmp_path):
+    _patch(tmp_path, "b__64__0___0", [])
+    _patch(tmp_path, "a__64__0___0", [])
+    dataset = _dataset(tmp_path, ann_file=str(tmp_path / "images"), test_mode=True)
+    assert dataset.img_ids == ["a__64__0___0", "b__64__0___0"]
+    with pytest.raises(ScoreError, match="nothing to score against"):
+        dataset.truths()
+
+
+def test_bad_labels_are_all_told_with_file_and_line(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP, "1 2 3 ship 0", SHIP.replace("ship", "shipp")])
+    _patch(tmp_path, "b__64__0___0", [SHIP.replace("ship", "tank")])
+    with pytest.raises(DotaError, match="3 label lines") as error:
+        _dataset(tmp_path)
+    text = str(error.value)
+    assert "a__64__0___0.txt:2" in text
+    assert "a__64__0___0.txt:3" in text
+    assert "'ship'" in text  # the closest name
+    assert "b__64__0___0.txt:1" in text
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        pytest.param({"ann_file": "nowhere"}, "no such folder: nowhere", id="labels"),
+        pytest.param({"img_prefix": "nowhere"}, "no such folder of images: nowhere", id="images"),
+    ],
+)
+def test_missing_folders(tmp_path, settings, message):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    with pytest.raises(FileNotFoundError, match=message):
+        _dataset(tmp_path, **settings)
+
+
+def test_label_without_image(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    (tmp_path / "annfiles" / "b__64__0___0.txt").write_text(SHIP)
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 label files have no image.*b__64__0___0"):
+        _dataset(tmp_path)
+
+
+def test_empty_folder(tmp_path):
+    (tmp_path / "annfiles").mkdir()
+    (tmp_path / "images").mkdir()
+    with pytest.raises(DotaError, match="the data set is empty"):
+        _dataset(tmp_path)
+
+
+def test_one_class_as_text_is_one_class(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    assert _dataset(tmp_path, classes="ship").CLASSES == ("ship",)
+    assert len(DOTAPatchDataset.get_classes("v1.5")) == 16
+
+
+def test_version_reaches_the_steps_that_turn_boxes(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    dataset = DOTAPatchDataset(
+        str(tmp_path / "annfiles"),
+        [{"type": "RRandomFlip", "flip_ratio": 0.5}, {"type": "RRandomFlip", "flip_ratio": 0.5, "version": "oc"}],
+        version="le135",
+        img_prefix=str(tmp_path / "images"),
+        classes=CLASSES,
+    )
+    assert [step.version for step in dataset.pipeline.transforms] == ["le135", "oc"]
+
+
+def test_results_become_corners(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [])
+    _patch(tmp_path, "b__64__0___0", [])
+    dataset = _dataset(tmp_path, test_mode=True)
+    empty = np.zeros((0, 6), np.float32)
+    turned = np.array([[10, 20, 8, 4, math.pi / 2, 0.5]], np.float32)
+    found = dataset.detections([[empty, empty], [empty, turned]])
+    assert list(found) == ["ship", "plane"]
+    assert len(found["ship"]) == 0
+    plane = found["plane"]
+    assert plane.image_ids[plane.image[0]] == "b__64__0___0"
+    # turned by 90 degrees: 4 wide, 8 high around (10, 20)
+    corners = {tuple(np.round(corner, 3)) for corner in plane.polys.reshape(4, 2)}
+    assert corners == {(8.0, 16.0), (12.0, 16.0), (12.0, 24.0), (8.0, 24.0)}
+    with pytest.raises(ValueError, match="1 results for 2 patches"):
+        dataset.detections([[empty, empty]])
+
+
+def _perfect(x0, y0, box, score):
+    """One ship at ``box`` (cx, cy, w, h of the whole image) as the patch at (x0, y0) would report it."""
+    cx, cy, w, h = box
+    return np.array([[cx - x0, cy - y0, w, h, 0.0, score]], np.float32)
+
+
+def test_score_is_of_merged_whole_images(tmp_path):
+    # Two patches of one image overlap by 32 pixels; the ship at (48, 25) lies in both. Scored by patch, both reports
+    # are right. Scored on the whole image without merging, the second would be a false positive behind the first; the
+    # second ship, at (80, 50), then comes at precision 2/3 and AP < 1. Merged, AP is 1.
+    for name, lines in {"im__64__0___0": [SHIP], "im__64__32___0": [SHIP]}.items():
+        _patch(tmp_path / "val", name, lines)
+    truth = tmp_path / "labelTxt"
+    truth.mkdir()
+    (truth / "im.txt").write_text("33 20 63 20 63 30 33 30 ship 0\n70 45 90 45 90 55 70 55 ship 0\n")
+    (truth / "other.txt").write_text(SHIP)  # an image that is not tested is not scored
+    empty = np.zeros((0, 6), np.float32)
+    both, second = (48, 25, 30, 10), (80, 50, 20, 10)
+    results = [
+        [_perfect(0, 0, both, 0.9), empty],
+        [np.concatenate([_perfect(32, 0, both, 0.8), _perfect(32, 0, second, 0.7)]), empty],
+    ]
+    whole = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
+    assert whole.evaluate(results) == {"mAP": pytest.approx(1.0)}
+    unmerged = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
+    unmerged.merge = lambda detections: __import__("fdam_rotate.dota.merge", fromlist=["x"]).merge_patches(
+        detections, nms="none"
+    )
+    assert unmerged.evaluate(results)["mAP"] < 0.95
+    patches = _dataset(tmp_path / "val", test_mode=True)
+    assert list(patches.evaluate(results)) == ["patch_mAP"]
+
+
+def test_tested_image_without_labels_is_refused(tmp_path):
+    _patch(tmp_path, "im__64__0___0", [SHIP])
+    (tmp_path / "labelTxt").mkdir()
+    with pytest.raises(ScoreError, match=r"1 tested images have no labels in .*labelTxt, first im"):
+        _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True).truths()
+
+
+def test_other_metrics_are_refused(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    with pytest.raises(ValueError, match="metric must be 'mAP'"):
+        _dataset(tmp_path).evaluate([[np.zeros((0, 6))] * 2], metric="recall")
