@@ -152,8 +152,9 @@ def _run_dask(
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     number = running.pop(future)
                     try:
-                        yield number, future.result()
+                        result: Result | WorkerDied = future.result()
                     except KilledWorker as error:
-                        yield number, WorkerDied(str(error))
+                        result = WorkerDied(f"its worker died: {error}")
+                    yield number, result
         finally:
             pool.shutdown(wait=False)

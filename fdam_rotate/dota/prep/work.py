@@ -76,7 +76,11 @@ def split_image(task: ImageTask) -> TaskResult:
     """
     cv2.setNumThreads(1)  # the workers share the cores already
     try:
-        return TaskResult(_kept_record(task) or _split(task))
+        record = _kept_record(task)
+        if record is None:
+            _remove_patches(task)
+            record = _split(task)
+        return TaskResult(record)
     except OutputError:
         raise
     except ImageReadError as error:
@@ -86,6 +90,13 @@ def split_image(task: ImageTask) -> TaskResult:
     except Exception as error:  # whatever a damaged file may cause costs this image only
         text = f"{type(error).__name__}: {error}"
     return TaskResult(None, [Problem("image", task.shown[0], 0, text)])
+
+
+def _remove_patches(task: ImageTask) -> None:
+    """Remove what an earlier run made of an image that has changed since."""
+    for patch in task.previous["patches"] if task.previous else ():
+        (task.out / "images" / f"{patch['id']}{task.options.save_ext}").unlink(missing_ok=True)
+        (task.out / "annfiles" / f"{patch['id']}.txt").unlink(missing_ok=True)
 
 
 def _kept_record(task: ImageTask) -> dict[str, Any] | None:

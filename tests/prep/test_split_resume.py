@@ -1,0 +1,220 @@
+"""Nothing is lost: a run that is killed, a disk that is full, and every kind of bad input."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from prep_scenes import make_dataset, texture, tree
+
+from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
+from fdam_rotate.dota.prep import work
+from fdam_rotate.dota.prep.manifest import read_manifest
+from fdam_rotate.dota.prep.plan import SplitOptions
+from fdam_rotate.dota.prep.split import run_split
+from fdam_rotate.dota.prep.work import OutputError
+
+OPTIONS = SplitOptions(sizes=[64], gaps=[16])
+SCRIPT = Path(__file__).resolve().parents[2] / "data_prep/split.py"
+
+
+def run(data: Path, out: Path, **options: object) -> dict[str, object]:
+    return run_split([data / "images"], [data / "labelTxt"], out, OPTIONS, **options).totals()
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(500, 420)] * 10, 0, objects=60)
+    command = [sys.executable, str(SCRIPT), "--img-dirs", f"{data}/images", "--ann-dirs", f"{data}/labelTxt"]
+    command += ["--sizes", "64", "--gaps", "16", "--nproc", "2", "--accept", "outside", "--save-dir"]
+    assert subprocess.run([*command, str(tmp_path / "whole")], capture_output=True).returncode == 0
+    out = tmp_path / "killed"
+    process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    records = out / ".split/records"
+    deadline = time.monotonic() + 60
+    while len(list(records.glob("*.json"))) < 2 and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    finished = {path.stem for path in records.glob("*.json")}
+    assert 2 <= len(finished) < 10, "the kill came too early or too late to prove anything"
+    assert not (out / "manifest.json").exists()
+    time.sleep(0.5)  # the workers notice that their parent is gone, and end
+    # what is seen is whole
+    for path in (out / "images").iterdir():
+        assert cv2.imread(str(path)) is not None
+    kept = {
+        path: path.stat().st_mtime_ns for path in (out / "images").iterdir() if path.name.split("__")[0] in finished
+    }
+    assert subprocess.run([*command, str(out)], capture_output=True).returncode == 0
+    assert tree(out) == tree(tmp_path / "whole")
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "finished images were written again"
+
+
+def test_a_finished_run_is_done_again_without_work(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(100, 90), (70, 70)], 0)
+    run(data, tmp_path / "out")
+    before = tree(tmp_path / "out")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "out/images").iterdir()}
+    run(data, tmp_path / "out")
+    assert tree(tmp_path / "out") == before
+    assert {path: path.stat().st_mtime_ns for path in times} == times
+
+
+@pytest.mark.parametrize("change", ["image", "label", "patch lost", "patch cut short", "text lost"])
+def test_what_has_changed_is_done_again(change: str, tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(100, 90), (70, 70)], 0)
+    run(data, tmp_path / "out")
+    patch = tmp_path / "out/images/P0001__64__0___0.png"
+    if change == "image":
+        cv2.imwrite(str(data / "images/P0001.png"), texture(np.random.default_rng(9), 70, 70))
+    elif change == "label":
+        (data / "labelTxt/P0001.txt").write_text("1 1 9 1 9 9 1 9 ship 0\n")
+    elif change == "patch lost":
+        patch.unlink()
+    elif change == "patch cut short":
+        patch.write_bytes(patch.read_bytes()[:-1])
+    else:
+        (tmp_path / "out/annfiles/P0001__64__0___0.txt").unlink()
+    run(data, tmp_path / "out")
+    run(data, tmp_path / "afresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "afresh")
+
+
+def test_patches_that_a_change_leaves_over_are_removed(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(100, 90), (70, 70)], 0)
+    run(data, tmp_path / "out")
+    cv2.imwrite(str(data / "images/P0001.png"), texture(np.random.default_rng(9), 60, 60))
+    run(data, tmp_path / "out")
+    run(data, tmp_path / "afresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "afresh")
+
+
+def test_an_output_of_something_else_is_refused(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(70, 70), (80, 80)], 0)
+    folders = ([data / "images"], [data / "labelTxt"])
+    run(data, tmp_path / "out")
+    with pytest.raises(OutputExistsError, match=r"gaps \[16\] there and \[8\] here"):
+        run_split(*folders, tmp_path / "out", SplitOptions(sizes=[64], gaps=[8]))
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/notes.txt").write_text("keep me")
+    with pytest.raises(OutputExistsError, match="is no split of ours"):
+        run(data, tmp_path / "mine")
+    assert tree(tmp_path / "mine") == {"notes.txt": b"keep me"}
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputExistsError, match="is a file"):
+        run(data, tmp_path / "file")
+    (data / "images/P0001.png").unlink()
+    with pytest.raises(OutputExistsError, match="'P0001', which is not among the images"):
+        run(data, tmp_path / "out")
+
+
+def test_a_damaged_record_is_told(tmp_path: Path) -> None:
+    data = make_dataset(tmp_path / "data", [(70, 70)], 0)
+    (tmp_path / "out/.split/records").mkdir(parents=True)
+    (tmp_path / "out/.split/settings.json").write_text("{")
+    with pytest.raises(ManifestError, match="a record is damaged"):
+        run(data, tmp_path / "out")
+
+
+def test_a_full_disk_ends_cleanly_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make_dataset(tmp_path / "data", [(150, 150)] * 3, 0)
+    room = [14]  # files that still fit: the settings, one image with nine patches, and a part of the second
+    replace = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        room[0] -= 1
+        if room[0] < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(work.os, "replace", full)
+        with pytest.raises(OutputError, match="No space left on device"):
+            run(data, tmp_path / "out")
+    assert not list((tmp_path / "out/.split/tmp").iterdir())
+    run(data, tmp_path / "out")
+    run(data, tmp_path / "afresh")
+    assert tree(tmp_path / "out") == tree(tmp_path / "afresh")
+
+
+def test_an_output_folder_that_is_gone(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"cannot write .*a.png: No such file or directory"):
+        work.write_bytes(tmp_path, "images/a.png", b"data")
+
+
+def bad_data(root: Path) -> Path:
+    """Eleven images, of which ``good`` alone is without fault."""
+    data = make_dataset(root, [(70, 60)], 0, objects=0)
+    for folder, ending in (("images", ".png"), ("labelTxt", ".txt")):
+        (data / folder / f"P0000{ending}").rename(data / folder / f"good{ending}")
+    image = (data / "images/good.png").read_bytes()
+    square = "1 1 9 1 9 9 1 9 ship 0\n"
+    labels = {
+        "crlf": ("imagesource:x\r\ngsd:null\r\n" + square.replace("\n", "\r\n")).encode(),
+        "latin": b"1 1 9 1 9 9 1 9 h\xfctte 0\n" + square.encode(),
+        "utf16": square.encode("utf-16"),
+        "malformed": b"1 1 9 1 9 9 1 ship 0\n" + square.encode(),
+        "nine": b"1 1 9 1 9 9 1 9 ship\n",
+        "numbers": b"1 1 9 1 nan 9 1 9 ship 0\n1 1 9 1 1e9 9 1 9 ship 0\n" + square.encode(),
+        "shapes": b"1 1 9 1 9 1 1 1 ship 0\n1 1 9 9 9 1 1 9 ship 0\n" + square.encode(),
+        "spelling": b"1 1 9 1 9 9 1 9 Ship 0\n",
+    }
+    for name, text in labels.items():
+        (data / f"images/{name}.png").write_bytes(image)
+        (data / f"labelTxt/{name}.txt").write_bytes(text)
+    (data / "images/zero.png").write_bytes(b"")
+    (data / "images/half.png").write_bytes(image[: len(image) // 2])
+    for name in ("zero", "half"):
+        (data / f"labelTxt/{name}.txt").write_text(square)
+    (data / "images/unlabelled.png").write_bytes(image)
+    (data / "labelTxt/orphan.txt").write_text(square)
+    return data
+
+
+TOLD = {
+    ("latin.txt", 1, "malformed"), ("utf16.txt", 1, "malformed"), ("malformed.txt", 1, "malformed"),
+    ("numbers.txt", 1, "malformed"), ("numbers.txt", 2, "malformed"), ("shapes.txt", 1, "zero-area"),
+    ("shapes.txt", 2, "self-crossing"), ("spelling.txt", 1, "class"), ("zero.png", 0, "image"),
+    ("half.png", 0, "image"),    ("unlabelled.png", 0, "no-label"), ("orphan.txt", 0, "no-image"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("nproc", [1, 2])
+def test_bad_input_is_told_and_the_rest_is_done(nproc: int, tmp_path: Path) -> None:
+    data = bad_data(tmp_path / "data")
+    totals = run(data, tmp_path / "out", nproc=nproc)
+    manifest = read_manifest(tmp_path / "out")
+    assert {(Path(p["file"]).name, p["line"], p["kind"]) for p in manifest.all_problems()} == TOLD
+    ids = {image["id"]: image for image in manifest.images}
+    assert sorted(ids) == sorted(
+        ["crlf", "good", "latin", "malformed", "nine", "numbers", "shapes", "spelling", "unlabelled", "utf16"]
+    )
+    square = "1.0 1.0 9.0 1.0 9.0 9.0 1.0 9.0 ship 0\n"
+    for name in ("crlf", "latin", "malformed", "nine", "numbers"):
+        assert (tmp_path / f"out/annfiles/{name}__64__0___0.txt").read_text() == square, name
+    assert totals["skipped"] == 2
+    assert ids["numbers"]["objects"] == {"in": 3, "kept": 1, "cut": 0, "dropped": {"malformed": 2}}
+    assert ids["shapes"]["objects"] == {"in": 3, "kept": 2, "cut": 0, "dropped": {"zero-area": 1}}
+    assert len(list((tmp_path / "out/images").glob("unlabelled__*"))) == 2
+    # bad images are tried again, and the end is the same
+    before = tree(tmp_path / "out")
+    run(data, tmp_path / "out", nproc=nproc)
+    assert tree(tmp_path / "out") == before
+
+
+def test_strict_stops_at_the_first_problem(tmp_path: Path) -> None:
+    data = bad_data(tmp_path / "data")
+    with pytest.raises(DotaError, match=r"no label file|no image for this label"):
+        run(data, tmp_path / "out", strict=True)
+    with pytest.raises(DotaError, match=r"half.png: cannot be decoded"):
+        run(data, tmp_path / "out", strict=True, accept=["no-label", "no-image"])
+    kinds = sorted({kind for _, _, kind in TOLD})
+    assert run(data, tmp_path / "out", strict=True, accept=kinds)["images"] == 10
