@@ -1,0 +1,7 @@
+# R3Det on LSKNet-S.
+_base_ = [
+    '../_base_/models/r3det_lsk_s.py', '../_base_/datasets/dotav1.py', '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py'
+]
+
+data = dict(train=dict(version='oc'), val=dict(version='oc'), test=dict(version='oc'))

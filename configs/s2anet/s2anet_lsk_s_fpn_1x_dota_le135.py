@@ -1,0 +1,8 @@
+# S2A-Net on LSKNet-S.
+_base_ = [
+    '../_base_/models/s2anet_lsk_s.py', '../_base_/datasets/dotav1.py', '../_base_/schedules/schedule_1x.py',
+    '../_base_/default_runtime.py'
+]
+
+data = dict(train=dict(version='le135'), val=dict(version='le135'), test=dict(version='le135'))
+auto_scale_lr = dict(base_batch_size=16)  # LSKNet's authors train it with lr 1e-4 on 8 GPUs x 2 images

@@ -1,0 +1,76 @@
+"""Defects of MMRotate 0.3.4 and mmcv 1.7.2 that stop its detectors on the CPU or with our backbones, mended at import.
+
+* ``RotatedAnchorHead.get_anchors`` hands its device to ``grid_priors`` as the second argument, which is the dtype, so
+  that anchors are always made on the default GPU: RetinaNet, R3Det and S2A-Net cannot train on the CPU.
+* ``S2ANet`` adds ``pretrained=None`` to the backbone's settings, which a backbone without that argument refuses.
+* ``diff_iou_rotated_2d``, the loss of Rotated FCOS, sorts vertices by a CUDA op that has no CPU twin.
+
+Each replacement gives the host's own result where the host works.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import torch
+from mmcv.ops import diff_iou_rotated
+from mmrotate.core.anchor.anchor_generator import RotatedAnchorGenerator
+from mmrotate.models.detectors import s2anet
+from torch import Tensor
+
+__all__ = ["mend_host", "sort_vertices"]
+
+_CORNERS = 8  # of both boxes, before their crossings, in mmcv's list of 24 vertices
+
+
+def sort_vertices(vertices: Tensor, mask: Tensor) -> Tensor:
+    """Indices that walk once around the convex polygon of the valid vertices, and back to the first.
+
+    Args:
+        vertices: (B, N, 24, 2): 8 corners, then 16 crossings of edges, which are zero where they are not valid.
+        mask: (B, N, 24), which of them are valid; at most 8 crossings ever are.
+
+    Returns:
+        (B, N, 25) int64. What follows the way back is a vertex at zero, which adds nothing to the shoelace sum; mmcv's
+        op gives 9 of the same.
+    """
+    count = mask.sum(2, keepdim=True)  # (B, N, 1)
+    centre = (vertices * mask.unsqueeze(-1)).sum(2, keepdim=True) / count.clamp(min=1).unsqueeze(-1)
+    x, y = (vertices - centre).unbind(-1)
+    order = torch.atan2(y, x).masked_fill(~mask, torch.inf).argsort(dim=2)
+    order = torch.cat([order, order[..., :1]], dim=2)
+    place = torch.arange(order.shape[2], device=order.device)
+    nothing = _CORNERS + mask[..., _CORNERS:].int().argmin(2, keepdim=True)
+    order = torch.where(place < count, order, nothing)
+    return torch.where((place == count) & (count > 2), order[..., :1], order)
+
+
+def mend_host() -> None:
+    """Put the replacements in place; a second call changes nothing."""
+    if getattr(diff_iou_rotated.sort_indices, "mended", False):
+        return
+    cuda_sort, grid_priors, build = (
+        diff_iou_rotated.sort_indices,
+        RotatedAnchorGenerator.grid_priors,
+        s2anet.build_backbone,
+    )
+
+    @functools.wraps(cuda_sort)
+    def sort_indices(vertices: Tensor, mask: Tensor) -> Tensor:
+        return cuda_sort(vertices, mask) if vertices.is_cuda else sort_vertices(vertices.detach(), mask)
+
+    @functools.wraps(grid_priors)
+    def priors(self: Any, featmap_sizes: Any, dtype: Any = torch.float32, device: Any = "cuda") -> list[Tensor]:
+        if not isinstance(dtype, torch.dtype):
+            dtype, device = torch.float32, dtype
+        return grid_priors(self, featmap_sizes, dtype=dtype, device=device)
+
+    @functools.wraps(build)
+    def build_backbone(cfg: dict[str, Any]) -> torch.nn.Module:
+        return build({k: v for k, v in cfg.items() if k != "pretrained" or v is not None})
+
+    sort_indices.mended = True
+    diff_iou_rotated.sort_indices = sort_indices
+    RotatedAnchorGenerator.grid_priors = priors
+    s2anet.build_backbone = build_backbone
