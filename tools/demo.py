@@ -87,7 +87,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _step(
             f"Split the {part} images into patches of {size} pixels that overlap by {gap}",
             "data_prep/split.py", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
-            "--sizes", size, "--gaps", gap, "--save-dir", patches / part,
+            "--sizes", size, "--gaps", gap, "--save-dir", patches / part, "--accept", "zero-area", "self-crossing",
         )  # fmt: skip
 
     config = work / "config.py"

@@ -17,6 +17,7 @@ def quiet_host() -> None:
     warnings.filterwarnings("ignore", message=".*Setting .*_NUM_THREADS environment variable.*")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
     warnings.filterwarnings("ignore", message="torch.meshgrid")
+    warnings.filterwarnings("ignore", message="DeprecationWarning: (anchor_generator|`num_anchors`)")
     warnings.filterwarnings("ignore", message="__floordiv__ is deprecated")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
