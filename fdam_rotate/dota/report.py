@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Sequence
@@ -181,16 +182,7 @@ def to_json(
             "score": confusion.score_thr,
         }
     if worst:
-        out["worst_images"] = [
-            {
-                "image": w.image_id,
-                "objects": w.objects,
-                "found": w.found,
-                "missed": w.missed,
-                "false": w.false_positives,
-            }
-            for w in worst
-        ]
+        out["worst_images"] = [dataclasses.asdict(w) for w in worst]
     return out
 
 
