@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fdam_rotate.models.layers.freq_scale import FreqScale
+from fdam_rotate.models.necks.extra_levels import extra_levels
 
 __all__ = ["FDAMFPN"]
 
@@ -113,7 +114,7 @@ class FDAMFPN(FPN):
         maps = self._scale("fused", maps)
         outs = [conv(x) for conv, x in zip(self.fpn_convs, maps, strict=False)]
         outs = self._scale("output", outs)
-        return tuple(outs + self._extra_levels(inputs, maps, outs))
+        return tuple(outs + extra_levels(self, inputs, maps, outs))
 
     def _scale(self, place: str, maps: list[Tensor]) -> list[Tensor]:
         """Apply FreqScale to the chosen levels, if it acts at ``place``."""
@@ -123,19 +124,3 @@ class FDAMFPN(FPN):
             layer(x, residual=True) if isinstance(layer, FreqScale) else x
             for layer, x in zip(self.freq_scale, maps, strict=True)
         ]
-
-    def _extra_levels(self, inputs: Sequence[Tensor], maps: list[Tensor], outs: list[Tensor]) -> list[Tensor]:
-        """Make the levels beyond the backbone's, as mmdet's FPN does."""
-        extra: list[Tensor] = []
-        if self.add_extra_convs:
-            sources = {"on_input": inputs[self.backbone_end_level - 1], "on_lateral": maps[-1], "on_output": outs[-1]}
-            x = sources[self.add_extra_convs]
-            for conv in self.fpn_convs[len(maps) :]:
-                x = conv(F.relu(x) if extra and self.relu_before_extra_convs else x)
-                extra.append(x)
-            return extra
-        x = outs[-1]
-        for _ in range(self.num_outs - len(outs)):
-            x = F.max_pool2d(x, 1, stride=2)
-            extra.append(x)
-        return extra

@@ -53,7 +53,8 @@ class SimplePyramid(BaseModule):
             raise ValueError(f"in_channels must be a multiple of 4, got {dim}")
         if num_outs < 4:
             raise ValueError(f"num_outs must be at least 4, got {num_outs}")
-        self.dim, self.num_outs = dim, num_outs
+        self.num_outs = num_outs
+        self.fp16_enabled = False  # mmcv's fp16 switch
         ups = (
             [
                 nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
