@@ -223,11 +223,11 @@ class _Pen:
 
     def dashed(self, polys: NDArray[np.float64], colours: Iterable[Colour]) -> None:
         """Outlines in dashes."""
-        self._broken(polys, colours, dash=3.5, gap=2.5)
+        self._broken(polys, colours, dash=4.0, gap=4.0)
 
     def dotted(self, polys: NDArray[np.float64], colours: Iterable[Colour]) -> None:
         """Outlines in dots."""
-        self._broken(polys, colours, dash=1.0, gap=2.5)
+        self._broken(polys, colours, dash=0.5, gap=3.5)
 
     def label(self, poly: NDArray[np.float64], text: str, colour: Colour) -> None:
         """Text on its own ground, above the highest corner."""
