@@ -1,0 +1,1 @@
+"""What a model does to frequencies and ranks, what it costs, and how fast it is."""

@@ -1,0 +1,356 @@
+"""Spectra, ranks, costs and timing, each on a case whose answer is known by hand."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from fdam_rotate.apis.analysis.benchmark import benchmark, make_call, peak_memory
+from fdam_rotate.apis.analysis.features import (
+    default_layers,
+    has_fdam,
+    list_images,
+    load_images,
+    record_layers,
+    to_maps,
+    without_fdam,
+)
+from fdam_rotate.apis.analysis.flops import count_flops, detector_costs
+from fdam_rotate.apis.analysis.pictures import draw_ranks, draw_spectra
+from fdam_rotate.apis.analysis.rank import effective_rank, layer_ranks, mean_cosine_similarity
+from fdam_rotate.apis.analysis.spectrum import high_frequency_energy, layer_spectra, radial_amplitude, radius_grid
+from fdam_rotate.dota.errors import DotaError, ImageReadError
+
+
+def wave(height: int, width: int, down: int, across: int) -> torch.Tensor:
+    """(1, 1, H, W): a cosine with that many periods down and across."""
+    v, u = (torch.arange(n, dtype=torch.float64) / n for n in (height, width))
+    return torch.cos(2 * math.pi * (down * v[:, None] + across * u))[None, None]
+
+
+# ---- spectrum --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (32, 48), (31, 33), (9, 20)])
+def test_a_pure_wave_has_its_energy_at_one_radius(height, width):
+    down, across = height // 4, 1
+    radius = math.hypot(down / height * 2, across / width * 2)  # Nyquist is half a period a pixel
+    rings = 8
+    profile = radial_amplitude(3 + wave(height, width, down, across), rings)
+    ring = math.ceil(radius * rings) - 1
+    others = [i for i in range(rings) if i != ring]
+    assert profile[ring] > 0.01
+    assert profile[others].nan_to_num().abs().max() < 1e-12, "the mean of 3 is in no ring"
+
+
+def test_radius_grid_by_hand():
+    grid = radius_grid(4, 4)
+    assert grid.shape == (4, 3)
+    expected = [[0, 0.5, 1], [0.5, math.sqrt(0.5), math.sqrt(1.25)], [1, math.sqrt(1.25), math.sqrt(2)]]
+    assert torch.allclose(grid[:3], torch.tensor(expected, dtype=torch.float64))
+    assert torch.equal(grid[3], grid[1])
+
+
+def test_radial_amplitude_equals_the_mean_over_the_full_spectrum():
+    torch.manual_seed(0)
+    for size in ((12, 12), (11, 15)):
+        maps = torch.randn(2, 3, *size, dtype=torch.float64)
+        full = torch.fft.fft2(maps, norm="ortho").abs().mean((0, 1))
+        v, u = (torch.fft.fftfreq(n, dtype=torch.float64) * 2 for n in size)
+        radius = torch.hypot(v[:, None], u[None])
+        for ring, value in enumerate(radial_amplitude(maps, 5)):
+            inside = (radius > ring / 5 + 1e-9) & (radius <= (ring + 1) / 5 + 1e-9)
+            assert value.item() == pytest.approx(full[inside].mean().item(), rel=1e-9)
+
+
+def test_high_frequency_energy_of_two_waves_is_the_share_of_their_squares():
+    maps = 7 + 3 * wave(64, 64, 2, 0) + 4 * wave(64, 64, 0, 24)  # radii 1/16 and 3/4: energies 9 and 16
+    assert high_frequency_energy(maps) == pytest.approx(16 / 25)
+    assert high_frequency_energy(maps, cutoff=0.8) == pytest.approx(0, abs=1e-9)
+    assert high_frequency_energy(maps, cutoff=0.01) == pytest.approx(1)
+    assert high_frequency_energy(torch.full((1, 2, 8, 8), 5.0)) == 0
+    noise = torch.randn(4, 8, 128, 128, generator=torch.Generator().manual_seed(0))
+    assert high_frequency_energy(noise) == pytest.approx(
+        1 - math.pi / 16, abs=0.01
+    )  # all but a disc of radius 1/2 in 2x2
+
+
+# ---- rank ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rank", [1, 3, 7])
+def test_effective_rank_of_equal_singular_values_is_their_number(rank):
+    torch.manual_seed(rank)
+    left, _ = torch.linalg.qr(torch.randn(50, rank, dtype=torch.float64))
+    right, _ = torch.linalg.qr(torch.randn(20, rank, dtype=torch.float64))
+    assert effective_rank(5 * left @ right.T) == pytest.approx(rank, rel=1e-6)
+
+
+def test_effective_rank_of_unequal_singular_values():
+    # values 3 and 1: p = 3/4, 1/4; exp(-(3/4 ln 3/4 + 1/4 ln 1/4)) = 4 / 3^(3/4)
+    assert effective_rank(torch.diag(torch.tensor([3.0, 1.0]))) == pytest.approx(4 / 3**0.75)
+    assert effective_rank(torch.zeros(4, 3)) == 0
+    assert effective_rank(torch.ones(9, 5)) == pytest.approx(1)
+
+
+def test_mean_cosine_similarity_equals_the_plain_double_loop():
+    rows = torch.randn(17, 5, generator=torch.Generator().manual_seed(1)).double()
+    units = rows / rows.norm(dim=1, keepdim=True)
+    pairs = [float(units[i] @ units[j]) for i in range(17) for j in range(17) if i != j]
+    assert mean_cosine_similarity(rows) == pytest.approx(sum(pairs) / len(pairs))
+    assert mean_cosine_similarity(torch.eye(4)) == pytest.approx(0)
+    assert mean_cosine_similarity(torch.tensor([[1.0, 0], [2, 0], [0, 0]])) == pytest.approx(1), "zeros left out"
+    assert math.isnan(mean_cosine_similarity(torch.ones(1, 3)))
+
+
+# ---- features --------------------------------------------------------------------------------------------------------
+
+
+class Tiny(nn.Module):
+    """A detector with one blurring block, one block that passes on, and a neck of two levels."""
+
+    with_neck = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.block1 = nn.ModuleList([nn.AvgPool2d(3, 1, 1), nn.Identity()])
+        self.neck = nn.Module()
+        self.neck.forward = lambda x: (x, x[..., ::2, ::2])
+        self.neck.lf_gamma = nn.Parameter(torch.ones(1))
+
+    def extract_feat(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        for block in self.backbone.block1:
+            image = block(image)
+        return self.neck(image)
+
+
+def test_layers_are_measured_in_order_and_a_blur_loses_high_frequencies():
+    model = Tiny()
+    layers = default_layers(model)
+    assert layers == ["backbone.block1.0", "backbone.block1.1", "neck"]
+    images = [torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(2)]
+    spectra = layer_spectra(model, images, layers)
+    assert [s.name for s in spectra] == ["backbone.block1.0", "backbone.block1.1", "neck.0", "neck.1"]
+    assert [s.shape for s in spectra] == [(3, 32, 32)] * 3 + [(3, 16, 16)]
+    assert spectra[0].high_energy == spectra[1].high_energy
+    expected = np.mean([high_frequency_energy(nn.AvgPool2d(3, 1, 1)(x)) for x in images])
+    assert spectra[0].high_energy == pytest.approx(expected)
+    assert expected < 0.3 < high_frequency_energy(images[0])
+    assert [len(s.log_amplitude) for s in spectra] == [16, 16, 16, 8]
+    assert all(s.log_amplitude[0] == 0 and np.isfinite(s.log_amplitude).all() for s in spectra)
+    ranks = layer_ranks(model, images, layers)
+    assert [r.shape for r in ranks] == [s.shape for s in spectra]
+    assert all(r.relative_rank == pytest.approx(r.effective_rank / 3) for r in ranks)
+    with pytest.raises(DotaError, match="no layer nothing"):
+        record_layers(model, images[0], ["nothing"], lambda *_: None)
+
+
+def test_pictures_are_written(tmp_path):
+    model = Tiny()
+    images = [torch.randn(1, 3, 32, 32)]
+    draw_spectra(tmp_path / "s.png", {n: layer_spectra(model, images, default_layers(model)) for n in "ab"})
+    draw_ranks(tmp_path / "r.png", {n: layer_ranks(model, images, default_layers(model)) for n in "ab"})
+    for name in ("s.png", "r.png"):
+        assert cv2.imread(str(tmp_path / name)).std() > 10
+
+
+def test_a_flat_layer_has_a_spectrum_too():
+    model = Tiny()
+    (flat, *_) = layer_spectra(model, [torch.zeros(1, 3, 16, 16)], default_layers(model))
+    assert flat.high_energy == 0
+    assert np.isfinite(flat.log_amplitude).all()
+
+
+def test_tokens_become_maps_of_the_images_shape():
+    maps = torch.arange(24.0).view(1, 1, 4, 6)
+    assert torch.equal(to_maps(maps.flatten(2).transpose(1, 2), (64, 96)), maps)
+    with pytest.raises(DotaError, match="25 tokens"):
+        to_maps(torch.zeros(1, 25, 3), (64, 96))
+
+
+def test_fdam_is_switched_off_in_a_copy():
+    model = Tiny()
+    assert has_fdam(model)
+    assert without_fdam(model).neck.lf_gamma.item() == 0
+    assert model.neck.lf_gamma.item() == 1
+    assert not has_fdam(nn.Linear(1, 1))
+
+
+def test_images_are_cut_mirrored_and_normalised(tmp_path):
+    pixels = np.zeros((10, 6, 3), dtype=np.uint8)
+    pixels[..., 0], pixels[5, 3] = 30, (60, 90, 120)  # BGR
+    cv2.imwrite(str(tmp_path / "b.PNG"), pixels)
+    (tmp_path / "notes.txt").write_text("no image")
+    (path,) = list_images(tmp_path)
+    norm = {"mean": [0, 0, 10], "std": [1, 1, 2], "to_rgb": True}
+    (image,) = load_images([path], 4, norm)
+    assert image.shape == (1, 3, 4, 4)
+    assert image[0, :, 2, 2].tolist() == [120, 90, 25]  # (5, 3) less the corner (3, 1); blue: (60 - 10) / 2
+    assert image[0, :, 0, 0].tolist() == [0, 0, 10]
+    (image,) = load_images([path], 8, norm)
+    assert image.shape == (1, 3, 8, 8)
+    (tmp_path / "a.jpg").write_bytes(b"nothing")
+    with pytest.raises(ImageReadError, match=r"a\.jpg"):
+        list(load_images([tmp_path / "a.jpg"], 4, norm))
+    with pytest.raises(DotaError, match="holds no image"):
+        list_images(Path(__file__).parent)
+    with pytest.raises(FileNotFoundError):
+        list_images(tmp_path / "none")
+
+
+# ---- costs -----------------------------------------------------------------------------------------------------------
+
+
+def total(counts: dict) -> float:
+    return sum(counts["Global"].values())
+
+
+def test_multiply_adds_by_hand():
+    x = torch.zeros(2, 8, 12, 10)
+    conv = nn.Conv2d(8, 16, 3, padding=1)
+    assert total(count_flops(conv, lambda: conv(x))) == 2 * 12 * 10 * 16 * 8 * 9
+    depthwise = nn.Conv2d(8, 8, 5, stride=2, padding=2, groups=8)
+    assert total(count_flops(depthwise, lambda: depthwise(x))) == 2 * 6 * 5 * 8 * 25
+    linear = nn.Linear(8, 3)
+    assert total(count_flops(linear, lambda: linear(torch.zeros(7, 8)))) == 7 * 8 * 3
+    q = torch.zeros(1, 2, 9, 4)
+    attention = count_flops(linear, lambda: nn.functional.scaled_dot_product_attention(q, q, q))
+    assert total(attention) == 2 * (2 * 9 * 9 * 4), "q k^T and the product with v"
+
+
+def test_multiply_adds_of_ffts_by_hand():
+    class Both(nn.Module):
+        def forward(self, x):
+            return torch.fft.irfft2(torch.fft.rfft2(x), s=x.shape[-2:])
+
+    x = torch.zeros(3, 5, 16, 32)
+    once = 1.25 * 3 * 5 * 512 * 9  # 1.25 N log2 N with N = 16 * 32 = 2^9, for each of 15 maps
+    assert total(count_flops(Both(), lambda: Both()(x))) == pytest.approx(2 * once)
+    complex_fft = count_flops(Both(), lambda: torch.fft.fft2(x.to(torch.complex64)))
+    assert total(complex_fft) == pytest.approx(2 * once)
+
+
+@pytest.fixture(scope="module")
+def detectors():
+    """LSKNet-T Oriented R-CNN, plain and with FDAM, of the published size."""
+    from fdam_rotate.apis.analysis.features import build_model
+
+    configs = Path(__file__).parents[2] / "configs"
+    names = ("lsknet/lsk_t_fpn_1x_dota_le90.py", "lsknet_fdam/lsk_t_fdam_fpn_1x_dota_le90.py")
+    return [build_model(configs / name)[0] for name in names]
+
+
+def test_costs_of_a_detector_and_what_fdam_adds(detectors):
+    plain, fdam = ({cost.name: cost for cost in detector_costs(model, (128, 128))} for model in detectors)
+    for costs, model in zip((plain, fdam), detectors, strict=True):
+        assert list(costs) == ["backbone", "neck", "heads", "total"]
+        for name in ("params", "macs", "fft_macs"):
+            parts = [getattr(costs[part], name) for part in ("backbone", "neck", "heads")]
+            assert sum(parts) == getattr(costs["total"], name)
+        assert costs["total"].params == sum(p.numel() for p in model.parameters())
+    assert plain["total"].fft_macs == 0
+    # box head by hand: 1000 proposals through 256*7*7 -> 1024 -> 1024 -> 16 classes and 5 offsets;
+    # RPN: 3x3 of 256 to 256, then 3 scores and 18 offsets, on 32, 16, 8, 4 and 2 squared places
+    box = 1000 * (256 * 49 * 1024 + 1024 * 1024 + 1024 * 21)
+    rpn = sum(side**2 for side in (32, 16, 8, 4, 2)) * (256 * 256 * 9 + 256 * 21)
+    assert plain["heads"].macs == fdam["heads"].macs == box + rpn
+    # FreqScale: rfft2 and irfft2 of each map, twice in each of the 3 + 3 + 5 + 2 blocks and once on each neck level
+    maps = [(32, 32, 6), (64, 16, 6), (160, 8, 10), (256, 4, 4)]
+    backbone = sum(2 * count * 1.25 * dim * side**2 * math.log2(side**2) for dim, side, count in maps)
+    assert fdam["backbone"].fft_macs == pytest.approx(backbone, rel=1e-6)
+    neck = sum(2 * 1.25 * 256 * side**2 * math.log2(side**2) for side in (32, 16, 8, 4))
+    assert fdam["neck"].fft_macs == pytest.approx(neck, rel=1e-6)
+    assert plain["backbone"].macs < fdam["backbone"].macs - backbone, "the routing and AttInv's maps count too"
+
+
+def test_costs_do_not_depend_on_whether_anything_is_computed(detectors, monkeypatch):
+    """Shapes alone give what a real run gives."""
+    import fdam_rotate.apis.analysis.flops as module
+
+    quick = detector_costs(detectors[1], (64, 64))
+
+    class Refuses:
+        def __init__(self, **_):
+            raise RuntimeError("as mmcv's operators do")
+
+    monkeypatch.setattr(module, "FakeTensorMode", Refuses)
+    monkeypatch.setattr(module, "PROPOSALS", 1000)
+    assert detector_costs(detectors[1], (64, 64)) == quick
+
+
+# ---- benchmark -------------------------------------------------------------------------------------------------------
+
+
+def test_models_are_timed_in_turns():
+    order: list[str] = []
+
+    def call(name: str, seconds: float):
+        def run() -> None:
+            order.append(name)
+            time.sleep(seconds)
+
+        return run
+
+    slow, quick = benchmark(
+        {"slow": call("slow", 0.02), "quick": call("quick", 0)}, batch=4, rounds=3, warmup=1, progress=False
+    )
+    assert order[:8] == ["slow", "quick"] * 4
+    assert len(slow.seconds) == 3, "warm-up does not count"
+    assert slow.ratio == 1
+    assert quick.ratio < 0.5
+    assert 50 < slow.images_per_second <= 200
+
+
+def test_peak_memory_sees_what_is_freed_again():
+    size = 64 << 20
+
+    def call() -> None:
+        block = np.ones(size, dtype=np.uint8)
+        del block
+
+    measured = peak_memory(call)
+    if measured is None:
+        pytest.skip("this system does not tell the peak memory of a process")
+    assert 0.9 * size < measured < 1.5 * size
+    assert peak_memory(lambda: None) < 0.2 * size
+
+
+def test_calls_run_the_part_that_they_name():
+    class Model(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.backbone = nn.Conv2d(3, 2, 1)
+            self.seen: list[tuple] = []
+
+        def extract_feat(self, image):
+            self.seen.append((tuple(image.shape), self.training, torch.is_grad_enabled()))
+            return [self.backbone(image)]
+
+        def forward(self, **inputs):
+            self.seen.append(tuple(inputs["img"][0].shape))
+
+    model = Model()
+    make_call(model, (8, 16), batch=2)()
+    make_call(model, (8, 8), train=True)()
+    assert model.seen == [((2, 3, 8, 16), False, False), ((1, 3, 8, 8), True, True)]
+    assert model.backbone.weight.grad is None, "gradients are dropped between steps"
+    make_call(model, (8, 8), part="backbone")()
+    make_call(model, (8, 8), part="detector")()
+    assert model.seen[2:] == [(1, 3, 8, 8)]
+    hook = SimpleNamespace(dtype=None)
+    model.backbone.register_forward_hook(lambda _m, _i, out: setattr(hook, "dtype", out.dtype))
+    make_call(model, (8, 8), amp=torch.bfloat16)()
+    assert hook.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="inference only"):
+        make_call(model, (8, 8), part="detector", train=True)
+    with pytest.raises(ValueError, match="part must be one of"):
+        make_call(model, (8, 8), part="head")
