@@ -1,0 +1,206 @@
+"""tools/evaluate.py as a user meets it: numbers, files, messages and exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Load = Callable[[str], ModuleType]
+
+SHIP = "0 0 10 0 10 10 0 10 ship 0\n"
+PLANE = "50 0 60 0 60 10 50 10 plane 0\n"
+HIT = "a 0.9 0 0 10 0 10 10 0 10\n"
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two images, one of them background, and detections of two classes."""
+    write(tmp_path / "gt", {"a.txt": "imagesource:x\ngsd:null\n" + SHIP + PLANE, "b.txt": ""})
+    write(tmp_path / "det", {"Task1_ship.txt": HIT, "Task1_plane.txt": "b 0.8 0 0 10 0 10 10 0 10\n"})
+    return tmp_path
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, text in files.items():
+        (folder / name).write_text(text)
+
+
+def words(data: Path, *more: object) -> list[str]:
+    return [str(data / "det"), "--gt", str(data / "gt"), "--classes", "ship,plane", *map(str, more)]
+
+
+def test_equals_the_devkit_from_text_to_json(devkit_case: Path, tmp_path: Path, load_tool: Load) -> None:
+    expected = json.loads((devkit_case / "expected.json").read_text())
+    with zipfile.ZipFile(tmp_path / "merged.zip", "w") as archive:
+        for path in (devkit_case / "merged").iterdir():
+            archive.write(path, path.name)
+    for source, name in ((devkit_case / "det", "det"), (tmp_path / "merged.zip", "merged")):
+        for metric in ("voc07", "voc12"):
+            out = tmp_path / f"{name}.json"
+            args = [str(source), "--gt", str(devkit_case / "labelTxt"), "--metric", metric, "--json", str(out)]
+            assert load_tool("evaluate").main([*args, "--iou", "0.75", "0.5"]) == 0
+            scores = json.loads(out.read_text())
+            assert scores["ap"] == pytest.approx(expected[f"{name}-{metric}-0.75"], abs=1e-6)
+            assert scores["by_iou"]["0.5"]["ap"] == pytest.approx(expected[f"{name}-{metric}-0.5"], abs=1e-6)
+            assert scores["map"] == pytest.approx(sum(expected[f"{name}-{metric}-0.75"].values()) / 15, abs=1e-6)
+
+
+def test_prints_and_writes_everything(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    out = data / "out"
+    code = load_tool("evaluate").main(
+        words(data, "--iou", "0.5:0.95", "--json", out / "s.json", "--markdown", out / "s.md", "--plot-dir", out / "p")
+    )
+    text = capsys.readouterr().out
+    assert code == 0
+    assert "AP50" in text
+    assert "2 images scored, 1 of them without objects" in text
+    assert text.rstrip().endswith("mAP 0.5000")  # ship 1, plane 0
+    scores = json.loads((out / "s.json").read_text())
+    assert scores["ap"] == {"ship": pytest.approx(1.0), "plane": 0.0}
+    assert list(scores["by_iou"]) == ["0.5", "0.55", "0.6", "0.65", "0.7", "0.75", "0.8", "0.85", "0.9", "0.95"]
+    assert {"by_size", "confusion", "worst_images", "images"} <= set(scores)
+    assert (out / "s.md").read_text().startswith("# Scores of det")
+    assert len(list((out / "p").glob("*.png"))) == 5
+
+
+def test_metric_iou_task_and_score_thr_reach_the_numbers(data: Path, load_tool: Load) -> None:
+    write(data / "gt", {"b.txt": SHIP})
+    out = data / "s.json"
+
+    def scores(*more: object) -> dict[str, object]:
+        assert load_tool("evaluate").main(words(data, "--json", out, *more)) == 0
+        return dict(json.loads(out.read_text()))
+
+    assert scores("--metric", "voc12")["ap"]["ship"] == pytest.approx(0.5)  # one of two found
+    assert scores("--metric", "voc07")["ap"]["ship"] == pytest.approx(6 / 11)
+    assert scores("--score-thr", "0.95")["confusion"]["matrix"][0] == [0, 0, 2]
+    assert scores("--score-thr", "0.85")["confusion"]["matrix"][0] == [1, 0, 1]
+    assert scores("--score-thr", "0.5")["confusion"]["matrix"][0] == [1, 1, 0]  # a plane found where b's ship is
+    (data / "det" / "Task1_ship.txt").write_text(HIT.replace("10", "14"))  # 100 / 196 = 0.51
+    assert scores("--iou", "0.5")["ap"]["ship"] > 0
+    assert scores("--iou", "0.6")["ap"]["ship"] == 0
+    write(data / "det", {"Task2_ship.txt": "a 0.9 0 0 10 10\nb 0.8 0 0 10 10\n"})
+    assert scores("--task", "2")["ap"]["ship"] == pytest.approx(1.0)
+
+
+def test_image_list_limits_what_is_scored(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "list.txt").write_text("a\n\n")
+    out = data / "s.json"
+    assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt")) == 0
+    assert json.loads(out.read_text())["images"]["scored"] == 1
+    (data / "list.txt").write_text("a.png\nmissing.png\n")
+    assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt")) == 1
+    assert "missing.txt: a listed image has no label file" in capsys.readouterr().err
+    assert json.loads(out.read_text())["images"]["scored"] == 1
+
+
+def test_bad_lines_are_named_the_rest_is_scored_and_the_exit_code_is_1(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "gt", {"a.txt": SHIP + PLANE + "1 2 3 ship\n"})
+    write(data / "det", {"Task1_ship.txt": HIT + "a high 0 0 10 0 10 10 0 10\n"})
+    assert load_tool("evaluate").main(words(data, "--json", data / "s.json")) == 1
+    err = capsys.readouterr().err
+    assert f"{data / 'gt' / 'a.txt'}:3:" in err
+    assert f"{data / 'det' / 'Task1_ship.txt'}:2:" in err
+    assert json.loads((data / "s.json").read_text())["ap"]["ship"] == pytest.approx(1.0)
+
+
+def test_unknown_classes_and_missing_and_empty_files_are_told(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "gt", {"b.txt": "0 0 9 0 9 9 0 9 Ship 0\n"})
+    write(data / "det", {"Task1_plane.txt": "", "Task1_boat.txt": HIT})
+    args = words(data)
+    args[args.index("ship,plane")] = "ship,plane,harbor"
+    assert load_tool("evaluate").main(args) == 0
+    out = capsys.readouterr().out
+    assert "1 objects of class 'Ship', which is not in the class list, were left out (did you mean ship?)" in out
+    assert "1 detections of class 'boat', which is not in the class list, were left out" in out
+    assert "no file Task1_harbor.txt" in out
+    assert "no detection on a scored image of 1 classes (plane)" in out
+
+
+MEANINGLESS = [
+    pytest.param({}, {"a.txt": "", "b.txt": ""}, "no ground truth", id="no objects"),
+    pytest.param({}, {"a.txt": SHIP.replace("ship", "boat"), "b.txt": ""}, "no ground truth", id="other classes"),
+    pytest.param({"Task1_ship.txt": "", "Task1_plane.txt": ""}, {}, "no detection of the classes", id="empty files"),
+    pytest.param(
+        {"Task1_ship.txt": HIT.replace("a ", "z "), "Task1_plane.txt": ""}, {}, "none of the 1", id="other ids"
+    ),
+    pytest.param({"Task1_ship.txt": HIT.replace("a ", "a__1024__0___0 ")}, {}, "tools/merge.py", id="patches"),
+]
+
+
+@pytest.mark.parametrize(("det", "gt", "message"), MEANINGLESS)
+def test_a_number_that_would_mean_nothing_exits_2(
+    data: Path, run_tool: Run, det: dict[str, str], gt: dict[str, str], message: str
+) -> None:
+    write(data / "det", det)
+    write(data / "gt", gt)
+    done = run_tool("evaluate", *words(data, "--json", data / "s.json"))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (data / "s.json").exists()
+
+
+def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Path, run_tool: Run) -> None:
+    done = run_tool("evaluate", data / "gt", "--gt", data / "gt")
+    assert (done.returncode, "Task1_<class>.txt" in done.stderr) == (2, True)
+    done = run_tool("evaluate", data / "nowhere", "--gt", data / "gt")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    done = run_tool("evaluate", data / "det", "--gt", data / "nowhere")
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        ("--iou", "half"),
+        ("--iou", "1.5"),
+        ("--metric", "coco"),
+        ("--task", "3"),
+        ("--classes", "ship,ship"),
+        ("--classes", "none.txt"),
+        ("--json", "FOLDER"),
+        ("--plot-dir", "FILE"),
+    ],
+    ids=" ".join,
+)
+def test_wrong_usage_exits_2(data: Path, load_tool: Load, more: tuple[str, str]) -> None:
+    places = {"FOLDER": str(data), "FILE": str(data / "gt" / "a.txt")}
+    with pytest.raises(SystemExit) as stop:
+        load_tool("evaluate").main(words(data, more[0], places.get(more[1], more[1])))
+    assert stop.value.code == 2
+
+
+def test_help_is_quick_to_come_and_runs_from_any_folder(tmp_path: Path, run_tool: Run) -> None:
+    done = run_tool("evaluate", "--help", cwd=tmp_path)
+    assert done.returncode == 0
+    assert "--iou" in done.stdout
+    assert "Example" in done.stdout
+
+
+def test_scoring_needs_no_torch_and_no_matplotlib(data: Path, load_tool: Load) -> None:
+    path = Path(load_tool("evaluate").__file__)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['evaluate', *{words(data)!r}]\n"
+        "try:\n"
+        f"    runpy.run_path({str(path)!r}, run_name='__main__')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code == 0, stop.code\n"
+        "print([m for m in ('torch', 'mmcv', 'matplotlib', 'cv2', 'scipy') if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
