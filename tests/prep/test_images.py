@@ -14,7 +14,8 @@ from PIL import Image
 from prep_scenes import texture
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.prep.images import Problem, image_size, list_sources, read_image
+from fdam_rotate.dota.prep.images import image_size, read_image
+from fdam_rotate.dota.prep.sources import Problem, list_sources
 
 
 def scene(height: int = 31, width: int = 43) -> np.ndarray:

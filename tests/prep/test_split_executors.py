@@ -13,7 +13,7 @@ from fdam_rotate.dota.prep import split as split_module
 from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
 from fdam_rotate.dota.prep.plan import SplitOptions
 from fdam_rotate.dota.prep.split import run_split
-from fdam_rotate.dota.prep.work import ImageTask, TaskResult, split_image
+from fdam_rotate.dota.prep.tasks import ImageTask, TaskResult, split_image
 
 OPTIONS = SplitOptions(sizes=[64], gaps=[16])
 

@@ -16,11 +16,11 @@ import pytest
 from prep_scenes import make_dataset, texture, tree
 
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
-from fdam_rotate.dota.prep import work
+from fdam_rotate.dota.prep import tasks
 from fdam_rotate.dota.prep.manifest import read_manifest
 from fdam_rotate.dota.prep.plan import SplitOptions
 from fdam_rotate.dota.prep.split import run_split
-from fdam_rotate.dota.prep.work import OutputError
+from fdam_rotate.dota.prep.tasks import OutputError
 
 OPTIONS = SplitOptions(sizes=[64], gaps=[16])
 SCRIPT = Path(__file__).resolve().parents[2] / "data_prep/split.py"
@@ -136,7 +136,7 @@ def test_a_full_disk_ends_cleanly_and_the_next_run_goes_on(tmp_path: Path, monke
         replace(source, target)
 
     with monkeypatch.context() as patched:
-        patched.setattr(work.os, "replace", full)
+        patched.setattr(tasks.os, "replace", full)
         with pytest.raises(OutputError, match="No space left on device"):
             run(data, tmp_path / "out")
     assert not list((tmp_path / "out/.split/tmp").iterdir())
@@ -147,7 +147,7 @@ def test_a_full_disk_ends_cleanly_and_the_next_run_goes_on(tmp_path: Path, monke
 
 def test_an_output_folder_that_is_gone(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"cannot write .*a.png: No such file or directory"):
-        work.write_bytes(tmp_path, "images/a.png", b"data")
+        tasks.write_bytes(tmp_path, "images/a.png", b"data")
 
 
 def bad_data(root: Path) -> Path:
