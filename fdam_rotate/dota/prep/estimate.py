@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.prep.images import Problem, image_size, list_sources, read_image
+from fdam_rotate.dota.prep.images import image_size, read_image
 from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
+from fdam_rotate.dota.prep.sources import Problem, list_sources
 from fdam_rotate.dota.prep.work import cut_patch, encode_patch, resized
 
 __all__ = ["Estimate", "estimate_split"]

@@ -1,4 +1,4 @@
-"""Source images: which there are, how large they are, and their pixels.
+"""The pixels of source images, and their sizes.
 
 Every image becomes (H, W, 3) uint8 in OpenCV's order (blue, green, red), the pixels that ``cv2.imread`` gives:
 
@@ -6,15 +6,11 @@ Every image becomes (H, W, 3) uint8 in OpenCV's order (blue, green, red), the pi
 * four bands: the fourth (alpha) is dropped;
 * 16 bits: the upper byte of each value, ``value // 256``; in a TIFF of several bands ``value / 257``, rounded;
 * an orientation in EXIF is applied.
-
-``.png .jpg .jpeg .tif .tiff .bmp`` are read, in any case. The id of an image is its file name without the extension.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,85 +18,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.prep.png import stored_png
 
-__all__ = ["IMAGE_SUFFIXES", "Problem", "SourceImage", "image_size", "list_sources", "read_image"]
-
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with the input: ``kind`` is one word for counting, ``line`` is 0 where a whole file is meant."""
-
-    kind: str
-    file: str
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
-
-
-@dataclass(frozen=True)
-class SourceImage:
-    """One image to split; ``label`` is its label file, None where there is none."""
-
-    image_id: str
-    path: Path
-    label: Path | None
-
-
-def list_sources(
-    img_dirs: Sequence[Path], ann_dirs: Sequence[Path | None], problems: list[Problem]
-) -> list[SourceImage]:
-    """The images of ``img_dirs`` with their label files in ``ann_dirs``, sorted by id.
-
-    Into ``problems`` go images without a label file (``no-label``; they are split as images without objects), label
-    files without an image (``no-image``), and images whose id is taken (``clash``) or cannot name a file (``id``),
-    which are left out.
-
-    Raises:
-        FileNotFoundError: a folder does not exist.
-        DotaError: there is no image at all.
-    """
-    for folder in [*img_dirs, *(a for a in ann_dirs if a is not None)]:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"folder {folder} does not exist")
-    sources: dict[str, SourceImage] = {}
-    expected: dict[Path, set[str]] = {ann_dir: set() for ann_dir in ann_dirs if ann_dir is not None}
-    for img_dir, ann_dir in zip(img_dirs, ann_dirs, strict=True):
-        for path in sorted(img_dir.iterdir()):
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
-                continue
-            image_id = path.stem
-            if ann_dir is not None:
-                expected[ann_dir].add(image_id)
-            if image_id in sources:
-                first = sources[image_id].path
-                problems.append(Problem("clash", str(path), 0, f"has the id of {first}; it is left out"))
-                continue
-            try:
-                check_id(image_id)
-            except DotaError as error:
-                problems.append(Problem("id", repr(str(path)), 0, f"{error}; it is left out"))
-                continue
-            label = None if ann_dir is None else ann_dir / f"{image_id}.txt"
-            if label is not None and not label.is_file():
-                problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}"))
-                label = None
-            sources[image_id] = SourceImage(image_id, path, label)
-    for ann_dir, ids in expected.items():
-        for path in sorted(ann_dir.glob("*.txt")):
-            if path.stem not in ids:
-                problems.append(Problem("no-image", str(path), 0, "there is no image for this label file"))
-    if not sources:
-        folders = ", ".join(map(str, img_dirs))
-        raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
-    return [sources[image_id] for image_id in sorted(sources)]
-
+__all__ = ["image_size", "read_image"]
 
 def read_image(path: Path) -> tuple[NDArray[np.uint8], str]:
     """The pixels of an image, (H, W, 3) uint8 in the order blue, green, red, and the file's SHA-256.

@@ -30,10 +30,10 @@ from tqdm import tqdm
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
 from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
-from fdam_rotate.dota.prep.images import Problem, SourceImage, list_sources
 from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.prep.plan import SplitOptions, differences
-from fdam_rotate.dota.prep.work import RECORDS, STATE, ImageTask, OutputError, TaskResult, split_image, write_bytes
+from fdam_rotate.dota.prep.sources import Problem, SourceImage, list_sources
+from fdam_rotate.dota.prep.tasks import RECORDS, STATE, ImageTask, OutputError, TaskResult, split_image, write_bytes
 
 __all__ = ["PROBLEM_KINDS", "run_split"]
 

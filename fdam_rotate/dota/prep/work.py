@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
-import os
-import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,64 +13,20 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
 from fdam_rotate.dota.prep.annotate import annotate
-from fdam_rotate.dota.prep.images import Problem, read_image
+from fdam_rotate.dota.prep.images import read_image
 from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
 from fdam_rotate.dota.prep.png import encode_png
+from fdam_rotate.dota.prep.sources import Problem
+from fdam_rotate.dota.prep.tasks import RECORDS, ImageTask, OutputError, TaskResult, write_bytes
 
-__all__ = ["RECORDS", "STATE", "ImageTask", "OutputError", "TaskResult", "encode_patch", "split_image", "write_bytes"]
-
-#: What a run keeps in the output folder until it is done, and in it the records of finished images.
-STATE = ".split"
-RECORDS = ".split/records"
-
-# A write that fails for one of these fails for every other image too.
-_FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
+__all__ = ["cut_patch", "do_task", "encode_patch", "resized"]
 
 
-class OutputError(DotaError):
-    """The output cannot be written: the disk is full, or the folder is gone or closed to us."""
-
-
-@dataclass(frozen=True)
-class ImageTask:
-    """One image to split. Paths are absolute, so that a worker may run anywhere on shared storage.
-
-    Attributes:
-        image_id: id of the image.
-        image: its file.
-        label: its label file, or None.
-        shown: the two files as the user gave them, for records and messages.
-        out: the folder of the output.
-        options: the settings.
-        previous: the record of an earlier run, which holds if neither file has changed and all patches are there.
-    """
-
-    image_id: str
-    image: Path
-    label: Path | None
-    shown: tuple[str, str | None]
-    out: Path
-    options: SplitOptions
-    previous: Mapping[str, Any] | None = None
-
-
-@dataclass(frozen=True)
-class TaskResult:
-    """The record of an image for the manifest, or None and the problem for which it was left out."""
-
-    record: dict[str, Any] | None
-    problems: Sequence[Problem] = field(default_factory=tuple)
-
-
-def split_image(task: ImageTask) -> TaskResult:
-    """Write the patches, the annotations and, last of all, the record of one image.
-
-    Raises:
-        OutputError: nothing more can be written.
-    """
+def do_task(task: ImageTask) -> TaskResult:
+    """Split one image; see :func:`fdam_rotate.dota.prep.tasks.split_image`."""
     cv2.setNumThreads(1)  # the workers share the cores already
     try:
         record = _kept_record(task)
@@ -208,20 +161,3 @@ def encode_patch(patch: NDArray[np.uint8], extension: str) -> bytes:
     if extension == ".png":
         return encode_png(patch)
     return cv2.imencode(extension, patch)[1].tobytes()
-
-
-def write_bytes(out: Path, name: str, data: bytes) -> None:
-    """Write the file ``name`` of the output: in ``.split``, then renamed, so that it is there whole or not at all.
-
-    Raises:
-        OutputError: it cannot be written, and nor can any other file.
-    """
-    temporary = out / STATE / "tmp" / uuid.uuid4().hex
-    try:
-        temporary.write_bytes(data)
-        os.replace(temporary, out / name)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        if error.errno in _FATAL:
-            raise OutputError(f"cannot write {out / name}: {error.strerror}") from None
-        raise
