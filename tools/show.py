@@ -76,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.files import atomic_path, prepare_output_dir
     from fdam_rotate.dota.imagelist import read_image_list
     from fdam_rotate.dota.labels import LineProblem, read_labels
-    from fdam_rotate.dota.prep.images import Problem, list_sources, read_image
+    from fdam_rotate.dota.prep.images import read_image
+    from fdam_rotate.dota.prep.sources import Problem, list_sources
     from fdam_rotate.dota.report import format_problems
 
     try:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.prep.sources import IMAGE_SUFFIXES
 
 __all__ = ["read_image_list"]
-
-_IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
 
 def read_image_list(path: str | Path) -> tuple[str, ...]:
@@ -29,7 +28,7 @@ def read_image_list(path: str | Path) -> tuple[str, ...]:
         name = line.strip()
         if name:
             try:
-                ids.add(check_id(name[: name.rindex(".")] if name.lower().endswith(_IMAGE_SUFFIXES) else name))
+                ids.add(check_id(name[: name.rindex(".")] if name.lower().endswith(IMAGE_SUFFIXES) else name))
             except DotaError as error:
                 raise DotaError(f"{path}:{number}: {error}") from error
     if not ids:

@@ -1,0 +1,145 @@
+"""tools/show.py as a user meets it: which pictures come out, messages and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import cv2
+import numpy as np
+import pytest
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Load = Callable[[str], ModuleType]
+
+LABEL = "20 20 80 20 80 80 20 80 ship 0\n"
+SHIP = np.array([255, 0, 255])
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Images a.b (one ship, found), c (background with a false positive) and d (no label file)."""
+    for name in ("images", "gt", "det"):
+        (tmp_path / name).mkdir()
+    for name in ("a.b.png", "c.JPG", "d.png"):
+        assert cv2.imwrite(str(tmp_path / "images" / name), np.full((200, 300, 3), 90, np.uint8))
+    (tmp_path / "gt" / "a.b.txt").write_text(LABEL)
+    (tmp_path / "gt" / "c.txt").write_text("")
+    lines = [f"{i} 0.9 120 20 180 20 180 80 120 80\n" for i in ("a.b", "c", "d")]
+    (tmp_path / "det" / "Task1_ship.txt").write_text("a.b 0.4 22 20 82 20 82 80 22 80\n" + "".join(lines))
+    return tmp_path
+
+
+def show(load_tool: Load, data: Path, *more: object, det: bool = True, gt: bool = True) -> int:
+    words = [str(data / "images")]
+    words += [str(data / "det")] if det else []
+    words += ["--gt", str(data / "gt")] if gt else []
+    return int(load_tool("show").main([*words, "--out", str(data / "out"), "--ext", ".png", *map(str, more)]))
+
+
+def picture(data: Path, name: str) -> np.ndarray:
+    return cv2.imread(str(data / "out" / f"{name}.png"))
+
+
+def coloured(image: np.ndarray, x: int, y: int) -> bool:
+    return bool((np.abs(image[y - 2 : y + 3, x - 2 : x + 3].astype(int) - SHIP).max(axis=2) < 60).any())
+
+
+def test_draws_every_image_with_its_verdicts(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(load_tool, data) == 0
+    assert sorted(p.name for p in (data / "out").iterdir()) == ["a.b.png", "c.png", "d.png"]
+    told = capsys.readouterr().out
+    assert "wrote 3 pictures" in told
+    assert "1 without label file" in told
+    image = picture(data, "a.b")
+    assert image.shape[0] > 200  # the legend
+    assert coloured(image, 50, 20)
+    assert abs(int(image[50, 50, 2]) - 90) < 3  # found: nothing inside
+    assert picture(data, "c")[40, 150, 2] > 120  # false: red inside
+    assert abs(int(picture(data, "d")[40, 150, 2]) - 90) < 3  # no label, no verdict
+    assert coloured(picture(data, "d"), 150, 20)
+
+
+def test_truth_alone(data: Path, load_tool: Load) -> None:
+    assert show(load_tool, data, det=False) == 0
+    assert coloured(picture(data, "a.b"), 50, 20)
+    assert not coloured(picture(data, "a.b"), 150, 20)
+
+
+def test_options_change_the_picture(data: Path, load_tool: Load) -> None:
+    def drawn(*more: object, **which: bool) -> np.ndarray:
+        assert show(load_tool, data, "--no-legend", "--overwrite", *more, **which) == 0
+        return picture(data, "a.b")
+
+    plain = drawn()
+    assert plain.shape == (200, 300, 3)
+    assert (drawn("--score-thr", "0.5")[50, 50] != plain[50, 50]).any()  # now missed
+    assert (drawn("--iou", "0.99")[50, 50] != plain[50, 50]).any()
+    assert (drawn("--scores") != plain).any()
+    assert (drawn(gt=False)[40, 150] == 90).all()  # without a verdict nothing is false
+    (data / "det" / "Task2_ship.txt").write_text("a.b 0.9 22 20 82 80\n")
+    assert not coloured(drawn("--task", "2"), 150, 20)
+    (data / "list.txt").write_text("a.b\n")
+    drawn("--image-list", data / "list.txt")
+    assert [p.name for p in (data / "out").iterdir()] == ["a.b.png"]
+
+
+def test_unreadable_images_and_lines_are_named_and_the_rest_drawn(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "images" / "c.JPG").write_bytes(b"")
+    (data / "gt" / "a.b.txt").write_text(LABEL + "1 2 ship\n")
+    assert show(load_tool, data) == 1
+    err = capsys.readouterr().err
+    assert f"{data / 'images' / 'c.JPG'}: the file is empty" in err
+    assert f"{data / 'gt' / 'a.b.txt'}:2:" in err
+    assert sorted(p.name for p in (data / "out").iterdir()) == ["a.b.png", "d.png"]
+
+
+def test_listed_images_that_are_not_there_are_named(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "list.txt").write_text("c\nz\n")
+    assert show(load_tool, data, "--image-list", data / "list.txt") == 1
+    assert "no image z" in capsys.readouterr().err
+    assert [p.name for p in (data / "out").iterdir()] == ["c.png"]
+
+
+def test_output_and_inputs_are_checked_first(data: Path, run_tool: Run) -> None:
+    base = (data / "images", data / "det", "--gt", data / "gt", "--out")
+    done = run_tool("show", *base, data / "gt")
+    assert (done.returncode, "not empty" in done.stderr) == (1, True)
+    assert (data / "gt" / "a.b.txt").exists()
+    (data / "det" / "Task1_ship.txt").write_text("a.b__1024__0___0 0.9 0 0 1 0 1 1 0 1\n")
+    done = run_tool("show", *base, data / "out")
+    assert (done.returncode, "tools/merge.py" in done.stderr) == (1, True)
+    assert not (data / "out").exists()
+    for words in ((data / "nowhere", "--gt", data / "gt"), (data / "images", "--gt", data / "nowhere")):
+        done = run_tool("show", *words, "--out", data / "out")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+
+
+def test_detections_of_other_images_are_told(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "images" / "d.png").unlink()
+    assert show(load_tool, data) == 0
+    assert "1 image ids of the detections have no image here, for instance d" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("more", [(), ("--gt", "x", "--iou", "1"), ("--gt", "x", "--classes", "a,a")], ids=" ".join)
+def test_wrong_usage_exits_2(load_tool: Load, more: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        load_tool("show").main(["images", "--out", "out", *more])
+    assert stop.value.code == 2
+
+
+def test_real_images(dota_sample: Path, tmp_path: Path, load_tool: Load) -> None:
+    folder = dota_sample / "val"
+    words = [str(folder / "images"), "--gt", str(folder / "labelTxt"), "--out", str(tmp_path / "out")]
+    assert load_tool("show").main(words) == 0
+    (path,) = (tmp_path / "out").iterdir()
+    image, original = cv2.imread(str(path)), cv2.imread(str(folder / "images" / "P0004.png"))
+    assert path.name == "P0004.jpg"
+    assert image.shape[1] == original.shape[1]
+    assert image.shape[0] > original.shape[0]
