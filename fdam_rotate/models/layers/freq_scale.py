@@ -209,7 +209,7 @@ def _dft_matrices(
 
 def _scale_spectrum_dft(x: Tensor, kernels: Tensor) -> Tensor:
     """``scale_spectrum`` without residual by matrix products only; same shapes."""
-    height, width = x.shape[-2:]
+    height, width = map(int, x.shape[-2:])  # tracers hand out tensors here; an exported model has one size
     modulation = freq_modulation(kernels, height, width)
     row_cos, row_sin, col_cos, col_sin, inv_cos, inv_sin = _dft_matrices(height, width, x.device, x.dtype)
     real, imag = x @ row_cos, -(x @ row_sin)  # (B, C, H, W2)
@@ -231,6 +231,11 @@ class _Routing(nn.Module):
     def reset_parameters(self) -> None:
         for layer in (self.fc1, self.act, self.fc2):
             layer.reset_parameters()
+        # Hidden units in pairs of opposite sign: one of each passes StarReLU. The layer is narrow (2 units at 32 channels, 4 at 64),
+        # and with all of them cut off, which random signs give often, neither filters nor routing would get a gradient.
+        with torch.no_grad():
+            mirrored = self.fc1.weight[1::2]
+            mirrored.copy_(-self.fc1.weight[: 2 * len(mirrored) : 2])
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))

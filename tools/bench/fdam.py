@@ -1,0 +1,287 @@
+"""Measure what FDAM costs, side by side in one run, on the CPU or a GPU.
+
+Example: python tools/bench/fdam.py --device cpu --threads 2
+
+Each row compares our network or layer with another: 'LSKNet-S' is this package's, without FDAM; 'published form' is the same network
+with FDAM's formulas written as the paper's code has them (rfft2, bicubic resize, einsum, multiply, irfft2; weights repeated over each
+head's channels). Times are medians over rounds that run the two by turns; ratios are medians of each round's ratio. Memory is the
+process's peak above what it held before the model was built, in a process of its own (on a GPU the allocator's peak).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from fdam_rotate.cli import run
+
+_MODELS = ("LSKNet-S", "LSKNetFDAM-S", "published form")
+_FORWARD_SIZE, _STEP_SIZE, _STEP_BATCH = 512, 256, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", help="torch device: cpu, cuda or cuda:N (default: cpu)")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, at least 1 (default: 9)")
+    parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 on the CPU, float16 on a GPU")
+    parser.add_argument("--json", type=Path, help="write the table to this file too")
+    parser.add_argument("--peak-memory", nargs=2, metavar=("MODEL", "TASK"), help=argparse.SUPPRESS)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Print the table."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.rounds < 1 or args.threads < 1:
+        parser.error("--rounds and --threads must be at least 1")
+    import torch
+
+    torch.set_num_threads(args.threads)
+    device = torch.device(args.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        parser.error(f"--device {args.device}: torch sees no CUDA device")
+    if args.peak_memory:
+        print(_peak_memory(*args.peak_memory, device, args.amp))
+        return 0
+    precision = "float32" if not args.amp else "float16 AMP" if device.type == "cuda" else "bfloat16 AMP"
+    print(f"{torch.cuda.get_device_name(device) if device.type == 'cuda' else f'CPU, {args.threads} threads'}, {precision}")
+    rows = []
+    for what, ours, other, unit, result in _measure(args, device):
+        rows.append({"what": what, "ours": ours, "other": other, "unit": unit, **result})
+        print(_format(rows[-1]), flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"device": str(device), "precision": precision, "rows": rows}, indent=1) + "\n")
+    return 0
+
+
+def _format(row: dict) -> str:
+    ours, other = (f"{row[key]} {row[key + '_value']:.1f} {row['unit']}" for key in ("ours", "other"))
+    return f"{row['what']:<36} {ours:<26} {other:<30} ratio {row['ratio']:.3f}"
+
+
+def _measure(args: argparse.Namespace, device):
+    """Yield (what, ours, other, unit, values) for each row."""
+    import torch
+
+    for what, backward in (("FreqScale 64x256x256, forward", False), ("FreqScale 64x256x256, and gradients", True)):
+        tasks = _layer_tasks(device, args.amp, backward)
+        yield what, "ours", "plain", "ms", _compare(tasks, "ours", "plain", args.rounds * 3, device)
+    models = {name: _build(name).to(device) for name in _MODELS}
+    for name in _MODELS[1:]:
+        models[name].load_state_dict(models["LSKNet-S"].state_dict(), strict=False)
+    jobs = {
+        f"backbone S forward, {_FORWARD_SIZE}": _forward_task,
+        f"backbone S training step, {_STEP_BATCH}x{_STEP_SIZE}": _step_task,
+    }
+    for what, make in jobs.items():
+        tasks = {name: make(model, device, args.amp) for name, model in models.items()}
+        results = _time(tasks, args.rounds, device)
+        for ours, other in (_MODELS[1::-1], _MODELS[:0:-1][::-1], (_MODELS[2], _MODELS[0])):
+            yield what, ours, other, "ms", _ratio(results, ours, other)
+    del models
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    for task in ("forward", "step"):
+        peaks = {name: _in_own_process(name, task, args) for name in _MODELS}
+        for ours, other in ((_MODELS[1], _MODELS[0]), (_MODELS[2], _MODELS[0])):
+            values = {"ours_value": peaks[ours], "other_value": peaks[other], "ratio": peaks[ours] / peaks[other]}
+            yield f"backbone S peak memory, {task}", ours, other, "MiB", values
+
+
+def _build(name: str):
+    """Build LSKNet-S, ours with FDAM, or ours with FDAM's layers in their published form."""
+    import torch
+
+    from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
+
+    torch.manual_seed(0)
+    if name == "LSKNet-S":
+        return LSKNet()
+    model = LSKNetFDAM()
+    return _as_published(model) if name == "published form" else model
+
+
+def _as_published(model):
+    """Swap the arithmetic of FDAM's layers for the published form, in place; weights and keys stay."""
+    from torch.nn import functional as F
+
+    from fdam_rotate.models.backbones.lsknet_fdam import InvertedLSKAttention
+    from fdam_rotate.models.layers import FreqScale
+
+    class PublishedFreqScale(FreqScale):
+        def forward(self, x, residual=False):
+            y = published_freq_scale(self, x)
+            return x + y if residual else y
+
+    class PublishedAttention(InvertedLSKAttention):
+        def gate(self, x, u, selection):
+            y = u * selection
+            z = self.dy_freq_starrelu(x)
+            repeats = u.shape[1] // self.num_heads
+            alpha = self.dy_freq_2(z).tanh().repeat_interleave(repeats, dim=1)
+            t = F.softplus(self.dy_freq(z)) ** 2
+            beta = (2 * t / (t + 0.3678)).repeat_interleave(repeats, dim=1)
+            gammas = (gamma[:, None, None] for gamma in (self.lf_gamma, self.hf_gamma))
+            low, high = (gamma * weight for gamma, weight in zip(gammas, (alpha, beta), strict=True))
+            return y + low * y + high * (u - y)
+
+    for module in model.modules():
+        if isinstance(module, FreqScale):
+            module.__class__ = PublishedFreqScale
+        elif isinstance(module, InvertedLSKAttention):
+            module.__class__ = PublishedAttention
+    return model
+
+
+def published_freq_scale(layer, x):
+    """FreqScale's formula written plainly, with ``layer``'s weights: (B, C, H, W) -> (B, C, H, W)."""
+    import torch
+    from torch.nn import functional as F
+
+    spectrum = torch.fft.rfft2(x.float(), norm="ortho")
+    routing = layer.reweight(x.mean((2, 3))).view(len(x), layer.group, layer.num_filters).tanh()
+    filters = layer.complex_weights
+    if filters.shape[2:] != spectrum.shape[2:]:
+        filters = F.interpolate(filters, size=spectrum.shape[2:], mode="bicubic", align_corners=True)
+    modulation = torch.einsum("bgf,fchw->bgchw", routing.to(filters.dtype), filters).reshape(spectrum.shape)
+    return torch.fft.irfft2(spectrum * modulation, s=x.shape[2:], norm="ortho")
+
+
+def _layer_tasks(device, amp: bool, backward: bool) -> dict[str, Callable[[], None]]:
+    import torch
+
+    from fdam_rotate.models.layers import FreqScale
+
+    torch.manual_seed(0)
+    layer = FreqScale(64).to(device)
+    x = torch.randn(1, 64, 256, 256, device=device, requires_grad=backward)
+
+    def task(function):
+        def call() -> None:
+            with _autocast(device, amp), torch.set_grad_enabled(backward):
+                y = function(x)
+            if backward:
+                y.backward(y.detach())
+                x.grad = None
+                layer.zero_grad()
+
+        return call
+
+    return {"ours": task(layer), "plain": task(lambda x: published_freq_scale(layer, x))}
+
+
+def _forward_task(model, device, amp: bool) -> Callable[[], None]:
+    import torch
+
+    images = torch.randn(1, 3, _FORWARD_SIZE, _FORWARD_SIZE, device=device)
+
+    def call() -> None:
+        model.eval()
+        with torch.no_grad(), _autocast(device, amp):
+            model(images)
+
+    return call
+
+
+def _step_task(model, device, amp: bool) -> Callable[[], None]:
+    import torch
+
+    images = torch.randn(_STEP_BATCH, 3, _STEP_SIZE, _STEP_SIZE, device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+
+    def call() -> None:
+        model.train()
+        with _autocast(device, amp):
+            outs = model(images)
+        sum(out.float().square().mean() for out in outs).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    return call
+
+
+def _autocast(device, amp: bool):
+    import torch
+
+    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+    return torch.autocast(device.type, dtype=dtype, enabled=amp)
+
+
+def _time(tasks: dict[str, Callable[[], None]], rounds: int, device) -> dict[str, list[float]]:
+    """Run the tasks by turns; return the milliseconds of each round, two warm-up rounds left out."""
+    import time
+
+    import torch
+
+    times: dict[str, list[float]] = {name: [] for name in tasks}
+    for number in range(rounds + 2):
+        for name, task in tasks.items():
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            start = time.perf_counter()
+            task()
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            if number >= 2:
+                times[name].append((time.perf_counter() - start) * 1e3)
+    return times
+
+
+def _ratio(times: dict[str, list[float]], ours: str, other: str) -> dict[str, float]:
+    return {
+        "ours_value": statistics.median(times[ours]),
+        "other_value": statistics.median(times[other]),
+        "ratio": statistics.median(a / b for a, b in zip(times[ours], times[other], strict=True)),
+    }
+
+
+def _compare(tasks: dict[str, Callable[[], None]], ours: str, other: str, rounds: int, device) -> dict[str, float]:
+    return _ratio(_time(tasks, rounds, device), ours, other)
+
+
+def _in_own_process(name: str, task: str, args: argparse.Namespace) -> float:
+    command = [sys.executable, __file__, "--device", args.device, "--threads", str(args.threads)]
+    command += ["--peak-memory", name, task] + ["--amp"] * args.amp
+    return float(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()[-1])
+
+
+def _peak_memory(name: str, task: str, device, amp: bool) -> float:
+    """Return the peak of one forward pass or of two training steps in MiB, model included, interpreter and libraries not."""
+    import torch
+
+    if device.type == "cuda":
+        model = _build(name).to(device)
+    else:
+        import fdam_rotate.models  # noqa: F401  (counted as a library)
+
+        torch.fft.irfft2(torch.fft.rfft2(torch.zeros(1, 16, 16, 16)))
+        torch.nn.functional.conv2d(torch.zeros(1, 16, 16, 16), torch.zeros(16, 16, 1, 1))
+        before = _memory_kib("VmRSS")
+        model = _build(name)
+    make = _forward_task if task == "forward" else _step_task
+    call = make(model, device, amp)
+    for _ in range(2):
+        call()
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    return (_memory_kib("VmHWM") - before) / 2**10
+
+
+def _memory_kib(field: str) -> int:
+    """Read a line such as ``VmHWM:  123 kB`` of Linux's process status."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(field + ":"):
+            return int(line.split()[1])
+    raise RuntimeError(f"no {field} in /proc/self/status")
+
+
+if __name__ == "__main__":
+    run(main)
