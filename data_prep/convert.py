@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.prep.images import Problem
     from fdam_rotate.dota.prep.interchange import DataPart, Losses
+    from fdam_rotate.dota.prep.sources import Problem
 
 FORMATS = ("dota", "yolo-obb", "coco")
 _TOLD = 20

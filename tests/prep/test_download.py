@@ -327,7 +327,11 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
         (b"no archive at all", "damaged, or no tar or zip"),
         (b"", "damaged, or no tar or zip"),
     ],
-)
+    ids=[
+        "tar-up", "tar-absolute", "tar-up-within", "zip-up", "zip-backslash", "zip-drive", "symlink", "hardlink",
+        "fifo", "twice", "tar-cut", "zip-cut", "text", "empty",
+    ],
+)  # fmt: skip
 def test_unsafe_and_damaged_archives_are_refused(tmp_path: Path, body: bytes, reason: str) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a").write_bytes(body)

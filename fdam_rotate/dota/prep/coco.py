@@ -20,13 +20,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.prep.images import Problem
 from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, pixel_size, place_image, turned_rectangle
+from fdam_rotate.dota.prep.sources import Problem
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -51,7 +52,8 @@ def write_coco(
     for part in parts:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        for image_number, item in enumerate(part.items, start=1):
+        bar = tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None)
+        for image_number, item in enumerate(bar, start=1):
             place_image(item, folder / part.name, placement)
             record = {"id": image_number, "file_name": item.file_name, "width": item.width, "height": item.height}
             images.append({**record, "dota_header": list(item.labels.header)} if item.labels.header else record)
@@ -135,7 +137,7 @@ def _read_file(
         else:
             objects.setdefault(annotation["image_id"], []).append(result)
     items = []
-    for image_id, record in known.items():
+    for image_id, record in tqdm(known.items(), desc=f"reading {name}", unit="image", disable=None):
         item = _item(record, objects.get(image_id, []), _image_folders(path, name, img_dir), problems, need_images)
         if item is not None:
             items.append(item)

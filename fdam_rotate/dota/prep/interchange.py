@@ -17,11 +17,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.files import check_id
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, write_labels
-from fdam_rotate.dota.prep.images import Problem, image_size, list_sources, read_image
+from fdam_rotate.dota.prep.images import image_size, read_image
+from fdam_rotate.dota.prep.sources import Problem, list_sources
 from fdam_rotate.dota.prep.verify import find_parts
 
 __all__ = [
@@ -105,7 +107,8 @@ def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]
     parts = []
     for part in find_parts([root]):
         items = []
-        for source in list_sources([part.folder / "images"], [part.annotations], problems):
+        sources = list_sources([part.folder / "images"], [part.annotations], problems)
+        for source in tqdm(sources, desc=f"reading {part.name}", unit="image", disable=None):
             labels = Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
             lines: list[LineProblem] = []
             if source.label is not None:
@@ -128,7 +131,7 @@ def write_dota(parts: Sequence[DataPart], folder: Path, placement: str, losses: 
         root = folder if len(parts) == 1 and part.name == "data" else folder / part.name
         for name in ("images", "labelTxt"):
             (root / name).mkdir(parents=True, exist_ok=True)
-        for item in part.items:
+        for item in tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None):
             place_image(item, root / "images", placement)
             write_labels(root / "labelTxt" / f"{item.image_id}.txt", item.labels)
 

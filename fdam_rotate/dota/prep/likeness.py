@@ -27,7 +27,7 @@ __all__ = ["MAX_DISTANCE", "fingerprint", "near_pairs", "pixel_digest", "same_pi
 MAX_DISTANCE = 32
 
 _LEAST_DETAIL = 0.25  # grey levels: flatter pictures (a black patch) have no fingerprint
-_LEAST_CORRELATION = 0.5
+_LEAST_CORRELATION = 0.5  # measured on 91 patches: JPEG copies of quality 20 have 0.94 or more, others 0.26 or less
 _BLOCK = 2048
 
 
@@ -74,5 +74,7 @@ def same_picture(first: Path, second: Path) -> bool:
 
 
 def _detail(image: NDArray[np.uint8]) -> NDArray[np.float64]:
-    grey = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float64)
-    return np.asarray(cv2.GaussianBlur(grey, (0, 0), 1) - cv2.GaussianBlur(grey, (0, 0), 4), np.float64)
+    detail = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(np.float64)
+    for _ in range(2):  # once would leave a tenth of what is 50 pixels wide, enough to outweigh weak texture
+        detail = detail - cv2.GaussianBlur(detail, (0, 0), 4)
+    return np.asarray(cv2.GaussianBlur(detail, (0, 0), 1), np.float64)

@@ -20,7 +20,7 @@ from typing import IO, Any
 
 from fdam_rotate.dota.errors import DotaError, DownloadError
 from fdam_rotate.dota.files import atomic_path, check_id
-from fdam_rotate.dota.prep.images import IMAGE_SUFFIXES
+from fdam_rotate.dota.prep.sources import IMAGE_SUFFIXES
 
 __all__ = ["UnpackSummary", "unpack"]
 

@@ -31,9 +31,10 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError, LabelFormatError,
 from fdam_rotate.dota.geometry import is_convex, poly_to_hbb, poly_to_le90, polygon_area
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, unknown_class
 from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
-from fdam_rotate.dota.prep.images import Problem, SourceImage, list_sources, read_image
+from fdam_rotate.dota.prep.images import read_image
 from fdam_rotate.dota.prep.likeness import fingerprint, near_pairs, pixel_digest, same_picture
 from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, Manifest, read_manifest
+from fdam_rotate.dota.prep.sources import Problem, SourceImage, list_sources
 
 __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "find_parts", "verify"]
 

@@ -19,13 +19,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.prep.images import Problem, list_sources
 from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, pixel_size, place_image
+from fdam_rotate.dota.prep.sources import Problem, list_sources
 
 __all__ = ["OUTSIDE", "read_yolo", "write_yolo"]
 
@@ -61,7 +62,7 @@ def write_yolo(
     index = {name: k for k, name in enumerate(classes)}
     for part in parts:
         (folder / "labels" / part.name).mkdir(parents=True)
-        for item in part.items:
+        for item in tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None):
             place_image(item, folder / "images" / part.name, placement)
             rows = []
             corners, inside = _normalise(item, outside, losses)
@@ -133,7 +134,8 @@ def read_yolo(root: Path, classes: Sequence[str] | None, losses: Losses, problem
     parts = []
     for part, images in _image_folders(root, settings).items():
         items = []
-        for source in list_sources([images], [_label_folder(images)], problems):
+        sources = list_sources([images], [_label_folder(images)], problems)
+        for source in tqdm(sources, desc=f"reading {part}", unit="image", disable=None):
             try:
                 width, height = pixel_size(source.path)
             except ImageReadError as error:

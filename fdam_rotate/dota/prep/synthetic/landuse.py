@@ -14,33 +14,15 @@ import numpy as np
 from fdam_rotate.dota.prep.synthetic import structures as st
 from fdam_rotate.dota.prep.synthetic import vehicles as vh
 from fdam_rotate.dota.prep.synthetic.canvas import Canvas
-from fdam_rotate.dota.prep.synthetic.sketch import Colour, Frame, Sketch, rect_points, shade, tint
+from fdam_rotate.dota.prep.synthetic.placing import quarter, scatter_trees, spot
+from fdam_rotate.dota.prep.synthetic.sketch import Colour, Frame, Sketch, pick, rect_points, shade, tint
+from fdam_rotate.dota.prep.synthetic.waterside import marina, open_water, river_crossing
 
-__all__ = ["LAND_USES", "LandUse", "fields", "scatter_trees", "woodland"]
+__all__ = ["LAND_USES", "LandUse", "fields", "woodland"]
 
 LandUse = Callable[[Canvas, np.random.Generator, Frame, float, float], None]
 
 _PAINT: Colour = (222, 222, 214)
-_QUARTERS = (0.0, math.pi / 2, math.pi, -math.pi / 2)
-
-
-def _spot(rng: np.random.Generator, length: float, width: float, edge: float = 0.0) -> tuple[float, float]:
-    """A random point of the block, ``edge`` metres from its border where the block is large enough."""
-    a, b = max(0.0, length / 2 - edge), max(0.0, width / 2 - edge)
-    return float(rng.uniform(-a, a)), float(rng.uniform(-b, b))
-
-
-def _quarter(rng: np.random.Generator) -> float:
-    return _QUARTERS[int(rng.integers(4))]
-
-
-def scatter_trees(
-    canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float, count: int
-) -> None:
-    """Trees at random; a few hang over what stands beside them."""
-    for _ in range(count):
-        u, v = _spot(rng, length, width)
-        canvas.clutter(st.tree(rng, float(rng.uniform(1.6, 4.5))), frame.at(u, v), over=bool(rng.random() < 0.12))
 
 
 def apron(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
@@ -58,7 +40,7 @@ def apron(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float,
     low, high = options[int(rng.integers(len(options)))]
     size = float(rng.uniform(low, min(high, max(low, largest))))
     pitch = size * float(rng.uniform(1.18, 1.5))
-    heading = _quarter(rng) + float(rng.normal(0, 0.05))
+    heading = quarter(rng) + float(rng.normal(0, 0.05))
     rows = max(1, int(width / (pitch * 1.25)))
     yellow = (206, 172, 60)
     if rng.random() < 0.75:
@@ -76,10 +58,10 @@ def apron(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float,
                     )
     else:
         for _ in range(int(rng.integers(1, 4))):
-            u, v = _spot(rng, length, width, size * 0.5)
+            u, v = spot(rng, length, width, size * 0.5)
             canvas.put("plane", vh.plane(rng, size), frame.at(u, v, float(rng.uniform(-math.pi, math.pi))), margin=1.0)
     for _ in range(int(rng.integers(0, 4))):
-        u, v = _spot(rng, length, width, 8)
+        u, v = spot(rng, length, width, 8)
         if "helicopter" in canvas.wanted:
             pad = Sketch()
             pad.ring(0, 0, 8.5, 0.5, _PAINT, 24)
@@ -88,15 +70,15 @@ def apron(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float,
                 canvas.mark(pad, frame.at(u, v))
                 canvas.put("helicopter", vh.helicopter(rng), frame.at(u, v, float(rng.uniform(-math.pi, math.pi))))
     for _ in range(int(rng.integers(1, 5))):  # painted crosses: as wide as a small aeroplane
-        u, v = _spot(rng, length, width, 6)
+        u, v = spot(rng, length, width, 6)
         cross, arm = Sketch(), float(rng.uniform(3.0, 7.0))
         cross.stripe(-arm, 0, arm, 0, 0.9, _PAINT, body=True)
         cross.stripe(0, -arm * 0.8, 0, arm * 0.8, 0.9, _PAINT, body=True)
         canvas.clutter(cross, frame.at(u, v, float(rng.uniform(0, math.pi))))
     for _ in range(int(rng.integers(0, 5))):  # service cars
-        u, v = _spot(rng, length, width, 3)
+        u, v = spot(rng, length, width, 3)
         name, sketch = ("small-vehicle", vh.car(rng)) if rng.random() < 0.6 else ("large-vehicle", vh.lorry(rng))
-        canvas.put(name, sketch, frame.at(u, v, _quarter(rng)), margin=0.6)
+        canvas.put(name, sketch, frame.at(u, v, quarter(rng)), margin=0.6)
 
 
 def car_park(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
@@ -123,7 +105,7 @@ def car_park(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: flo
         side += 1
         v += depth + (0.3 if side % 2 == 0 else aisle)
     for _ in range(int(rng.integers(0, 4))):
-        u, w = _spot(rng, length, width, 3)
+        u, w = spot(rng, length, width, 3)
         canvas.put("small-vehicle", vh.car(rng), frame.at(u, w, float(rng.choice([0.0, math.pi]))), margin=0.4)
 
 
@@ -154,7 +136,7 @@ def lorry_yard(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: f
                 turn = math.pi / 2 * (1 if rng.random() < 0.7 else -1) + float(rng.normal(0, 0.02))
                 canvas.put("large-vehicle", vh.lorry(rng), frame.at(float(u), v, turn), margin=0.1)
     for _ in range(int(rng.integers(2, 7))):
-        u, v = _spot(rng, length, width, 7)
+        u, v = spot(rng, length, width, 7)
         roll = rng.random()
         turn = float(rng.uniform(-math.pi, math.pi))
         if roll < 0.35:
@@ -167,7 +149,7 @@ def lorry_yard(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: f
 
 def tank_farm(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
     """Storage tanks in a grid within bunds, pipes between them; round plinths without a tank, and round trees."""
-    soil = tint(rng, _pick(rng, ((176, 166, 146), (150, 148, 140), (120, 128, 96))), 10)
+    soil = tint(rng, pick(rng, ((176, 166, 146), (150, 148, 140), (120, 128, 96))), 10)
     canvas.ground_rect(frame, length, width, soil, "soil")
     largest = min(length, width) * 0.8
     diameter = float(rng.uniform(6.0, max(6.5, min(34.0, largest))))
@@ -200,13 +182,13 @@ def tank_farm(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: fl
                 plinth.disc(0, 0, size * 0.4, shade(soil, 0.92))
                 canvas.clutter(plinth, frame.at(u, v))
     for _ in range(int(rng.integers(1, 6))):
-        u, v = _spot(rng, length, width, 3)
+        u, v = spot(rng, length, width, 3)
         if rng.random() < 0.5:
             canvas.put(
                 "storage-tank", st.storage_tank(rng, float(rng.uniform(3.5, 7.0))), frame.at(u, v).upright(), margin=0.5
             )
         else:
-            canvas.clutter(st.shed(rng), frame.at(u, v, _quarter(rng)), margin=0.5)
+            canvas.clutter(st.shed(rng), frame.at(u, v, quarter(rng)), margin=0.5)
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 700))
 
 
@@ -233,7 +215,7 @@ def courts(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
                 canvas.put(kind, sketch, frame.at(u, v, turn + (math.pi if rng.random() < 0.5 else 0.0)))
             elif rng.random() < 0.6:
                 plain = Sketch()
-                paint = tint(rng, _pick(rng, ((160, 78, 58), (70, 128, 92), (150, 150, 148), (56, 92, 142))), 8)
+                paint = tint(rng, pick(rng, ((160, 78, 58), (70, 128, 92), (150, 150, 148), (56, 92, 142))), 8)
                 plain.rect(0, 0, float(rng.uniform(14, 26)), float(rng.uniform(9, 14)), paint)
                 canvas.clutter(plain, frame.at(u, v, turn))
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 260))
@@ -264,7 +246,7 @@ def playing_fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, lengt
         )
     elif kind == "baseball":
         reach = min(min(length, width) * 0.62, float(rng.uniform(40, 100)))
-        canvas.put("baseball-diamond", st.baseball_diamond(rng, reach), frame.at(0, 0, _quarter(rng) + math.pi / 4))
+        canvas.put("baseball-diamond", st.baseball_diamond(rng, reach), frame.at(0, 0, quarter(rng) + math.pi / 4))
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 320))
 
 
@@ -299,175 +281,19 @@ def business_park(canvas: Canvas, rng: np.random.Generator, frame: Frame, length
     """Flat-roofed halls whose roof plant looks like parked cars; a few real cars between them."""
     canvas.ground_rect(frame, length, width, tint(rng, (128, 128, 126), 10), "asphalt")
     for _ in range(max(2, int(length * width / 1300))):
-        u, v = _spot(rng, length, width, 9)
+        u, v = spot(rng, length, width, 9)
         block = st.roof_block(rng, float(rng.uniform(16, 40)), float(rng.uniform(12, 26)))
-        canvas.clutter(block, frame.at(u, v, _quarter(rng)), margin=2.5)
+        canvas.clutter(block, frame.at(u, v, quarter(rng)), margin=2.5)
     for _ in range(max(3, int(length * width / 260))):
-        u, v = _spot(rng, length, width, 3)
+        u, v = spot(rng, length, width, 3)
         roll = rng.random()
         if roll < 0.55:
-            canvas.put("small-vehicle", vh.car(rng), frame.at(u, v, _quarter(rng)), margin=0.6)
+            canvas.put("small-vehicle", vh.car(rng), frame.at(u, v, quarter(rng)), margin=0.6)
         elif roll < 0.7:
-            canvas.put("large-vehicle", vh.lorry(rng), frame.at(u, v, _quarter(rng)), margin=0.6)
+            canvas.put("large-vehicle", vh.lorry(rng), frame.at(u, v, quarter(rng)), margin=0.6)
         else:
-            canvas.clutter(st.shed(rng), frame.at(u, v, _quarter(rng)), margin=0.4)
+            canvas.clutter(st.shed(rng), frame.at(u, v, quarter(rng)), margin=0.4)
     scatter_trees(canvas, rng, frame, length, width, int(length * width / 500))
-
-
-def _water(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> Colour:
-    colour = tint(rng, _pick(rng, ((38, 66, 82), (46, 84, 92), (62, 88, 82), (30, 52, 74))), 8)
-    canvas.ground_rect(frame, length, width, colour, "water")
-    return colour
-
-
-def _under_way(canvas: Canvas, rng: np.random.Generator, at: Frame, length: float, room: float) -> None:
-    """A ship at anchor, or with a wake of at most ``room`` metres behind it."""
-    sketch = vh.ship(rng, length)
-    half = float(sketch.corners()[1, 1])
-    reach = min(length * float(rng.uniform(0.8, 2.4)), room)
-    free = canvas.is_free(at.points(sketch.corners()), 1.0 * at.scale)
-    tail = at.points(
-        [(-length * 0.4, -half), (-length * 0.4, half), (-length * 0.5 - reach, half), (-length * 0.5 - reach, -half)]
-    )
-    if rng.random() < 0.6 and reach > 3 and free and "ship" in canvas.wanted and canvas.is_free(tail):
-        steps = 12
-        for k in range(steps):  # overlapping veils: foam that widens and fades
-            x1 = -length * 0.45 - reach * (k + 1) / steps
-            near, far = half * 0.55, half * (0.7 + 1.1 * (k + 1) / steps)
-            canvas.veil(
-                at.points([(-length * 0.4, -near), (-length * 0.4, near), (x1, far), (x1, -far)]),
-                (226, 234, 236),
-                0.075,
-            )
-    canvas.put("ship", sketch, at, margin=0.5)
-
-
-def _rock(canvas: Canvas, rng: np.random.Generator, at: Frame) -> None:
-    """A rock or shoal in foam: as bright and as long as a boat."""
-    r, long = float(rng.uniform(0.8, 4.0)), float(rng.uniform(1.0, 2.6))
-    angle = np.arange(12) * (2 * math.pi / 12)
-    outline = np.stack((np.cos(angle) * long, np.sin(angle)), axis=1) * (r * rng.uniform(0.6, 1.0, (12, 1)))
-    if not canvas.is_free(at.points(rect_points(0, 0, 2 * r * long, 2 * r)), at.scale):
-        return
-    for grow in (1.7, 1.45, 1.2):
-        canvas.veil(at.points(outline * grow + rng.normal(0, 0.1 * r, 2)), (224, 232, 232), 0.22)
-    rock = Sketch(height=0.8)
-    paint = tint(rng, (108, 102, 92), 10)
-    rock.add(outline, paint)
-    rock.add(outline * 0.6 + rng.normal(0, 0.12 * r, 2), shade(paint, 1.25))
-    canvas.clutter(rock, at)
-
-
-def open_water(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
-    """Ships under way and at anchor; rocks and foam."""
-    _water(canvas, rng, frame, length, width)
-    short = min(length, width)
-    for _ in range(max(2, int(length * width / 1500))):
-        size = float(
-            rng.uniform(6, 22) if rng.random() < 0.65 or short < 60 else rng.uniform(26, min(90.0, 0.5 * short))
-        )
-        u, v = _spot(rng, length, width, size * 0.6)
-        room = max(0.0, min(length / 2 - abs(u), width / 2 - abs(v)) - size * 0.6)
-        _under_way(canvas, rng, frame.at(u, v, float(rng.uniform(-math.pi, math.pi))), size, room)
-    for _ in range(int(rng.integers(1, 8))):
-        u, v = _spot(rng, length, width, 8)
-        _rock(canvas, rng, frame.at(u, v, float(rng.uniform(0, math.pi))))
-
-
-def marina(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
-    """Piers from a quay with boats berthed side by side along them, more boats at the quay and on the water."""
-    _water(canvas, rng, frame, length, width)
-    quay = min(14.0, width * 0.2)
-    land = frame.at(0, -width / 2 + quay / 2)
-    canvas.ground_rect(land, length, quay, tint(rng, (176, 172, 164), 8), "concrete")
-    canvas.take(
-        land.points(
-            [(-length / 2, -quay / 2), (length / 2, -quay / 2), (length / 2, quay / 2), (-length / 2, quay / 2)]
-        )
-    )
-    large = width > 70 and rng.random() < 0.35
-    boat = float(rng.uniform(30, 60) if large else rng.uniform(7, 17))
-    gap = boat * 0.34 + 2 if large else boat * 2.0 + float(rng.uniform(6, 12))
-    pier_width = float(rng.uniform(7, 11) if large else rng.uniform(2.0, 3.4))
-    pitch = (boat * 0.42 + pier_width + 8) if large else gap + pier_width
-    reach = (width - quay) * float(rng.uniform(0.6, 0.9))
-    u = -length / 2 + pitch * float(rng.uniform(0.3, 0.6))
-    full = float(rng.uniform(0.45, 0.9))
-    while u < length / 2:
-        sketch = st.pier(rng, reach, pier_width)
-        at = frame.at(u, -width / 2 + quay + reach / 2, math.pi / 2)
-        if not canvas.put("harbor", sketch, at, force=True):
-            canvas.clutter(sketch, at, force=True)
-        for side in (-1.0, 1.0):
-            along = -reach / 2 + boat * 0.3
-            while along < reach / 2 - boat * 0.15:
-                drawn = vh.ship(rng, boat * float(rng.uniform(0.75, 1.0)))
-                size, beam = (float(s) for s in np.ptp(drawn.corners(), axis=0))
-                if large:  # alongside
-                    run, off = size + float(rng.uniform(4, 20)), pier_width / 2 + beam / 2 + 0.8
-                    turn = 0.0 if rng.random() < 0.5 else math.pi
-                else:  # bow or stern to the pier
-                    run, off = beam + float(rng.uniform(0.5, 1.4)), pier_width / 2 + size / 2 + 0.5
-                    turn = side * math.pi / 2 * (1 if rng.random() < 0.75 else -1) + float(rng.normal(0, 0.03))
-                middle = along + (size if large else beam) / 2
-                beyond = abs(u - side * (off + (beam if large else size) / 2)) > length / 2 - 0.5
-                if rng.random() < full and not beyond and (middle + size / 2 < width * 0.48 if large else True):
-                    canvas.put("ship", drawn, at.at(middle, side * off, turn), force=True)
-                along += run
-        u += pitch
-    for _ in range(int(rng.integers(0, 4))):
-        a, b = _spot(rng, length, width, 6)
-        _under_way(canvas, rng, frame.at(a, b, float(rng.uniform(-math.pi, math.pi))), float(rng.uniform(6, 12)), 0.0)
-    for _ in range(int(length / 9)):  # cars, sheds and boats ashore do not float
-        a = float(rng.uniform(-length / 2, length / 2))
-        roll = rng.random()
-        spot = frame.at(
-            a, -width / 2 + quay / 2 + float(rng.uniform(-0.3, 0.3)) * quay, float(rng.choice([0.0, math.pi / 2]))
-        )
-        if roll < 0.4 and "small-vehicle" in canvas.wanted:
-            canvas.put("small-vehicle", vh.car(rng), spot, force=True)
-        elif roll < 0.6:
-            canvas.clutter(st.shed(rng), spot, force=True)
-
-
-def river_crossing(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
-    """A river along the longer side with one or two bridges over it and boats on it."""
-    canvas.ground_rect(frame, length, width, tint(rng, (112, 130, 84), 10), "grass")
-    along = frame if length >= width else frame.at(0, 0, math.pi / 2)
-    run, across = (length, width) if length >= width else (width, length)
-    river = across * float(rng.uniform(0.34, 0.55))
-    bend = np.linspace(-run / 2, run / 2, 25)
-    wave = np.sin(bend / run * 2 * math.pi * float(rng.uniform(0.4, 0.9)) + float(rng.uniform(0, 6))) * across * 0.08
-    water = tint(rng, (58, 84, 84), 10)
-    upper = np.stack((bend, wave - river / 2), axis=1)
-    lower = np.stack((bend[::-1], wave[::-1] + river / 2), axis=1)
-    bank = np.concatenate((upper - np.array((0, 2.5)), lower + np.array((0, 2.5))))
-    canvas.region(along.points(bank), tint(rng, (168, 156, 128), 8), "soil")
-    canvas.region(along.points(np.concatenate((upper, lower))), water, "water")
-    for _ in range(1 if run < 110 else 2):
-        u = float(rng.uniform(-0.38, 0.38)) * run
-        v = float(np.interp(u, bend, wave))
-        road = float(rng.uniform(7, 13))
-        skew = float(rng.normal(0, 0.08))
-        at = along.at(u, v, math.pi / 2 + skew)
-        sketch = st.bridge(rng, river * 1.12 + 3, road)
-        canvas.ground_rect(at, across * 1.02, road - 1.4, (112, 110, 108), "asphalt")
-        if not canvas.put("bridge", sketch, at, force=True):
-            canvas.clutter(sketch, at, force=True)
-        for _ in range(int(rng.integers(0, 3))):
-            lane = 1.0 if rng.random() < 0.5 else -1.0
-            name, drawn = ("small-vehicle", vh.car(rng)) if rng.random() < 0.7 else ("large-vehicle", vh.lorry(rng))
-            turn = 0.0 if lane > 0 else math.pi
-            canvas.put(name, drawn, at.at(float(rng.uniform(-0.3, 0.3)) * river, lane * road * 0.2, turn), force=True)
-    for _ in range(int(rng.integers(1, 5))):
-        u = float(rng.uniform(-0.45, 0.45)) * run
-        v = float(np.interp(u, bend, wave)) + float(rng.uniform(-0.3, 0.3)) * river
-        size = float(rng.uniform(6, min(45.0, max(7.0, river * 1.2))))
-        turn = float(rng.choice([0.0, math.pi])) + float(rng.normal(0, 0.15))
-        _under_way(canvas, rng, along.at(u, v, turn), size, (run / 2 - abs(u)) * 0.5)
-    for side in (-1.0, 1.0):
-        strip = along.at(0, side * (across / 2 - across * 0.1))
-        scatter_trees(canvas, rng, strip, run, across * 0.18, int(run * across * 0.18 / 90))
 
 
 def fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
@@ -477,7 +303,7 @@ def fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
     long, short = (length, width) if at is frame else (width, length)
     for k in range(strips):
         crop = tint(
-            rng, _pick(rng, ((120, 132, 72), (166, 150, 98), (146, 122, 92), (90, 120, 66), (184, 172, 120))), 10
+            rng, pick(rng, ((120, 132, 72), (166, 150, 98), (146, 122, 92), (90, 120, 66), (184, 172, 120))), 10
         )
         strip = at.at(0, -short / 2 + (k + 0.5) * short / strips)
         canvas.ground_rect(strip, long, short / strips, crop, "soil")
@@ -487,25 +313,21 @@ def fields(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float
                 canvas.line(strip, -long / 2, v, long / 2, v, step * 0.3, shade(crop, 0.92))
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(3, 14))):
-            u, v = _spot(rng, length, width, 2)
+            u, v = spot(rng, length, width, 2)
             bale = Sketch(height=1.3)
             bale.disc(0, 0, float(rng.uniform(0.8, 1.6)), tint(rng, (206, 188, 130), 8))
             canvas.clutter(bale, frame.at(u, v), margin=0.5)
     if rng.random() < 0.4:
-        u, v = _spot(rng, length, width, 10)
-        canvas.clutter(st.house(rng, float(rng.uniform(14, 26)), 10.0), frame.at(u, v, _quarter(rng)), margin=1.0)
+        u, v = spot(rng, length, width, 10)
+        canvas.clutter(st.house(rng, float(rng.uniform(14, 26)), 10.0), frame.at(u, v, quarter(rng)), margin=1.0)
 
 
 def woodland(canvas: Canvas, rng: np.random.Generator, frame: Frame, length: float, width: float) -> None:
     """Trees, close together."""
     canvas.ground_rect(frame, length, width, tint(rng, (66, 88, 50), 8), "wood")
     for _ in range(min(900, int(length * width / 30))):
-        u, v = _spot(rng, length, width)
+        u, v = spot(rng, length, width)
         canvas.clutter(st.tree(rng, float(rng.uniform(2.0, 4.8))), frame.at(u, v), over=True)
-
-
-def _pick(rng: np.random.Generator, colours: tuple[Colour, ...]) -> Colour:
-    return colours[int(rng.integers(len(colours)))]
 
 
 #: Land use -> the classes that it may host.

@@ -8,13 +8,14 @@ clockwise on the screen, and the right-hand side of +x is +y in both frames.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["Colour", "Frame", "Part", "Points", "Sketch", "ellipse_points", "rect_points", "shade", "tint"]
+__all__ = ["Colour", "Frame", "Part", "Points", "Sketch", "ellipse_points", "pick", "rect_points", "shade", "tint"]
 
 Colour = tuple[float, float, float]
 Points = NDArray[np.float64]
@@ -127,6 +128,11 @@ def shade(colour: Colour, factor: float) -> Colour:
     """The colour, brighter (factor > 1) or darker, within 0..255."""
     r, g, b = (min(255.0, max(0.0, c * factor)) for c in colour)
     return r, g, b
+
+
+def pick(rng: np.random.Generator, colours: Sequence[Colour]) -> Colour:
+    """One of the colours."""
+    return colours[int(rng.integers(len(colours)))]
 
 
 def tint(rng: np.random.Generator, colour: Colour, spread: float = 10.0) -> Colour:

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from fdam_rotate.dota.prep.synthetic.sketch import Colour, Points, Sketch, ellipse_points, shade, tint
+from fdam_rotate.dota.prep.synthetic.sketch import Colour, Points, Sketch, ellipse_points, pick, shade, tint
 
 __all__ = [
     "baseball_diamond", "basketball_court", "bridge", "container", "house", "pier", "roof_block", "roundabout",
@@ -20,14 +20,10 @@ _COURT_PAINT: tuple[Colour, ...] = ((52, 104, 78), (56, 92, 142), (160, 78, 58),
 _GRASS: Colour = (84, 122, 66)
 
 
-def _pick(rng: Rng, colours: tuple[Colour, ...]) -> Colour:
-    return colours[int(rng.integers(len(colours)))]
-
-
 def storage_tank(rng: Rng, diameter: float) -> Sketch:
     """A cylindrical tank: white or grey roof, rim, and a floating roof that the rim shades, or a cone with ribs."""
     r = diameter / 2
-    paint = tint(rng, _pick(rng, ((236, 236, 234), (222, 222, 216), (196, 198, 196), (168, 150, 122))), 6)
+    paint = tint(rng, pick(rng, ((236, 236, 234), (222, 222, 216), (196, 198, 196), (168, 150, 122))), 6)
     sketch = Sketch(height=float(rng.uniform(0.35, 0.7)) * min(diameter, 22.0))
     sketch.disc(0, 0, r, shade(paint, 0.86))
     sketch.disc(0, 0, r * 0.94, paint)
@@ -46,8 +42,8 @@ def storage_tank(rng: Rng, diameter: float) -> Sketch:
 
 def tennis_court(rng: Rng) -> Sketch:
     """A tennis court, 23.77 x 10.97 m to its outer lines, on a larger painted ground."""
-    play = tint(rng, _pick(rng, _COURT_PAINT), 8)
-    ground = tint(rng, _pick(rng, _COURT_PAINT), 8)
+    play = tint(rng, pick(rng, _COURT_PAINT), 8)
+    ground = tint(rng, pick(rng, _COURT_PAINT), 8)
     sketch = Sketch()
     sketch.rect(0, 0, 34.0, 16.6, ground, body=False)
     sketch.rect(0, 0, 23.77, 10.97, play)
@@ -63,8 +59,8 @@ def tennis_court(rng: Rng) -> Sketch:
 
 def basketball_court(rng: Rng) -> Sketch:
     """A basketball court, 28 x 15 m, with keys, circles and arcs."""
-    play = tint(rng, _pick(rng, ((176, 120, 78), (150, 152, 150), (60, 100, 148), (96, 132, 104), (168, 84, 66))), 8)
-    key = tint(rng, _pick(rng, _COURT_PAINT), 10)
+    play = tint(rng, pick(rng, ((176, 120, 78), (150, 152, 150), (60, 100, 148), (96, 132, 104), (168, 84, 66))), 8)
+    key = tint(rng, pick(rng, _COURT_PAINT), 10)
     sketch = Sketch()
     sketch.rect(0, 0, 31.0, 18.0, shade(play, 0.85), body=False)
     sketch.rect(0, 0, 28.0, 15.0, play)
@@ -119,7 +115,7 @@ def running_track(rng: Rng, length: float = 170.0) -> Sketch:
     """A running track (DOTA: ground-track-field) with its inner grass; width 0.52 of the length."""
     width = length * float(rng.uniform(0.5, 0.56))
     lane = length * 0.055
-    clay = tint(rng, _pick(rng, ((170, 82, 62), (178, 96, 74), (76, 104, 142))), 8)
+    clay = tint(rng, pick(rng, ((170, 82, 62), (178, 96, 74), (76, 104, 142))), 8)
     sketch = Sketch()
     sketch.add(_stadium(length, width), clay)
     for k in range(1, 6):
@@ -157,8 +153,8 @@ def baseball_diamond(rng: Rng, reach: float) -> Sketch:
 def swimming_pool(rng: Rng) -> Sketch:
     """A garden pool, 6 to 15 m: rectangle, ellipse or kidney, on a light terrace."""
     length, width = float(rng.uniform(6.5, 15.0)), float(rng.uniform(3.6, 6.5))
-    water = tint(rng, _pick(rng, ((72, 172, 206), (96, 196, 210), (58, 146, 190))), 10)
-    deck = tint(rng, _pick(rng, ((214, 206, 190), (190, 180, 166), (200, 170, 140))), 8)
+    water = tint(rng, pick(rng, ((72, 172, 206), (96, 196, 210), (58, 146, 190))), 10)
+    deck = tint(rng, pick(rng, ((214, 206, 190), (190, 180, 166), (200, 170, 140))), 8)
     style = rng.random()
     sketch = Sketch()
     if style < 0.5:
@@ -189,7 +185,7 @@ def roundabout(rng: Rng, radius: float, asphalt: Colour) -> Sketch:
     sketch.disc(0, 0, island, (196, 194, 186))
     sketch.disc(0, 0, island - 0.6, tint(rng, (96, 124, 72), 10))
     if rng.random() < 0.6:
-        sketch.disc(0, 0, island * 0.4, tint(rng, _pick(rng, ((60, 92, 52), (176, 150, 110), (150, 90, 80))), 10))
+        sketch.disc(0, 0, island * 0.4, tint(rng, pick(rng, ((60, 92, 52), (176, 150, 110), (150, 90, 80))), 10))
     for _ in range(int(rng.integers(0, 5))):  # bushes
         a, d = float(rng.uniform(0, 2 * math.pi)), island * float(rng.uniform(0.5, 0.8))
         sketch.disc(d * math.cos(a), d * math.sin(a), float(rng.uniform(0.8, 1.8)), tint(rng, (62, 88, 50), 8))
@@ -198,7 +194,7 @@ def roundabout(rng: Rng, radius: float, asphalt: Colour) -> Sketch:
 
 def pier(rng: Rng, length: float, width: float) -> Sketch:
     """A pier or jetty (DOTA: harbor): planks or concrete with an edge."""
-    paint = tint(rng, _pick(rng, ((178, 170, 156), (150, 134, 112), (190, 188, 182))), 8)
+    paint = tint(rng, pick(rng, ((178, 170, 156), (150, 134, 112), (190, 188, 182))), 8)
     sketch = Sketch(height=1.6)
     sketch.rect(0, 0, length, width, shade(paint, 0.88))
     sketch.rect(0, 0, length - 0.5, width - min(0.6, width * 0.3), paint)
@@ -222,7 +218,7 @@ def bridge(rng: Rng, length: float, width: float) -> Sketch:
 
 def tree(rng: Rng, radius: float) -> Sketch:
     """A crown from above: an uneven disc with lit and dark clumps."""
-    leaf = tint(rng, _pick(rng, ((58, 84, 44), (70, 98, 50), (48, 72, 46), (92, 104, 54))), 8)
+    leaf = tint(rng, pick(rng, ((58, 84, 44), (70, 98, 50), (48, 72, 46), (92, 104, 54))), 8)
     angle = np.arange(14) * (2 * math.pi / 14)
     edge = radius * rng.uniform(0.78, 1.0, 14)
     sketch = Sketch(height=radius * 2.0)
@@ -238,7 +234,7 @@ def tree(rng: Rng, radius: float) -> Sketch:
 
 def house(rng: Rng, length: float, width: float) -> Sketch:
     """A house with a gabled roof: one side lit, one in shade; some roofs are as blue as a pool."""
-    roof = tint(rng, _pick(rng, ((150, 84, 66), (128, 116, 106), (170, 160, 148), (96, 92, 92), (84, 118, 150))), 10)
+    roof = tint(rng, pick(rng, ((150, 84, 66), (128, 116, 106), (170, 160, 148), (96, 92, 92), (84, 118, 150))), 10)
     sketch = Sketch(height=float(rng.uniform(4.0, 7.0)))
     sketch.rect(0, -width / 4, length, width / 2, shade(roof, 1.1))
     sketch.rect(0, width / 4, length, width / 2, shade(roof, 0.8))
@@ -251,7 +247,7 @@ def house(rng: Rng, length: float, width: float) -> Sketch:
 def roof_block(rng: Rng, length: float, width: float) -> Sketch:
     """A flat roof with parapet, skylights and plant boxes about as large as cars."""
     roof = tint(
-        rng, _pick(rng, ((186, 184, 180), (160, 158, 154), (206, 206, 204), (140, 146, 152), (150, 110, 96))), 10
+        rng, pick(rng, ((186, 184, 180), (160, 158, 154), (206, 206, 204), (140, 146, 152), (150, 110, 96))), 10
     )
     sketch = Sketch(height=float(rng.uniform(6.0, 14.0)))
     sketch.rect(0, 0, length, width, shade(roof, 1.1))
@@ -259,7 +255,7 @@ def roof_block(rng: Rng, length: float, width: float) -> Sketch:
     for _ in range(int(length * width / 110)):
         x, y = rng.uniform(-0.42, 0.42, 2) * (length, width)
         size = rng.uniform(1.2, 4.2, 2)
-        tone = float(_pick(rng, ((0.7, 0, 0), (1.2, 0, 0), (0.85, 0, 0)))[0])
+        tone = float(pick(rng, ((0.7, 0, 0), (1.2, 0, 0), (0.85, 0, 0)))[0])
         sketch.rect(float(x) + 0.4, float(y) + 0.4, float(size[0]), float(size[1]) * 0.6, shade(roof, 0.55))
         sketch.rect(float(x), float(y), float(size[0]), float(size[1]) * 0.6, shade(roof, tone))
     return sketch
@@ -267,7 +263,7 @@ def roof_block(rng: Rng, length: float, width: float) -> Sketch:
 
 def container(rng: Rng) -> Sketch:
     """A freight container, 6 or 12 m: a lorry's box without the lorry."""
-    paint = tint(rng, _pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10)
+    paint = tint(rng, pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10)
     length = 12.2 if rng.random() < 0.5 else 6.1
     sketch = Sketch(height=2.6)
     sketch.rect(0, 0, length, 2.44, paint)
@@ -278,9 +274,7 @@ def container(rng: Rng) -> Sketch:
 
 def shed(rng: Rng) -> Sketch:
     """A plain low box of a car's or a lorry's size: skip, kiosk, generator, garage roof."""
-    paint = tint(
-        rng, _pick(rng, ((150, 150, 148), (110, 118, 108), (180, 170, 150), (86, 90, 96), (200, 202, 204))), 10
-    )
+    paint = tint(rng, pick(rng, ((150, 150, 148), (110, 118, 108), (180, 170, 150), (86, 90, 96), (200, 202, 204))), 10)
     sketch = Sketch(height=float(rng.uniform(1.0, 2.6)))
     sketch.rect(0, 0, float(rng.uniform(2.0, 6.5)), float(rng.uniform(1.6, 3.4)), paint)
     return sketch

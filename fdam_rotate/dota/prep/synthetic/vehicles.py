@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from fdam_rotate.dota.prep.synthetic.sketch import Colour, Sketch, ellipse_points, shade, tint
+from fdam_rotate.dota.prep.synthetic.sketch import Colour, Sketch, ellipse_points, pick, shade, tint
 
 __all__ = ["car", "helicopter", "lorry", "plane", "ship"]
 
@@ -17,10 +17,6 @@ _CAR_PAINT: tuple[Colour, ...] = (
     (36, 58, 112), (92, 28, 30), (176, 164, 138), (60, 88, 70), (190, 190, 186),
 )  # fmt: skip
 _GLASS: Colour = (38, 46, 56)
-
-
-def _pick(rng: Rng, colours: tuple[Colour, ...]) -> Colour:
-    return colours[int(rng.integers(len(colours)))]
 
 
 def _rounded(length: float, width: float, nose: float) -> list[tuple[float, float]]:
@@ -37,7 +33,7 @@ def car(rng: Rng) -> Sketch:
     van = rng.random() < 0.2
     length = float(rng.uniform(4.9, 5.6) if van else rng.uniform(3.8, 4.9))
     width = float(rng.uniform(1.9, 2.1) if van else rng.uniform(1.7, 1.95))
-    paint = tint(rng, _pick(rng, _CAR_PAINT), 8)
+    paint = tint(rng, pick(rng, _CAR_PAINT), 8)
     sketch = Sketch(height=2.0 if van else 1.4)
     sketch.add(_rounded(length, width, 0.35), paint)
     if van:
@@ -63,7 +59,7 @@ def lorry(rng: Rng) -> Sketch:
     width = float(rng.uniform(2.4, 2.65))
     if kind < 0.25:  # bus: one body, hatches on the roof
         length = float(rng.uniform(9.5, 13.0))
-        paint = tint(rng, _pick(rng, ((232, 232, 230), (196, 60, 44), (226, 176, 50), (60, 110, 170))), 8)
+        paint = tint(rng, pick(rng, ((232, 232, 230), (196, 60, 44), (226, 176, 50), (60, 110, 170))), 8)
         sketch = Sketch(height=3.2)
         sketch.add(_rounded(length, width, 0.3), paint)
         sketch.rect(length * 0.485, 0, length * 0.03, width * 0.86, _GLASS)
@@ -72,8 +68,8 @@ def lorry(rng: Rng) -> Sketch:
         return sketch
     length = float(rng.uniform(7.0, 10.0) if kind < 0.5 else rng.uniform(12.5, 17.0))
     cab = float(rng.uniform(1.9, 2.5))
-    paint = tint(rng, _pick(rng, _CAR_PAINT), 8)
-    box = tint(rng, _pick(rng, ((236, 236, 234), (214, 214, 210), (178, 60, 48), (52, 92, 148), (92, 120, 84))), 10)
+    paint = tint(rng, pick(rng, _CAR_PAINT), 8)
+    box = tint(rng, pick(rng, ((236, 236, 234), (214, 214, 210), (178, 60, 48), (52, 92, 148), (92, 120, 84))), 10)
     sketch = Sketch(height=3.6)
     front = length / 2
     sketch.rect(front - cab / 2, 0, cab, width * 0.96, paint)
@@ -101,7 +97,7 @@ def plane(rng: Rng, span: float) -> Sketch:
     )
     girth = length * (0.12 if light else 0.1)
     skin = tint(rng, (126, 130, 132) if delta else (232, 233, 234), 8)
-    accent = tint(rng, _pick(rng, ((30, 60, 130), (170, 30, 34), (226, 130, 30), (36, 110, 74), (90, 92, 98))), 8)
+    accent = tint(rng, pick(rng, ((30, 60, 130), (170, 30, 34), (226, 130, 30), (36, 110, 74), (90, 92, 98))), 8)
     a, half = length / 2, span / 2
     sketch = Sketch(height=2.0 if light else 4.5)
     wing = shade(skin, 0.94)
@@ -146,7 +142,7 @@ def plane(rng: Rng, span: float) -> Sketch:
 def helicopter(rng: Rng) -> Sketch:
     """A helicopter, rotor 9 to 15 m; the box holds rotor and tail."""
     radius = float(rng.uniform(4.5, 7.5))
-    paint = tint(rng, _pick(rng, ((60, 70, 58), (200, 40, 36), (230, 232, 232), (36, 56, 110), (224, 180, 40))), 8)
+    paint = tint(rng, pick(rng, ((60, 70, 58), (200, 40, 36), (230, 232, 232), (36, 56, 110), (224, 180, 40))), 8)
     sketch = Sketch(height=3.2)
     sketch.stripe(0, 0, -radius * 1.25, 0, radius * 0.1, shade(paint, 0.9), body=True)
     sketch.stripe(
@@ -168,13 +164,13 @@ def ship(rng: Rng, length: float) -> Sketch:
     if length < 25:
         width = length * float(rng.uniform(0.26, 0.36))
         hull = tint(
-            rng, _pick(rng, ((238, 238, 236), (238, 238, 236), (226, 220, 204), (40, 60, 100), (150, 44, 40))), 6
+            rng, pick(rng, ((238, 238, 236), (238, 238, 236), (226, 220, 204), (40, 60, 100), (150, 44, 40))), 6
         )
-        deck = tint(rng, _pick(rng, ((214, 200, 172), (226, 226, 222), (176, 140, 96))), 8)
+        deck = tint(rng, pick(rng, ((214, 200, 172), (226, 226, 222), (176, 140, 96))), 8)
     else:
         width = length * float(rng.uniform(0.14, 0.2))
-        hull = tint(rng, _pick(rng, ((120, 48, 40), (46, 52, 62), (30, 66, 88), (110, 112, 114))), 8)
-        deck = tint(rng, _pick(rng, ((132, 82, 66), (104, 122, 108), (150, 152, 150), (84, 96, 110))), 10)
+        hull = tint(rng, pick(rng, ((120, 48, 40), (46, 52, 62), (30, 66, 88), (110, 112, 114))), 8)
+        deck = tint(rng, pick(rng, ((132, 82, 66), (104, 122, 108), (150, 152, 150), (84, 96, 110))), 10)
     a, b = length / 2, width / 2
     bow = a * float(rng.uniform(0.3, 0.5) if length < 25 else rng.uniform(0.62, 0.78))
     shape = np.array(
@@ -211,7 +207,7 @@ def ship(rng: Rng, length: float) -> Sketch:
         elif style < 0.75:  # containers across
             for row in (-0.27, 0.0, 0.27):
                 paint = tint(
-                    rng, _pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10
+                    rng, pick(rng, ((178, 62, 46), (52, 92, 148), (196, 164, 60), (206, 206, 202), (84, 124, 90))), 10
                 )
                 sketch.rect(x, row * width, step * 0.86, width * 0.24, paint)
         else:  # tanker: pipes along the deck
