@@ -105,13 +105,13 @@ def judge_image(
     truth_cls = np.array([number[names[k]] for k in rows], dtype=np.intp)
     truth_polys = truth.polys[rows] if truth else np.empty((0, 8))
     difficult = truth.difficult[rows] != 0 if truth else np.empty(0, dtype=bool)
-    best, iou = best_matches(polys, cls, truth_polys, truth_cls, least=iou_thr, task=task)
+    best, _ = best_matches(polys, cls, truth_polys, truth_cls, least=iou_thr, task=task)
     if truth is None:
         outcome = np.full(len(polys), TRUE_POSITIVE, dtype=np.int8)
     else:
-        outcome = judge(iou > iou_thr, best, difficult)
+        outcome = judge(best >= 0, best, difficult)
     found = np.zeros(len(truth_cls), dtype=bool)
-    found[best[iou > iou_thr]] = True
+    found[best[best >= 0]] = True
     return Verdicts(cls, scores, polys, outcome, truth_cls, truth_polys, difficult, found)
 
 

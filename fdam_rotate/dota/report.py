@@ -194,7 +194,7 @@ def write_json(path: str | Path, content: dict[str, Any]) -> None:
 def precision_at(recall: np.ndarray[Any, Any], precision: np.ndarray[Any, Any]) -> list[float]:
     """The best precision at each of ``RECALLS`` or a greater recall; 0 where the curve does not get there."""
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
-    # A recall of 0.07 computed as 7/100 must reach the 0.07 of the grid.
+    # A recall of 35/100 must reach the grid's 0.35, which is 0.35000000000000003.
     return [round(float(p), 6) for p in envelope[np.searchsorted(recall, RECALLS - 1e-9, side="left")]]
 
 

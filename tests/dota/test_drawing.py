@@ -172,6 +172,12 @@ def test_any_size_and_boxes_anywhere(side: int) -> None:
     assert (image == 0).all()  # drawn on a copy
 
 
+def test_boxes_beyond_32_bits_do_not_come_back_in() -> None:
+    # in sixteenths of a pixel 2**28 is 2**32, which 32 bits take for 0
+    picture = draw_detections(GREY, ships((0.9, square(2.0**28 + 50, 2.0**28 + 50))), classes=CLASSES, legend=False)
+    assert (picture == 90).all()
+
+
 def test_lines_grow_with_the_image() -> None:
     widths = []
     for side in (800, 4000):

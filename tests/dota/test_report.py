@@ -252,8 +252,8 @@ def test_precision_at_recalls() -> None:
     # one of two found at once, the other after two false ones: 1 up to recall 0.5, 2/4 up to 1
     values = precision_at(np.array([0.5, 0.5, 0.5, 1.0]), np.array([1.0, 0.5, 1 / 3, 0.5]))
     assert values == [1.0] * 51 + [0.5] * 50
-    # recall 7/100 reaches the grid's 0.07
-    assert precision_at(np.array([7 / 100]), np.array([1.0])) == [1.0] * 8 + [0.0] * 93
+    # recall 35/100 reaches the grid's 0.35, which is 0.35000000000000003
+    assert precision_at(np.array([35 / 100]), np.array([1.0])) == [1.0] * 36 + [0.0] * 65
     assert precision_at(np.empty(0), np.empty(0)) == [0.0] * 101
 
 

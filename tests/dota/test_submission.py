@@ -47,6 +47,7 @@ LINE_RULES = [
     pytest.param("fields", LONG[:-3] + "\n", id="nine fields"),
     pytest.param("fields", LONG + " 7\n", id="eleven fields"),
     pytest.param("fields", LONG.replace(" 1 2 ", "  1 2 ") + "\n", id="two spaces"),
+    pytest.param("fields", LONG[:-3].replace(" 1 2 ", "  1 2 ") + "\n", id="two spaces for a field"),
     pytest.param("fields", LONG.replace(" ", "\t") + "\n", id="tabs"),
     pytest.param("fields", "\n", id="blank line"),
     pytest.param("number", LONG.replace("0.9", "high") + "\n", id="score is a word"),
@@ -185,6 +186,8 @@ def test_each_rule_is_told_once_with_the_first_line_and_a_count(tmp_path: Path) 
 def test_task_2(tmp_path: Path) -> None:
     good = {"Task2_plane.txt": "P0001 0.9 1 2 11 22\n", "Task2_ship.txt": "P0002 0.9 1 2 11 22\n"}
     assert check_submission(pack(tmp_path / "a.zip", good), CLASSES, IDS, task=2) == []
+    upside_down = good | {"Task2_ship.txt": "P0002 0.9 1 22 11 2\n"}
+    assert errors(check_submission(pack(tmp_path / "d.zip", upside_down), CLASSES, task=2))[0][0] == "box"
     swapped = good | {"Task2_ship.txt": "P0002 0.9 11 2 1 22\n"}
     assert errors(check_submission(pack(tmp_path / "b.zip", swapped), CLASSES, task=2)) == [
         ("box", "Task2_ship.txt", 1)
