@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import DOTA_CLASSES, closest_class
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.prep.devkit import clip_objects
-from fdam_rotate.dota.prep.sources import Problem
 from fdam_rotate.dota.prep.objects import assign_objects, label_lines, overlap_windows, round_as_mmrotate
 from fdam_rotate.dota.prep.plan import Level, SplitOptions
+from fdam_rotate.dota.prep.sources import Problem
 
 __all__ = ["Annotations", "annotate"]
 

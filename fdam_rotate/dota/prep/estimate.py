@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.prep.images import image_size, read_image
+from fdam_rotate.dota.prep.images import WholeImage, image_size, open_pixels
 from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
 from fdam_rotate.dota.prep.sources import Problem, list_sources
-from fdam_rotate.dota.prep.work import cut_patch, encode_patch, resized
+from fdam_rotate.dota.prep.work import encode_patch, pad_patch
 
 __all__ = ["Estimate", "estimate_split"]
 
@@ -71,17 +71,19 @@ def estimate_split(
     written = pixels = 0
     for image_id, path in trials:
         try:
-            image, _ = read_image(path)
+            with open_pixels(path) as image:
+                for level in plan_levels(options, image_id, image.width, image.height):
+                    middle = len(level.windows) // 2
+                    size = level.patch_sizes(options.padding)[middle].tolist()
+                    scaled = image.resized(level.scale) if isinstance(image, WholeImage) else image
+                    if (scaled.width, scaled.height) != (level.width, level.height):
+                        continue  # too large to resize for a trial
+                    for _, crop in scaled.crops(level.windows[middle : middle + 1].tolist()):
+                        patch = pad_patch(crop, size, options.padding_value)
+                        written += len(encode_patch(patch, options.save_ext))
+                        pixels += patch.size
         except ImageReadError as error:
             problems.append(Problem("image", str(path), 0, str(error).removeprefix(f"{path}: ")))
-            continue
-        for level in plan_levels(options, image_id, image.shape[1], image.shape[0]):
-            middle = len(level.windows) // 2
-            scaled = resized(image, level.scale)
-            size = level.patch_sizes(options.padding)[middle].tolist()
-            patch = cut_patch(scaled, level.windows[middle].tolist(), size, options.padding_value)
-            written += len(encode_patch(patch, options.save_ext))
-            pixels += patch.size
     folder = Path(save_dir).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
-from fdam_rotate.dota.prep.annotate import annotate
-from fdam_rotate.dota.prep.images import read_image
-from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
+from fdam_rotate.dota.prep.annotate import PatchObjects, annotate
+from fdam_rotate.dota.prep.images import WholeImage, open_pixels
+from fdam_rotate.dota.prep.plan import Level, plan_levels
 from fdam_rotate.dota.prep.png import encode_png
 from fdam_rotate.dota.prep.sources import Problem
 from fdam_rotate.dota.prep.tasks import RECORDS, ImageTask, OutputError, TaskResult, write_bytes
 
-__all__ = ["cut_patch", "do_task", "encode_patch", "resized"]
+if TYPE_CHECKING:
+    from fdam_rotate.dota.prep.bands import BandReader
+
+__all__ = ["do_task", "encode_patch", "pad_patch"]
 
 
 def do_task(task: ImageTask) -> TaskResult:
@@ -76,39 +79,21 @@ def _sha256(path: Path | None) -> str | None:
 
 def _split(task: ImageTask) -> dict[str, Any]:
     options = task.options
-    image, digest = read_image(task.image)
-    height, width = image.shape[:2]
+    shown = task.shown[1] or ""
     bad_lines: list[LineProblem] = []
     labels, label_digest = _no_labels(), None
     if task.label is not None:
         labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
         label_digest = _sha256(task.label)
-    levels = plan_levels(options, task.image_id, width, height)
-    shown = task.shown[1] or ""
-    found = annotate(options, labels, len(bad_lines), levels, shown)
-    patches = []
-    for level, objects in zip(levels, found.patches, strict=True):
-        pixels = resized(image, level.scale)
-        sizes = level.patch_sizes(options.padding).tolist()
-        for name, window, size, own in zip(level.names, level.windows.tolist(), sizes, objects, strict=True):
-            data = encode_patch(cut_patch(pixels, window, size, options.padding_value), options.save_ext)
-            write_bytes(task.out, f"images/{name}{options.save_ext}", data)
-            text = "".join(line + "\n" for line in own.lines)
-            write_bytes(task.out, f"annfiles/{name}.txt", text.encode("utf-8"))
-            patches.append(
-                {
-                    "id": name,
-                    "x": window[0],
-                    "y": window[1],
-                    "scale": level.scale,
-                    "width": size[0],
-                    "height": size[1],
-                    "bytes": len(data),
-                    "lines": labels.lines[own.objects].tolist(),
-                    "difficult": labels.difficult[own.objects].tolist(),
-                    "cut": own.cut.astype(int).tolist(),
-                }
-            )
+    resizes = options.style == "devkit" and any(rate != 1 for rate in options.rates)
+    with open_pixels(task.image, whole=resizes) as image:
+        levels = plan_levels(options, task.image_id, image.width, image.height)
+        found = annotate(options, labels, len(bad_lines), levels, shown)
+        patches = []
+        for level, objects in zip(levels, found.patches, strict=True):
+            pixels = image.resized(level.scale) if isinstance(image, WholeImage) else image
+            patches += _write_level(task, level, pixels, labels, objects)
+        digest, width, height = image.digest, image.width, image.height
     unread = [Problem("malformed", shown, bad.line, _line_text(bad)) for bad in bad_lines]
     record = {
         "id": task.image_id,
@@ -126,6 +111,39 @@ def _split(task: ImageTask) -> dict[str, Any]:
     return record
 
 
+def _write_level(
+    task: ImageTask, level: Level, pixels: WholeImage | BandReader, labels: Labels, objects: Sequence[PatchObjects]
+) -> list[dict[str, Any]]:
+    """Write the patches of one level and their annotations; returns their records, in the order of the plan."""
+    options = task.options
+    windows = level.windows.tolist()
+    sizes = level.patch_sizes(options.padding).tolist()
+    written = {}
+    for number, crop in pixels.crops(windows):
+        data = encode_patch(pad_patch(crop, sizes[number], options.padding_value), options.save_ext)
+        write_bytes(task.out, f"images/{level.names[number]}{options.save_ext}", data)
+        written[number] = len(data)
+    records = []
+    for number, (name, own) in enumerate(zip(level.names, objects, strict=True)):
+        text = "".join(line + "\n" for line in own.lines)
+        write_bytes(task.out, f"annfiles/{name}.txt", text.encode("utf-8"))
+        records.append(
+            {
+                "id": name,
+                "x": windows[number][0],
+                "y": windows[number][1],
+                "scale": level.scale,
+                "width": sizes[number][0],
+                "height": sizes[number][1],
+                "bytes": written[number],
+                "lines": labels.lines[own.objects].tolist(),
+                "difficult": labels.difficult[own.objects].tolist(),
+                "cut": own.cut.astype(int).tolist(),
+            }
+        )
+    return records
+
+
 def _line_text(bad: LineProblem) -> str:
     return f"{bad.reason}: {bad.text[:120]!r}" if bad.text else bad.reason
 
@@ -134,19 +152,8 @@ def _no_labels() -> Labels:
     return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
 
 
-def resized(image: NDArray[np.uint8], scale: float) -> NDArray[np.uint8]:
-    """The image resized by ``scale``, with cubic interpolation as DOTA_devkit does it; itself where that is 1."""
-    if scale == 1:
-        return image
-    return np.asarray(cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC), np.uint8)
-
-
-def cut_patch(
-    image: NDArray[np.uint8], window: Sequence[int], size: Sequence[int], padding_value: Sequence[int]
-) -> NDArray[np.uint8]:
-    """The pixels of a window (x0, y0, x1, y1), filled up to ``size`` (width, height) to the right and below."""
-    x0, y0, x1, y1 = window
-    patch = image[y0:y1, x0:x1]
+def pad_patch(patch: NDArray[np.uint8], size: Sequence[int], padding_value: Sequence[int]) -> NDArray[np.uint8]:
+    """A patch (H, W, 3) filled up to ``size`` (width, height), to the right and below."""
     width, height = size
     if patch.shape[:2] == (height, width):
         return patch
