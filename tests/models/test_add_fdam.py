@@ -102,14 +102,16 @@ def test_swin_checkpointing_with_two_sizes_before_backward():
             torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-3)
 
 
-def test_deep_copy_is_independent():
+@pytest.mark.parametrize("part", ["freq_scale", "gamma"])
+def test_deep_copy_is_independent(part):
+    """The copy's hooks use the copy's parameters."""
     model = strengthen(swin())
     twin = copy.deepcopy(model)
     before = model(image())[-1]
     torch.testing.assert_close(twin(image())[-1], before)
     with torch.no_grad():
         for name, parameter in twin.named_parameters():
-            if is_new(name):
+            if part in name:
                 parameter.mul_(-1)
     assert not torch.allclose(twin(image())[-1], before, atol=1e-3)
     torch.testing.assert_close(model(image())[-1], before)
@@ -165,6 +167,15 @@ def test_block_equals_the_formula(hw, tokens, grid):
     x = torch.randn(2, tokens, 16)
     args = grid if hw else ()
     torch.testing.assert_close(block(x, *args), block_by_formula(plain, block, x, grid), atol=1e-5, rtol=1e-4)
+
+
+def test_each_call_has_its_own_grid():
+    torch.manual_seed(0)
+    plain = Block()
+    block = strengthen(add_fdam(copy.deepcopy(plain), 16, 2, hw=("H", "W")))
+    x = torch.randn(2, 12, 16)
+    for grid in ((3, 4), (4, 3), (2, 6)):
+        torch.testing.assert_close(block(x, *grid), block_by_formula(plain, block, x, grid), atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

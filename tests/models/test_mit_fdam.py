@@ -241,6 +241,20 @@ def test_small_starts_survive_init_weights(init_cfg):
     assert model.layers[0][1][0].attn.attn.in_proj_weight.std() < 0.5
 
 
+def test_small_starts_survive_a_checkpoint_without_fdam(tmp_path):
+    """``init_cfg=dict(type="Pretrained")`` ends mmcv's walk before FDAM's layers are reached."""
+    plain = mit(att_inv=False, freq_scale=False)
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    checkpoint = dict(type="Pretrained", checkpoint=str(tmp_path / "plain.pth"))
+    model = build_backbone(dict(type="MiTFDAM", arch=TINY, init_cfg=checkpoint))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(3.0)
+    model.init_weights()
+    assert_small_start(model)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in plain.state_dict().items())
+
+
 def test_every_parameter_gets_a_gradient():
     model = mit(arch={"embed_dims": 64, "depths": (1, 1, 1, 1)}).train()
     sum(((out - 1) ** 2).mean() for out in model(image((64, 64)))).backward()

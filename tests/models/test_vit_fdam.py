@@ -270,6 +270,20 @@ def test_small_starts_survive_init_weights(init_cfg):
     assert 0.01 < model.pos_embed.std() < 0.03
 
 
+def test_small_starts_survive_a_checkpoint_without_fdam(tmp_path):
+    """``init_cfg=dict(type="Pretrained")`` ends mmcv's walk before FDAM's layers are reached."""
+    plain = vit(att_inv=False, freq_scale=False)
+    torch.save(plain.state_dict(), tmp_path / "plain.pth")
+    checkpoint = dict(type="Pretrained", checkpoint=str(tmp_path / "plain.pth"))
+    model = build_backbone(dict(type="ViTFDAM", arch=TINY, img_size=64, init_cfg=checkpoint))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.fill_(3.0)
+    model.init_weights()
+    assert_small_start(model)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in plain.state_dict().items())
+
+
 def test_every_parameter_gets_a_gradient():
     model = vit(window_size=2, layer_scale=0.1).train()
     ((model(image((48, 64)))[0] - 1) ** 2).mean().backward()
