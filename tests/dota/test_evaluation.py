@@ -21,9 +21,6 @@ from fdam_rotate.dota.evaluation import EvalResult, average_precision, evaluate,
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, read_label_dir
 
-CASE = Path(__file__).parents[3] / "shared" / "cases" / "devkit_case"
-needs_case = pytest.mark.skipif(not CASE.is_dir(), reason=f"{CASE} is absent")
-
 Row = tuple[str, float, list[float]]  # image id, score, polygon
 Truth = tuple[list[float], str, int]  # polygon, class, difficult
 
@@ -50,14 +47,17 @@ def detections(*rows: Row) -> Detections:
 # -- DOTA_devkit's own numbers --------------------------------------------------------------------------------------
 
 
-@needs_case
 @pytest.mark.parametrize("metric", ["voc07", "voc12"])
 @pytest.mark.parametrize("source", ["det", "merged"])
-def test_equals_the_devkit(source: str, metric: str) -> None:
-    expected = json.loads((CASE / "expected.json").read_text())
+def test_equals_the_devkit(devkit_case: Path, source: str, metric: str) -> None:
+    expected = json.loads((devkit_case / "expected.json").read_text())
     classes = DOTA_CLASSES["v1.0"]
     result = evaluate(
-        read_detections(CASE / source), read_label_dir(CASE / "labelTxt"), classes, iou_thrs=(0.5, 0.75), metric=metric
+        read_detections(devkit_case / source),
+        read_label_dir(devkit_case / "labelTxt"),
+        classes,
+        iou_thrs=(0.5, 0.75),
+        metric=metric,
     )
     for t, thr in enumerate(("0.5", "0.75")):
         ours, theirs = result.ap_at(t), expected[f"{source}-{metric}-{thr}"]
