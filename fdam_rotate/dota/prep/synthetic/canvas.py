@@ -106,13 +106,16 @@ class Canvas:
 
     def line(self, frame: Frame, x0: float, y0: float, x1: float, y1: float, width: float, colour: Colour) -> None:
         """A painted line on the ground, in metres of the frame."""
+        if self._window(frame.points([(x0, y0), (x1, y1)]), 2 + math.ceil(width * frame.scale)) is None:
+            return
         sketch = Sketch()
         sketch.stripe(x0, y0, x1, y1, width, colour)
         self.mark(sketch, frame)
 
     def mark(self, sketch: Sketch, frame: Frame) -> None:
         """Paint on the ground: no shadow, no instance, and the ground stays free."""
-        self._fill(sketch, sketch.project(frame))
+        points, rows = sketch.project(frame)
+        _fill(self.image, sketch, _fixed(points), rows, cv2.LINE_AA)
 
     def veil(self, points: NDArray[np.float64], colour: Colour, strength: float) -> None:
         """Blend a polygon (n, 2) in pixels of one colour over the ground: foam, wakes, wet patches."""
@@ -183,33 +186,28 @@ class Canvas:
     # ----------------------------------------------------------------- private
 
     def _stamp(self, sketch: Sketch, frame: Frame, number: int) -> None:
-        outlines = sketch.project(frame)
-        body = [outline for part, outline in zip(sketch.parts, outlines, strict=True) if part.body]
+        points, rows = sketch.project(frame)
+        body = [row for part, row in zip(sketch.parts, rows, strict=True) if part.body]
         if sketch.height > 0:
-            self._shadow(body, np.array(self._sun) * sketch.height * frame.scale)
-        window = self._window(np.concatenate(outlines))
+            self._shadow([points[row] for row in body], np.array(self._sun) * sketch.height * frame.scale)
+        window = self._window(points)
         if window is None:
             return
         x0, y0, x1, y1 = window
         shape = ((x1 - x0) * _FINE, (y1 - y0) * _FINE)
         mask = np.zeros((shape[1], shape[0]), np.uint8)
-        for outline in body:
-            cv2.fillPoly(mask, [_fixed(outline * _FINE, x0 * _FINE, y0 * _FINE)], (255,), cv2.LINE_8, _SHIFT)
+        fixed = _fixed(points * _FINE, x0 * _FINE, y0 * _FINE)
+        for row in body:
+            cv2.fillPoly(mask, [fixed[row]], (255,), cv2.LINE_8, _SHIFT)
         owned = cv2.resize(mask, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA) >= 128
         self.instances[y0:y1, x0:x1][owned] = number
         if shape[0] * shape[1] > _LARGE:
-            self._fill(sketch, outlines)
+            _fill(self.image, sketch, _fixed(points), rows, cv2.LINE_AA)
             return
         crop = self.image[y0:y1, x0:x1]
         large = cv2.resize(crop, shape, interpolation=cv2.INTER_NEAREST)
-        for part, outline in zip(sketch.parts, outlines, strict=True):
-            points = _fixed(outline * _FINE, x0 * _FINE, y0 * _FINE)
-            cv2.fillPoly(large, [points], part.colour, cv2.LINE_8, _SHIFT)
+        _fill(large, sketch, fixed, rows, cv2.LINE_8)
         crop[:] = cv2.resize(large, (x1 - x0, y1 - y0), interpolation=cv2.INTER_AREA)
-
-    def _fill(self, sketch: Sketch, outlines: list[NDArray[np.float64]]) -> None:
-        for part, outline in zip(sketch.parts, outlines, strict=True):
-            cv2.fillPoly(self.image, [_fixed(outline)], part.colour, cv2.LINE_AA, _SHIFT)
 
     def _shadow(self, outlines: list[NDArray[np.float64]], reach: NDArray[np.float64]) -> None:
         everything = np.concatenate(outlines)
@@ -234,12 +232,19 @@ class Canvas:
 
     def _window(self, points: NDArray[np.float64], margin: int = 1) -> tuple[int, int, int, int] | None:
         """The pixels (x0, y0, x1, y1), ends exclusive, that a polygon can touch; None off the image."""
-        x0, y0 = np.maximum(np.floor(points.min(axis=0)).astype(int) - margin, 0)
-        x1, y1 = np.minimum(np.ceil(points.max(axis=0)).astype(int) + margin, (self.width, self.height))
-        return None if x1 <= x0 or y1 <= y0 else (int(x0), int(y0), int(x1), int(y1))
+        (left, top), (right, bottom) = points.min(axis=0).tolist(), points.max(axis=0).tolist()
+        x0, y0 = max(math.floor(left) - margin, 0), max(math.floor(top) - margin, 0)
+        x1, y1 = min(math.ceil(right) + margin, self.width), min(math.ceil(bottom) + margin, self.height)
+        return None if x1 <= x0 or y1 <= y0 else (x0, y0, x1, y1)
 
 
 def _fixed(points: NDArray[np.float64], x0: int = 0, y0: int = 0) -> NDArray[np.int32]:
     """Points in the fixed-point numbers of OpenCV, whose integer coordinates are pixel centres where ours are edges."""
     fixed: NDArray[np.int32] = np.rint((points - (x0 + 0.5, y0 + 0.5)) * (1 << _SHIFT)).astype(np.int32)
     return fixed
+
+
+def _fill(image: Any, sketch: Sketch, fixed: NDArray[np.int32], rows: list[slice], line: int) -> None:
+    """Paint the parts of a sketch, whose points are given in fixed-point pixels of ``image``."""
+    for part, row in zip(sketch.parts, rows, strict=True):
+        cv2.fillPoly(image, [fixed[row]], part.colour, line, _SHIFT)

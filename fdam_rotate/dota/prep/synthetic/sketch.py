@@ -10,7 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from functools import lru_cache
+from itertools import accumulate, pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -106,10 +107,11 @@ class Sketch:
         (x0, y0), (x1, y1) = points.min(axis=0), points.max(axis=0)
         return np.array([(x1, y0), (x1, y1), (x0, y1), (x0, y0)])
 
-    def project(self, frame: Frame) -> list[Points]:
-        """The outline of each part in image pixels."""
-        everything = frame.points(np.concatenate([part.points for part in self.parts]))
-        return np.split(everything, np.cumsum([len(part.points) for part in self.parts])[:-1])
+    def project(self, frame: Frame) -> tuple[Points, list[slice]]:
+        """All outlines' points in image pixels (n, 2), and the rows of each part."""
+        points = frame.points(np.concatenate([part.points for part in self.parts]))
+        ends = list(accumulate(len(part.points) for part in self.parts))
+        return points, [slice(a, b) for a, b in pairwise([0, *ends])]
 
 
 def rect_points(x: float, y: float, length: float, width: float) -> Points:
@@ -120,8 +122,13 @@ def rect_points(x: float, y: float, length: float, width: float) -> Points:
 
 def ellipse_points(x: float, y: float, rx: float, ry: float, steps: int = 32) -> Points:
     """A polygon (steps, 2) on an ellipse; the four extreme points are on it, so that its box is tight."""
+    return _circle(steps) * (rx, ry) + (x, y)
+
+
+@lru_cache
+def _circle(steps: int) -> Points:
     angle = np.arange(steps) * (2 * math.pi / steps)
-    return np.stack((x + rx * np.cos(angle), y + ry * np.sin(angle)), axis=1)
+    return np.stack((np.cos(angle), np.sin(angle)), axis=1)
 
 
 def shade(colour: Colour, factor: float) -> Colour:
