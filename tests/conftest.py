@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("OMP_NUM_THREADS", "2")
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # the suite runs on several processes
 warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
 
 ROOT = Path(__file__).resolve().parent.parent
