@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -126,6 +127,18 @@ def test_sources(tmp_path: Path) -> None:
         ("id", "back\\\\slash.png"),
     }
     assert "e.jpg" in next(p.text for p in problems if p.kind == "clash")
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    (tmp_path / "ok.png").write_bytes(b"")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png")).write_bytes(b"")
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels/ok.txt").write_text("")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/labels/c\xff.txt")).write_bytes(b"")
+    problems: list[Problem] = []
+    assert [s.image_id for s in list_sources([tmp_path], [tmp_path / "labels"], problems)] == ["ok"]
+    assert [p.kind for p in problems] == ["id", "no-image"]
+    assert all("\\udcff" in str(p).encode("utf-8").decode() for p in problems)
 
 
 def test_one_label_folder_may_serve_several_image_folders(tmp_path: Path) -> None:

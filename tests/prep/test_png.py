@@ -1,4 +1,4 @@
-"""The PNG encoder and the stored rewrapping, judged by two decoders that are not ours: OpenCV and Pillow."""
+"""The PNG encoder and decoder, judged by two decoders that are not ours: OpenCV and Pillow."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from isal import isal_zlib
 from PIL import Image
 from prep_scenes import texture
 
-from fdam_rotate.dota.prep.png import encode_png, filter_rows, stored_png
+from fdam_rotate.dota.prep.png import decode_plain_png, encode_png, filter_rows
 
 
 def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -52,53 +51,58 @@ def test_other_arrays_are_refused(bad: np.ndarray) -> None:
         encode_png(bad)
 
 
-KINDS = {
-    "rgb": lambda im: Image.fromarray(im),
-    "grey": lambda im: Image.fromarray(im[..., 0]),
-    "alpha": lambda im: Image.fromarray(np.dstack([im, im[..., :1]])),
-    "palette": lambda im: Image.fromarray(im).quantize(17),
-    "bits": lambda im: Image.fromarray(im).convert("1"),
-    "sixteen": lambda im: Image.fromarray(im[..., 0].astype(np.uint16) * 257 + 3),
-}
+@pytest.mark.parametrize("shape", [(1, 2), (1, 7), (7, 2), (211, 233)])
+def test_the_plain_form_is_decoded_as_opencv_does(shape: tuple[int, int]) -> None:
+    image = scene(*shape)
+    data = cv2.imencode(".png", image)[1].tobytes()
+    decoded = decode_plain_png(data)
+    assert decoded is not None
+    assert decoded.flags.c_contiguous
+    assert (decoded == image).all()
+    assert (decoded == cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)).all()
 
 
-@pytest.mark.parametrize("kind", list(KINDS))
-def test_stored_files_decode_to_the_same_pixels(kind: str) -> None:
+def saved(picture: Image.Image, **options: object) -> bytes:
     file = io.BytesIO()
-    KINDS[kind](scene(211, 233)).save(file, "PNG")
-    data = file.getvalue()
-    stored = stored_png(data)
-    assert stored is not None
-    assert len(stored) > len(data)
-    for flag in (cv2.IMREAD_COLOR, cv2.IMREAD_UNCHANGED):
-        expected = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
-        assert (cv2.imdecode(np.frombuffer(stored, np.uint8), flag) == expected).all()
+    picture.save(file, "PNG", **options)
+    return file.getvalue()
 
 
-def test_stored_blocks_are_what_the_specification_says() -> None:
-    """The new pixel data inflate, with another library, to the old ones; 150 x 211 x 3 bytes need two blocks."""
-    data = encode_png(scene(150, 211))
-    stored = stored_png(data)
-    assert stored is not None
+def test_other_forms_are_left_to_opencv() -> None:
+    image = scene(40, 50)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    others = {
+        "up": encode_png(np.repeat(image[:1], 40, axis=0)),
+        "mixed filters": saved(Image.fromarray(image)),
+        "grey": cv2.imencode(".png", image[..., 0])[1].tobytes(),
+        "alpha": cv2.imencode(".png", np.dstack([image, image[..., :1]]))[1].tobytes(),
+        "sixteen": cv2.imencode(".png", image.astype(np.uint16) * 257)[1].tobytes(),
+        "palette": saved(Image.fromarray(image).quantize(17)),
+        "jpeg": cv2.imencode(".jpg", image)[1].tobytes(),
+        "nothing": b"",
+    }
+    for name, data in others.items():
+        assert decode_plain_png(data) is None, name
+    # the plain form, but with an orientation or a transparent colour: put behind the header, at byte 33
+    plain = cv2.imencode(".png", image)[1].tobytes()
+    for kind, content in ((b"eXIf", exif.tobytes()[6:]), (b"tRNS", b"\0\1\0\2\0\3")):
+        check = zlib.crc32(kind + content).to_bytes(4, "big")
+        chunk = len(content).to_bytes(4, "big") + kind + content + check
+        assert decode_plain_png(plain[:33] + chunk + plain[33:]) is None, kind
 
-    def pixels(file: bytes) -> bytes:
-        start = file.index(b"IDAT")
-        length = int.from_bytes(file[start - 4 : start], "big")
-        return zlib.decompress(file[start + 4 : start + 4 + length])
 
-    assert len(pixels(data)) == 150 * (3 * 211 + 1) > 65535
-    assert pixels(stored) == pixels(data)
-
-
-def test_damaged_files_are_left_to_the_decoder() -> None:
+def test_damaged_files_are_left_to_opencv() -> None:
     data = cv2.imencode(".png", scene(60, 60))[1].tobytes()
-    assert stored_png(data) is not None
+    assert decode_plain_png(data) is not None
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    for bad in (b"", data[:8], data[:middle], data[:-13], data[:-5], flipped, data + b"rest"):
-        assert stored_png(bad) is None
-    # a checksum that fits, but pixel data that do not inflate
+    for bad in (data[:8], data[:middle], data[:-13], data[:-5], flipped, data + b"rest"):
+        assert decode_plain_png(bad) is None
+    # checksums that fit, but pixel data that do not inflate, or to too little
     start = data.index(b"IDAT")
-    junk = b"IDAT" + b"junk"
-    broken = data[: start - 4] + b"\0\0\0\4" + junk + isal_zlib.crc32(junk).to_bytes(4, "big") + data[-12:]
-    assert stored_png(broken) is None
+    for content in (b"junk", zlib.compress(bytes(100)), zlib.compress(bytes(60 * 181))[:-6]):
+        junk = b"IDAT" + content
+        check = zlib.crc32(junk).to_bytes(4, "big")
+        broken = data[: start - 4] + len(content).to_bytes(4, "big") + junk + check + data[-12:]
+        assert decode_plain_png(broken) is None

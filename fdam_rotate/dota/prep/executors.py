@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,8 @@ def _new_pool(workers: int) -> ProcessPoolExecutor:
 
 
 def _end_with_parent() -> None:
-    """Let this worker end when its parent is killed; a pool's workers otherwise wait for ever."""
+    """Let this worker end when its parent is killed (a pool's workers otherwise wait for ever), not at Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent lets the tasks under way end, and stops
     parent = multiprocessing.parent_process()
     if parent is not None:
 

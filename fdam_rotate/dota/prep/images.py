@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.prep.png import stored_png
+from fdam_rotate.dota.prep.png import decode_plain_png
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.prep.bands import BandReader
@@ -88,8 +88,9 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], str]:
     if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
         raise ImageReadError(f"{path}: the JPEG file is truncated (no end-of-image marker)")
     digest = hashlib.sha256(data).hexdigest()
-    if data.startswith(b"\x89PNG"):
-        data = stored_png(data) or data
+    image: Any = decode_plain_png(data)
+    if image is not None:
+        return image, digest
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:

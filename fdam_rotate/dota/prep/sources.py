@@ -66,11 +66,11 @@ def list_sources(
                 expected[ann_dir].add(image_id)
             if image_id in sources:
                 first = sources[image_id].path
-                problems.append(Problem("clash", str(path), 0, f"has the id of {first}; it is left out"))
+                problems.append(Problem("clash", _shown(path), 0, f"has the id of {first}; it is left out"))
                 continue
             try:
-                check_id(image_id)
-            except DotaError as error:
+                check_id(image_id).encode("utf-8")
+            except (DotaError, UnicodeEncodeError) as error:
                 problems.append(Problem("id", repr(str(path)), 0, f"{error}; it is left out"))
                 continue
             label = None if ann_dir is None else ann_dir / f"{image_id}.txt"
@@ -81,8 +81,13 @@ def list_sources(
     for ann_dir, ids in expected.items():
         for path in sorted(ann_dir.glob("*.txt")):
             if path.stem not in ids:
-                problems.append(Problem("no-image", str(path), 0, "there is no image for this label file"))
+                problems.append(Problem("no-image", _shown(path), 0, "there is no image for this label file"))
     if not sources:
         folders = ", ".join(map(str, img_dirs))
         raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
     return [sources[image_id] for image_id in sorted(sources)]
+
+
+def _shown(path: Path) -> str:
+    """The path as text that can be written; escaped where its bytes are not UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")

@@ -42,7 +42,7 @@ def do_task(task: ImageTask) -> TaskResult:
     except ImageReadError as error:
         text = str(error).removeprefix(f"{task.image}: ")
     except OSError as error:
-        text = f"cannot be read: {error.strerror or error}"
+        text = f"{error.filename or task.image} cannot be read: {error.strerror or error}"
     except Exception as error:  # whatever a damaged file may cause costs this image only
         text = f"{type(error).__name__}: {error}"
     return TaskResult(None, [Problem("image", task.shown[0], 0, text)])
