@@ -30,8 +30,10 @@ __all__ = [
     "Detections",
     "concatenate",
     "detection_files",
+    "file_size",
     "format_detections",
     "iter_detections",
+    "open_file",
     "read_detections",
     "task_file_name",
     "write_detections",
@@ -170,7 +172,7 @@ def iter_detections(
     """Read the file of class ``name`` by chunks of about ``chunk_bytes``; see `read_detections`."""
     source = Path(source)
     file_name = task_file_name(name, task)
-    with _open(source, file_name) as stream:
+    with open_file(source, file_name) as stream:
         yield from _parse_stream(stream, source / file_name, task, problems, chunk_bytes)
 
 
@@ -251,8 +253,17 @@ def _zip(source: Path) -> Iterator[zipfile.ZipFile]:
         raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
 
 
+def file_size(source: Path, name: str) -> int:
+    """Size in bytes of a file of a folder, or of the top level of a zip (unpacked)."""
+    if source.is_dir():
+        return (source / name).stat().st_size
+    with _zip(source) as archive:
+        return archive.getinfo(name).file_size
+
+
 @contextmanager
-def _open(source: Path, name: str) -> Iterator[IO[bytes]]:
+def open_file(source: Path, name: str) -> Iterator[IO[bytes]]:
+    """Open a file of a folder, or of the top level of a zip, for reading bytes."""
     if source.is_dir():
         with (source / name).open("rb") as stream:
             yield stream

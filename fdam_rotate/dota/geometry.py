@@ -74,10 +74,11 @@ def is_convex(polys: ArrayLike) -> NDArray[np.bool_]:
 def polygon_area(polys: ArrayLike) -> Array:
     """Area (N,) in square pixels of (N, 8) quadrangles; that of ``make_valid`` where one is not convex."""
     polys = _as_polys(polys)
-    return _area(polys, is_convex(polys))
+    return area_of(polys, is_convex(polys))
 
 
-def _area(polys: Array, convex: NDArray[np.bool_]) -> Array:
+def area_of(polys: Array, convex: NDArray[np.bool_]) -> Array:
+    """`polygon_area` of (N, 8) quadrangles of which `is_convex` has told which are convex."""
     p = polys.reshape(-1, 4, 2).transpose(2, 1, 0)
     area: Array = np.abs(_signed_area(p[0], p[1]))
     odd = np.flatnonzero(~convex)
@@ -124,7 +125,7 @@ def pairwise_overlap(a: ArrayLike, b: ArrayLike) -> tuple[Array, Array, Array, A
     if len(a) != len(b):
         raise ValueError(f"pairs need equally many polygons, got {len(a)} and {len(b)}")
     convex_a, convex_b = is_convex(a), is_convex(b)
-    area_a, area_b = _area(a, convex_a), _area(b, convex_b)
+    area_a, area_b = area_of(a, convex_a), area_of(b, convex_b)
     inter = overlap_of(a, b, convex_a & convex_b)
     return iou_of(inter, area_a, area_b), inter, area_a, area_b
 

@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.geometry import iou_of, is_convex, overlap_of, poly_to_hbb, polygon_area
+from fdam_rotate.dota.geometry import area_of, iou_of, is_convex, overlap_of, poly_to_hbb
 
 __all__ = ["greedy_nms"]
 
@@ -59,14 +59,14 @@ def greedy_nms(
     rest = np.flatnonzero(boxes.area > 0)
     keep[boxes.area <= 0] = True  # a box without area overlaps nothing
     while len(rest):
-        grid = _Grid(boxes, rest)
-        pairs = grid.count_pairs()
         portion = len(rest)
+        runs = _Grid(boxes, rest).runs()
+        pairs = sum(int((high - low).sum()) for _, _, low, high in runs)
         if pairs > _MAX_PAIRS:
             portion = max(1, int(portion * (_MAX_PAIRS / pairs) ** 0.5))
-            grid = _Grid(boxes, rest[:portion])
+            runs = _Grid(boxes, rest[:portion]).runs()
         best, rest = rest[:portion], rest[portion:]
-        edges = [boxes.suppressing(i, j) for i, j in grid.pairs()]
+        edges = [boxes.suppressing(i, j) for layer, *run in runs for i, j in layer.expand(*run)]
         first = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, np.intp)
         second = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, np.intp)
         lost = np.zeros(len(polys), np.bool_)
@@ -120,8 +120,8 @@ class _Boxes:
         if horizontal:
             self.area = (bounds[:, 2:] - bounds[:, :2]).prod(1)
         else:
-            self.area = polygon_area(polys)
             self.convex = is_convex(polys)
+            self.area = area_of(polys, self.convex)
             self._frames()
         # inter / (a + b - inter) > t  <=>  inter > t / (1 + t) * (a + b)
         self.share: Array = iou_thr / (1 + iou_thr) * self.area
@@ -208,34 +208,23 @@ class _Grid:
     """Some of the boxes, sorted into cells, layer by layer."""
 
     def __init__(self, boxes: _Boxes, members: Ints) -> None:
-        self.boxes = boxes
-        size = boxes.size[members]
-        level = np.frexp(size)[1]
-        self.layers = [_Layer(boxes, members[level == one]) for one in np.unique(level).tolist()]
+        level = np.frexp(boxes.size[members])[1]
+        self.layers = [_Layer(boxes, members[level == one]) for one in np.flatnonzero(np.bincount(level + 1100)) - 1100]
 
-    def count_pairs(self) -> int:
-        """How many candidate pairs `pairs` goes through, before any test."""
-        return sum(int(np.maximum(high - low, 0).sum()) for _, _, low, high in self._runs())
-
-    def pairs(self) -> Iterator[tuple[Ints, Ints]]:
-        """Pairs of members whose upright bounds may meet, each pair once."""
-        for layer, query, low, high in self._runs():
-            yield from layer.expand(query, low, high)
+    def runs(self) -> list[tuple[_Layer, Ints, Ints, Ints]]:
+        """Where the boxes that may meet each member lie, each pair once: (layer, members, low, high)."""
+        found = []
+        for index, layer in enumerate(self.layers):
+            found += [(layer, *run) for run in layer.within()]
+            for smaller in self.layers[:index]:
+                found += [(layer, *run) for run in layer.around(smaller.members)]
+        return found
 
     def pairs_with(self, others: Ints) -> Iterator[tuple[Ints, Ints]]:
-        """Pairs of a member and one of ``others``, as (member, other)."""
+        """Pairs of one of ``others`` and a member whose upright bounds may meet."""
         for layer in self.layers:
-            for query, low, high in layer.around(others):
-                for other, member in layer.expand(query, low, high):
-                    yield member, other
-
-    def _runs(self) -> Iterator[tuple[_Layer, Ints, Ints, Ints]]:
-        for index, layer in enumerate(self.layers):
-            for query, low, high in layer.within():
-                yield layer, query, low, high
-            for smaller in self.layers[:index]:
-                for query, low, high in layer.around(smaller.members):
-                    yield layer, query, low, high
+            for run in layer.around(others):
+                yield from layer.expand(*run)
 
 
 class _Layer:
@@ -279,10 +268,10 @@ class _Layer:
         columns = self._columns[group]
         line = self._base[group] + self._row * columns
         left, right = self._columns_around(self.members, group)
-        yield self.members, np.arange(1, len(self.members) + 1), self._start[line + right]
+        yield _some(self.members, np.arange(1, len(self.members) + 1), self._start[line + right])
         below = np.flatnonzero(self._row + 1 < self._rows[group])
         line = (line + columns)[below]
-        yield self.members[below], self._start[line + left[below]], self._start[line + right[below]]
+        yield _some(self.members[below], self._start[line + left[below]], self._start[line + right[below]])
 
     def _columns_around(self, others: Ints, group: Ints) -> tuple[Ints, Ints]:
         """First and last (exclusive) column whose members may meet each of ``others``."""
@@ -302,7 +291,7 @@ class _Layer:
         bottom = np.minimum(np.floor((y + reach) / self._height) + 1, self._rows[group]).astype(np.int64)
         line, columns = self._base[group] + row * self._columns[group], self._columns[group]
         while len(others):
-            yield others, self._start[line + left], self._start[line + right]
+            yield _some(others, self._start[line + left], self._start[line + right])
             row, line = row + 1, line + columns
             more = np.flatnonzero(row < bottom)
             others, columns, left, right = others[more], columns[more], left[more], right[more]
@@ -310,9 +299,7 @@ class _Layer:
 
     def expand(self, query: Ints, low: Ints, high: Ints) -> Iterator[tuple[Ints, Ints]]:
         """The pairs (query, member) of runs, in portions."""
-        count = np.maximum(high - low, 0)
-        some = np.flatnonzero(count)
-        query, low, count = query[some], low[some], count[some]
+        count = high - low
         total = np.cumsum(count)
         begin = 0
         while begin < len(query):
@@ -323,6 +310,12 @@ class _Layer:
             position = np.arange(int(total[end - 1] - done)) + np.repeat(shift, part)
             yield np.repeat(query[begin:end], part), self.members[position]
             begin = end
+
+
+def _some(query: Ints, low: Ints, high: Ints) -> tuple[Ints, Ints, Ints]:
+    """Runs without the empty ones."""
+    some = np.flatnonzero(high > low)
+    return query[some], low[some], high[some]
 
 
 def _extent(group: Ints, values: Array) -> tuple[Array, Array]:

@@ -1,0 +1,151 @@
+"""Merge detections on patches into detections on whole images, ready to submit.
+
+Example:
+    python tools/merge.py work_dirs/demo/test/patch_detections work_dirs/demo/submission --manifest data/val
+
+PATCH_DETECTIONS is a folder or zip of Task1_<class>.txt (patch_id score x1 y1 ... x4 y4) or, with --task 2,
+Task2_<class>.txt (patch_id score xmin ymin xmax ymax); several of them, such as scales or models, merge in one go.
+Where a patch lies is told by the manifest of the split, or else by its name: P0001__1024__824___0 (MMRotate: window
+size, x, y in the image) or P0001__0.5__824___0 (DOTA_devkit: rate, x, y in the resized image; a number with a dot, or
+below 16, is a rate). Then, for each image and class, a box goes if a better one overlaps it with IoU > --iou-thr.
+
+Written: OUT_DIR with one file a class, empty ones too, and OUT_DIR.zip with the same files at its top level.
+Exit code: 0 merged; 1 merged, but lines could not be read (each is named), or nothing was written; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.labels import LineProblem
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "detections", type=Path, nargs="+", metavar="PATCH_DETECTIONS", help="folders or zips with one file a class"
+    )
+    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the merged files; OUT_DIR.zip beside it")
+    parser.add_argument(
+        "--manifest", type=Path, metavar="FILE", help="manifest.json of the split, or its folder (default: by names)"
+    )
+    parser.add_argument(
+        "--iou-thr",
+        type=float,
+        default=0.1,
+        metavar="IOU",
+        help="overlap in [0, 1] above which a box goes (default: 0.1)",
+    )
+    parser.add_argument(
+        "--nms",
+        choices=("obb", "hbb", "none"),
+        default="obb",
+        help="obb: by the IoU of the boxes (default); hbb: by that of their upright bounds; none: keep all",
+    )
+    parser.add_argument(
+        "--score-thr", type=float, default=0.0, metavar="SCORE", help="leave out detections scored below (default: 0)"
+    )
+    parser.add_argument(
+        "--max-per-image", type=int, metavar="N", help="keep the N best of an image over all classes (default: all)"
+    )
+    parser.add_argument(
+        "--fuse",
+        choices=("nms", "wbf"),
+        default="nms",
+        help="several inputs: suppress over all together (nms, default), or weighted box fusion after each one's own",
+    )
+    parser.add_argument(
+        "--fuse-iou-thr", type=float, default=0.55, metavar="IOU", help="wbf joins boxes above this (default: 0.55)"
+    )
+    parser.add_argument(
+        "--weights", type=float, nargs="+", metavar="W", help="one positive number for each input (default: all equal)"
+    )
+    parser.add_argument(
+        "--classes",
+        default="v1.0",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+    )
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+    parser.add_argument(
+        "--nproc", type=int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier merge in OUT_DIR")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Merge and pack; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if args.weights is not None and len(args.weights) != len(args.detections):
+        parser.error(f"--weights: expected {len(args.detections)} numbers, one for each input; got {len(args.weights)}")
+    if args.weights is not None and not all(0 < weight < float("inf") for weight in args.weights):
+        parser.error("--weights must be positive")
+    for option, value in (("--iou-thr", args.iou_thr), ("--fuse-iou-thr", args.fuse_iou_thr)):
+        if not 0 <= value <= 1:
+            parser.error(f"{option} must lie in [0, 1], got {value}")
+    if args.nproc < 1:
+        parser.error(f"--nproc must be at least 1, got {args.nproc}")
+    if args.max_per_image is not None and args.max_per_image < 1:
+        parser.error(f"--max-per-image must be at least 1, got {args.max_per_image}")
+    if args.fuse == "wbf" and len(args.detections) < 2:
+        parser.error("--fuse wbf needs several inputs")
+
+    from tqdm import tqdm
+
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.merge_files import merge_files, zip_path_of
+    from fdam_rotate.dota.report import format_problems
+
+    try:
+        classes = resolve_classes(args.classes)
+    except DotaError as error:
+        parser.error(str(error))
+    begin = time.perf_counter()
+    locate = None
+    if args.manifest is not None:
+        from fdam_rotate.dota.prep.manifest import read_manifest
+
+        locate = read_manifest(args.manifest)
+    problems: list[LineProblem] = []
+    with tqdm(desc="merging", total=1.0, delay=2, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
+        summary = merge_files(
+            args.detections,
+            args.out,
+            classes,
+            task=args.task,
+            locate=locate,
+            max_per_image=args.max_per_image,
+            overwrite=args.overwrite,
+            problems=problems,
+            progress=bar.update,
+            iou_thr=args.iou_thr,
+            nms=args.nms,
+            score_thr=args.score_thr,
+            nproc=args.nproc,
+            weights=args.weights,
+            fuse=args.fuse,
+            fuse_iou_thr=args.fuse_iou_thr,
+        )
+    if summary.empty_classes:
+        print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
+    for line in format_problems(problems):
+        print(line, file=sys.stderr)
+    print(f"{summary}; {time.perf_counter() - begin:.1f} s; wrote {args.out} and {zip_path_of(args.out).name}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    run(main)
