@@ -4,7 +4,7 @@ Layouts met in the field, each of them handled by :func:`match_keys`:
 
 ========================================  =====================================================================
 LSKNet, VAN, SegFormer on ImageNet        ``{"state_dict": {...}, "args": ..., ...}`` (timm), plus ``head.*``
-DeiT-III on ImageNet                      ``{"model": {...}}``, plus ``head.*`` and the classifier's ``norm.*``
+DeiT-III on ImageNet                      ``{"model": {...}}``, plus ``head.*``, ``norm.*``, ``cls_token``
 MMRotate, MMDetection, MMSegmentation     ``{"meta": ..., "state_dict": {...}, "optimizer": ...}``, ``backbone.*``
 trained with mmcv's EMA hooks             the same, plus flat ``ema_backbone_...`` copies of every tensor
 saved from DataParallel, torch.compile    every key after ``module.`` or ``_orig_mod.``
@@ -27,6 +27,7 @@ NESTINGS = ("state_dict", "model", "model_state_dict", "module", "net")
 WRAPPERS = ("module.", "_orig_mod.", "model.")
 CLASSIFIERS = ("head.", "head_dist.", "fc.", "classifier.", "pre_logits.", "fc_norm.")
 EMA = "ema_"
+TOKENS = ("cls_token", "dist_token")
 HOST = "backbone."
 
 
@@ -74,8 +75,8 @@ def match_keys(state: Mapping[str, Tensor], model_keys: Collection[str], *, pref
 
     Wrapper prefixes that every key carries come off. Then, of the keys as they are, those under ``backbone.``, and
     all of them put under ``backbone.``, that spelling is taken which meets most of the model's keys: so a detector's
-    checkpoint fits a bare backbone, and a backbone's fits a detector. Classifier heads and EMA copies that the model
-    has no place for are dropped.
+    checkpoint fits a bare backbone, and a backbone's fits a detector. Classifier heads, class tokens and EMA copies
+    that the model has no place for are dropped.
 
     Args:
         state: tensors by name, as :func:`find_state_dict` returns them.
@@ -120,6 +121,8 @@ def match_keys(state: Mapping[str, Tensor], model_keys: Collection[str], *, pref
     if classifier:  # the norm before a classifier belongs to it
         classifier += [old for old, new in keys.items() if new.startswith(f"{host}norm.") and new not in wanted]
     _drop(keys, classifier, dropped, "classifier")
+    tokens = [old for old, new in keys.items() if new.removeprefix(host) in TOKENS and new not in wanted]
+    _drop(keys, tokens, dropped, "class token")
     return KeyMatch({new: state[old] for old, new in keys.items()}, dropped, tuple(renamed))
 
 

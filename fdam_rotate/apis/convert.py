@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -24,7 +25,7 @@ __all__ = ["TARGETS", "convert_checkpoint", "infer_backbone", "licence_note"]
 
 LICENCES = {
     "spatial_gating_unit": "LSKNet's authors publish their weights under CC BY-NC 4.0 (no commercial use)",
-    "attn.kv.weight": "SegFormer's weights are under NVIDIA's Source Code License (no commercial use)",
+    "attn.attn.in_proj_weight": "SegFormer's weights are under NVIDIA's Source Code License (no commercial use)",
     "attn.qkv.weight": "DeiT-III's weights are under Apache-2.0; FDAM's repository names no licence for its own",
 }
 
@@ -122,9 +123,33 @@ def _lsknet(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
+def _vit(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    dim, channels, _, patch = state["patch_embed.proj.weight"].shape
+    grid = math.isqrt(state["pos_embed"].shape[1])  # a class token's position, if any, makes one more than a square
+    return {
+        "arch": {"embed_dims": dim, "depth": _count(state, r"blocks\.(\d+)\."), "num_heads": dim // 64},
+        "img_size": grid * patch,
+        "patch_size": patch,
+        "in_channels": channels,
+        "mlp_ratio": state["blocks.0.mlp.fc1.weight"].shape[0] / dim,
+        "qkv_bias": "blocks.0.attn.qkv.bias" in state,
+    }
+
+
+def _mit(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    dim, channels = state["layers.0.0.projection.weight"].shape[:2]
+    return {
+        "arch": {"embed_dims": dim, "depths": [_count(state, rf"layers\.{i}\.1\.(\d+)\.") for i in range(4)]},
+        "in_channels": channels,
+        "mlp_ratio": state["layers.0.1.0.ffn.layers.0.weight"].shape[0] // dim,
+    }
+
+
 TARGETS: dict[str, tuple[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]]] = {
     "LSKNet": ("block1.0.attn.spatial_gating_unit.conv0.weight", _lsknet),
     "LSKNetFDAM": ("block1.0.attn.spatial_gating_unit.conv0.weight", _lsknet),
+    "ViTFDAM": ("blocks.0.attn.qkv.weight", _vit),
+    "MiTFDAM": ("layers.0.0.projection.weight", _mit),
 }
 
 

@@ -287,6 +287,24 @@ def test_costs_do_not_depend_on_whether_anything_is_computed(detectors, monkeypa
     assert detector_costs(detectors[1], (64, 64)) == quick
 
 
+def test_counting_leaves_the_model_as_it_was(detectors):
+    """Fixed matrices that FreqScale makes while only shapes are known have no values, and must not be kept."""
+    image = torch.randn(1, 3, 72, 104)  # a size that nothing has run at
+    detector_costs(detectors[1], (72, 104))
+    with torch.no_grad():
+        after = detectors[1].extract_feat(image)
+        for module in detectors[1].modules():
+            if hasattr(module, "impl"):
+                module.impl = "dft"
+        plain = detectors[1].extract_feat(image)
+        for module in detectors[1].modules():
+            if hasattr(module, "impl"):
+                module.impl = "fft"
+    for a, b in zip(after, plain, strict=True):
+        assert type(a) is torch.Tensor
+        torch.testing.assert_close(a, b)
+
+
 # ---- benchmark -------------------------------------------------------------------------------------------------------
 
 

@@ -62,10 +62,16 @@ def shrink(node):
 
 def small_model(cfg: Config) -> dict:
     model = shrink(cfg.model.to_dict() if hasattr(cfg.model, "to_dict") else dict(cfg.model))
-    backbone = model["backbone"]
-    if "embed_dims" in backbone and isinstance(backbone["embed_dims"], (list, tuple)):
+    backbone, neck = model["backbone"], model["neck"]
+    if backbone["type"] == "ViTFDAM":
+        backbone["arch"] = dict(embed_dims=64, depth=4, num_heads=1)
+        neck["in_channels"] = 64
+    elif backbone["type"] == "MiTFDAM":
+        backbone["arch"] = dict(embed_dims=16, depths=[1, 1, 1, 1])
+        neck["in_channels"] = [16, 32, 80, 128]
+    else:
         backbone.update(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1])
-        model["neck"]["in_channels"] = [16, 32, 80, 128]
+        neck["in_channels"] = [16, 32, 80, 128]
     return model
 
 

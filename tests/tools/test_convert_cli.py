@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,85 @@ def test_published_t_and_s_have_their_published_size():
         assert inferred["depths"] == depths
         assert inferred["mlp_ratios"] == [8, 8, 4, 4]
         assert round(sum(p.numel() for p in model.parameters()) / 1e6, 1) == millions
+
+
+def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
+    """DeiT-III: under 'model', class token, final norm and classifier, none of FDAM's keys, and 224 pixels."""
+    from fdam_rotate.apis.checkpoint import load_checkpoint_file, load_into
+
+    arch = {"embed_dims": 128, "depth": 2, "num_heads": 2}
+    whole = make_backbone("ViTFDAM", arch=arch, img_size=224).state_dict()
+    added = ("dy_freq", "gamma", "freq_scale")
+    deit = {k: v for k, v in whole.items() if not any(a in k for a in added) or "gamma_" in k}
+    extra = {"cls_token": torch.zeros(1, 1, 128), "norm.weight": torch.ones(128), "norm.bias": torch.zeros(128)}
+    torch.save(
+        {"model": {**deit, **extra, "head.weight": torch.zeros(9, 128), "head.bias": torch.zeros(9)}},
+        tmp_path / "d.pth",
+    )
+    assert convert.main([str(tmp_path / "d.pth"), str(tmp_path / "o.safetensors"), "--to", "ViTFDAM"]) == 0
+    printed = capsys.readouterr().out
+    written = load_checkpoint_file(tmp_path / "o.safetensors")["state_dict"]
+    assert written.keys() == deit.keys()
+    assert "class token" in printed
+    assert "Apache-2.0" in printed
+    report = load_into(make_backbone("ViTFDAM", arch=arch, img_size=512), tmp_path / "o.safetensors")
+    assert not report.mismatched, "positions are resized as they are loaded"
+    assert not report.unexpected
+    assert all(any(a in k for a in added) for k in report.missing)
+
+    body = {f"backbone.{k}": v for k, v in whole.items()} | {"decode_head.conv_seg.weight": torch.zeros(3)}
+    torch.save({"meta": {}, "state_dict": body}, tmp_path / "fdam.pth")
+    assert convert.main([str(tmp_path / "fdam.pth"), str(tmp_path / "f.pth"), "--to", "ViTFDAM"]) == 0
+    assert load_checkpoint_file(tmp_path / "f.pth")["state_dict"].keys() == whole.keys()
+    assert re.search(r"new +0 ", capsys.readouterr().out)
+
+
+def test_mit_reaches_mit_fdam(convert, tmp_path, capsys):
+    from fdam_rotate.apis.checkpoint import load_checkpoint_file
+    from fdam_rotate.apis.convert import infer_backbone
+
+    arch = {"embed_dims": 16, "depths": [1, 2, 1, 1]}
+    whole = make_backbone("MiTFDAM", arch=arch).state_dict()
+    inferred = infer_backbone(whole, "MiTFDAM")
+    assert inferred == {"type": "MiTFDAM", "arch": arch, "in_channels": 3, "mlp_ratio": 4}
+    mit = {k: v for k, v in whole.items() if not any(a in k for a in ("dy_freq", "gamma", "freq_scale"))}
+    torch.save({"state_dict": mit}, tmp_path / "mit.pth")
+    assert convert.main([str(tmp_path / "mit.pth"), str(tmp_path / "o.pth"), "--to", "MiTFDAM"]) == 0
+    assert load_checkpoint_file(tmp_path / "o.pth")["state_dict"].keys() == mit.keys()
+    assert "NVIDIA" in capsys.readouterr().out
+
+
+def test_a_whole_detector_is_converted_by_its_config(convert, tmp_path, capsys):
+    """The config says LSKNetFDAM and FDAMFPN; the file is LSKNet with FPN, and another number of classes is refused."""
+    from mmcv import Config
+    from mmrotate.models import build_detector
+
+    from fdam_rotate.apis.checkpoint import CheckpointError, load_checkpoint_file
+
+    configs = ROOT / "configs"
+    text = """
+_base_ = '{base}'
+model = dict(
+    backbone=dict(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1]),
+    neck=dict(in_channels=[16, 32, 80, 128], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16),
+        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes={classes})))
+"""
+    plain, fdam, other = (tmp_path / name for name in ("plain.py", "fdam.py", "other.py"))
+    plain.write_text(text.format(base=configs / "lsknet/lsk_s_fpn_1x_dota_le90.py", classes=15))
+    fdam.write_text(text.format(base=configs / "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py", classes=15))
+    other.write_text(text.format(base=configs / "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py", classes=3))
+    cfg = Config.fromfile(str(plain))
+    cfg.model.backbone.update(init_cfg=None, norm_cfg=dict(type="BN"))
+    state = build_detector(cfg.model).state_dict()
+    torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {}}, tmp_path / "d.pth")
+    assert convert.main([str(tmp_path / "d.pth"), str(tmp_path / "o.pth"), "--config", str(fdam)]) == 0
+    assert load_checkpoint_file(tmp_path / "o.pth")["state_dict"].keys() == state.keys()
+    assert "neck.freq_scale.*.complex_weights" in capsys.readouterr().out
+    with pytest.raises(CheckpointError, match=r"2 tensors of .* refused(?s:.*)fc_cls\.weight: 16x32 in the file, 4x32"):
+        convert.main([str(tmp_path / "d.pth"), str(tmp_path / "p.pth"), "--config", str(other)])
 
 
 def test_class_names_survive_and_code_text_does_not(convert, tmp_path):

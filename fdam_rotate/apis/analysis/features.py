@@ -30,8 +30,8 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-#: LSKNet, VAN and MiT call blocks block1.0; ViT blocks.0; Swin stages.0.blocks.1; ResNet layer1.0
-BLOCKS = re.compile(r"backbone\.(block\d+\.\d+|blocks\.\d+|stages\.\d+\.blocks\.\d+|layers?\.?\d+\.\d+(\.\d+)?)")
+#: LSKNet and VAN call blocks block1.0; ViT blocks.0; MiT layers.0.1.0; Swin stages.0.blocks.1; ResNet layer1.0
+BLOCKS = re.compile(r"backbone\.(block\d+\.\d+|blocks\.\d+|layers\.\d+\.1\.\d+|stages\.\d+\.blocks\.\d+|layer\d+\.\d+)")
 FDAM_SWITCHES = ("lf_gamma", "hf_gamma", "complex_weights")
 
 

@@ -9,6 +9,7 @@ element by element, pooling, interpolation, RoI sampling and NMS.
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,8 +73,11 @@ def detector_costs(model: nn.Module, shape: tuple[int, int]) -> list[PartCost]:
     """
     image = torch.zeros(1, 3, *shape, device=next(model.parameters()).device)
     try:
-        with FakeTensorMode(allow_non_fake_inputs=True):  # shapes only, nothing is computed
-            counts = count_flops(model, lambda: _run_all(model, image))
+        try:
+            with FakeTensorMode(allow_non_fake_inputs=True):  # shapes only, nothing is computed
+                counts = count_flops(model, lambda: _run_all(model, image))
+        finally:
+            _forget_fake_constants()
     except (RuntimeError, NotImplementedError):  # mmcv's own operators know no such tensors
         counts = count_flops(model, lambda: _run_all(model, image))
 
@@ -91,6 +95,15 @@ def detector_costs(model: nn.Module, shape: tuple[int, int]) -> list[PartCost]:
     total = cost("total", ["Global"], size(model))
     left = {f: getattr(total, f) - sum(getattr(part, f) for part in parts) for f in ("params", "macs", "fft_macs")}
     return [*parts, PartCost("heads", **left), total]
+
+
+def _forget_fake_constants() -> None:
+    """Empty the layers' caches of fixed matrices: what was made without values must not serve a real run."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fdam_rotate.models."):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
 
 
 def _run_all(model: nn.Module, image: Tensor) -> None:

@@ -1,0 +1,130 @@
+"""tools/analysis/*.py on a small detector and generated images."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+TOOLS = ("spectrum", "feature_rank", "flops", "benchmark")
+CONFIG = """
+_base_ = '{base}'
+model = dict(
+    backbone=dict(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1]),
+    neck=dict(in_channels=[16, 32, 80, 128], out_channels=16),
+    rpn_head=dict(in_channels=16, feat_channels=16),
+    roi_head=dict(
+        bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=32)))
+"""
+
+
+def tool(name: str):
+    spec = importlib.util.spec_from_file_location(f"analysis_{name}", ROOT / "tools" / "analysis" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """plain.py, fdam.py, fdam.pth (FDAM far from zero) and images/ with a jpg and a png."""
+    from fdam_rotate.apis.analysis.features import build_model
+    from fdam_rotate.apis.checkpoint import save_checkpoint_file
+
+    folder = tmp_path_factory.mktemp("analysis")
+    for name, base in (("plain", "lsknet/lsk_s_fpn_1x_dota_le90"), ("fdam", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90")):
+        (folder / f"{name}.py").write_text(CONFIG.format(base=ROOT / "configs" / f"{base}.py"))
+    for name in ("plain", "fdam"):
+        model, _ = build_model(folder / f"{name}.py")
+        with torch.no_grad():
+            for key, parameter in model.named_parameters():
+                if key.endswith(("gamma", "complex_weights", "layer_scale_1", "layer_scale_2")):
+                    parameter.normal_()
+        save_checkpoint_file(folder / f"{name}.pth", model.state_dict())
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for name in ("a.png", "b.jpg"):
+        cv2.imwrite(str(folder / "images" / name), rng.integers(0, 255, (80, 90, 3), dtype=np.uint8))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
+def test_layers_with_and_without_fdam(workplace, tmp_path, capsys, name):
+    out = tmp_path / "out"
+    arguments = [str(workplace / "fdam.py"), str(workplace / "fdam.pth"), "--images", str(workplace / "images")]
+    arguments += ["--size", "64", "--out", str(out)]
+    assert tool(name).main(arguments) == 0
+    printed = capsys.readouterr().out
+    runs = json.loads((out / f"{name}.json").read_text())
+    assert list(runs) == ["with FDAM", "FDAM off"]
+    names = [f"backbone.block{i}.0" for i in range(1, 5)] + [f"neck.{i}" for i in range(5)]
+    key, value = ("layer", "high_frequency_energy") if name == "spectrum" else ("name", "cosine")
+    for rows in runs.values():
+        assert [row[key] for row in rows] == names
+        assert [row["shape"][1] for row in rows] == [16, 8, 4, 2, 16, 8, 4, 2, 1]
+    assert all(name in printed for name in names)
+    # block4 has 2 x 2 places: all of its energy is above half of Nyquist, with or without FDAM
+    assert all(a[value] != b[value] for a, b in zip(*(rows[:3] for rows in runs.values()), strict=True))
+    assert cv2.imread(str(out / f"{name}.png")).shape[0] > 300
+    from fdam_rotate.dota.errors import OutputExistsError
+
+    with pytest.raises(OutputExistsError):
+        tool(name).main(arguments)
+    versus = ["--versus", str(workplace / "plain.py"), str(workplace / "plain.pth"), "--max-images", "1", "--overwrite"]
+    assert tool(name).main([*arguments, *versus]) == 0
+    assert list(json.loads((out / f"{name}.json").read_text())) == ["fdam", "plain"]
+
+
+def test_a_checkpoint_of_another_config_is_refused(workplace, tmp_path):
+    from fdam_rotate.apis.checkpoint import CheckpointError
+
+    arguments = [str(workplace / "fdam.py"), str(workplace / "plain.pth"), "--images", str(workplace / "images")]
+    with pytest.raises(CheckpointError, match="does not fit OrientedRCNN exactly"):
+        tool("spectrum").main([*arguments, "--out", str(tmp_path / "out")])
+
+
+def test_flops_table(workplace, capsys):
+    assert tool("flops").main([str(workplace / "plain.py"), str(workplace / "fdam.py"), "--shape", "64", "96"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [(row[0], row[1]) for row in rows] == [
+        (config, part) for config in ("plain", "fdam") for part in ("backbone", "neck", "heads", "total")
+    ]
+
+
+def test_benchmark_table(workplace, capsys):
+    configs = [str(workplace / "plain.py"), str(workplace / "fdam.py")]
+    options = ["--shape", "64", "64", "--rounds", "2", "--warmup", "1"]
+    assert tool("benchmark").main([*configs, *options, "--batch", "2"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("inference of features, 2 image(s) of 64 x 64, float32")
+    assert re.fullmatch(r"plain +[\d.]+ +[\d.]+ +1\.000 +(\d+ MiB|unknown)", lines[2])
+    assert lines[3].startswith("fdam")
+    assert tool("benchmark").main([*configs, *options, "--train", "--amp", "bfloat16"]) == 0
+    assert "training step of features, 1 image(s) of 64 x 64, bfloat16" in capsys.readouterr().out
+    assert tool("benchmark").main([configs[0], *options, "--part", "detector"]) == 0
+    with pytest.raises(SystemExit) as caught:
+        tool("benchmark").main([*configs, "--train", "--part", "detector"])
+    assert caught.value.code == 2
+
+
+def test_help_needs_no_torch(tmp_path):
+    (tmp_path / "torch.py").write_text("raise ImportError('blocked')")
+    for name in (*(f"analysis/{n}" for n in TOOLS), "export"):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "tools" / f"{name}.py"), "--help"],
+            capture_output=True,
+            text=True,
+            env={"PYTHONPATH": str(tmp_path), "PATH": ""},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "python tools/" in done.stdout
