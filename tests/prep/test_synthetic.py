@@ -13,6 +13,8 @@ from shapely.geometry import Polygon, box
 
 from fdam_rotate.dota.errors import DotaError, OutputExistsError, UnknownClassError
 from fdam_rotate.dota.labels import read_labels
+from fdam_rotate.dota.prep.plan import SplitOptions
+from fdam_rotate.dota.prep.split import run_split
 from fdam_rotate.dota.prep.synthetic import CLASSES, generate_scene, parse_size, write_synthetic
 from fdam_rotate.dota.prep.synthetic.canvas import Canvas
 from fdam_rotate.dota.prep.synthetic.scene import _label
@@ -126,11 +128,28 @@ def test_objects_cut_by_the_border_are_difficult_or_left_out(scenes) -> None:
         for poly, hard in zip(scene.labels.polys, scene.labels.difficult, strict=True):
             shape = Polygon(poly.reshape(4, 2))
             share = shape.intersection(frame).area / shape.area
-            assert share > 0.13  # 0.15, with the rounding of coordinates to 0.1 pixel
+            assert share > 0.13  # 0.15, with the rounding of coordinates to a quarter pixel
             if share < 0.48:
                 cut += 1
                 assert hard == 1
     assert cut > 5
+
+
+def test_whole_objects_are_not_marked_as_cut_by_the_splitter(tmp_path: Path) -> None:
+    """MMRotate's splitter calls an object cut where its share within the window, in floating point, is below 1."""
+    write_synthetic(tmp_path / "data", {"train": 2}, size=parse_size("300"), seed=4)
+    part = tmp_path / "data" / "train"
+    options = SplitOptions(sizes=(600,), gaps=(0,))
+    manifest = run_split([part / "images"], [part / "labelTxt"], tmp_path / "out", options)
+    whole = 0
+    for image in manifest.images:
+        labels = read_labels(part / "labelTxt" / f"{image['id']}.txt")
+        inside = ((labels.polys >= 0) & (labels.polys <= 300)).all(axis=1)
+        cut = dict(zip(image["patches"][0]["lines"], image["patches"][0]["cut"], strict=True))
+        found = [cut[int(line)] for line in labels.lines[inside]]
+        assert sum(found) == 0
+        whole += len(found)
+    assert whole > 20
 
 
 def test_hidden_objects_are_difficult_or_left_out() -> None:
