@@ -151,6 +151,14 @@ def test_a_self_crossing_polygon_is_kept_and_told(tmp_path: Path) -> None:
     assert [p["line"] for p in read_manifest(tmp_path / "out").all_problems()] == [1, 2]
 
 
+def test_rounding_does_not_cut_a_self_crossing_polygon_that_lies_inside() -> None:
+    poly = np.float32([[40.3, 31.1, 47.0, 18.7, 27.5, 29.5, 41.7, 8.0]]).astype(float)
+    region = shapely.make_valid(shapely.Polygon(poly.reshape(4, 2)))
+    assert region.intersection(shapely.box(0, 0, 50, 50)).area < region.area  # what GEOS alone would say
+    found = overlap_windows(poly, np.array([[0, 0, 50, 50]]))
+    assert found.areas.tolist() == found.whole.tolist() == [region.area]
+
+
 def test_without_labels(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", [(70, 40)], 0)
     manifest = run_split([data / "images"], None, tmp_path / "out", SplitOptions(sizes=[32], gaps=[0]))
