@@ -63,7 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write all numbers, {'ap': {class: value}, 'map': ...}; FILE is replaced",
+        help="write {'ap': {class: value}, 'map': value, ...}; with --plot-dir the confusion too; FILE is replaced",
     )
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown; FILE is replaced")
     parser.add_argument(
@@ -127,13 +127,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(note)
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
-        confused = confusion(result, score_thr=args.score_thr)
+        # The confusion matrix costs as much again as the scoring: a JSON file alone does without.
+        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.json:
         write_json(args.json, to_json(result, sizes, confused, worst))
     if args.markdown:
         write_text(args.markdown, format_markdown(result, sizes, worst, title=f"Scores of {args.detections.name}"))
-    if args.plot_dir:
+    if args.plot_dir and confused:
         from fdam_rotate.dota.plots import write_plots
 
         paths = write_plots(args.plot_dir, result, sizes, confused, worst)

@@ -82,9 +82,13 @@ def test_metric_iou_task_and_score_thr_reach_the_numbers(data: Path, load_tool: 
 
     assert scores("--metric", "voc12")["ap"]["ship"] == pytest.approx(0.5)  # one of two found
     assert scores("--metric", "voc07")["ap"]["ship"] == pytest.approx(6 / 11)
-    assert scores("--score-thr", "0.95")["confusion"]["matrix"][0] == [0, 0, 2]
-    assert scores("--score-thr", "0.85")["confusion"]["matrix"][0] == [1, 0, 1]
-    assert scores("--score-thr", "0.5")["confusion"]["matrix"][0] == [1, 1, 0]  # a plane found where b's ship is
+    assert scores("--plot-dir", data / "p", "--score-thr", "0.95")["confusion"]["matrix"][0] == [0, 0, 2]
+    assert scores("--plot-dir", data / "p", "--score-thr", "0.85")["confusion"]["matrix"][0] == [1, 0, 1]
+    assert scores("--plot-dir", data / "p", "--score-thr", "0.5")["confusion"]["matrix"][0] == [
+        1,
+        1,
+        0,
+    ]  # a plane found where b's ship is
     (data / "det" / "Task1_ship.txt").write_text(HIT.replace("10", "14"))  # 100 / 196 = 0.51
     assert scores("--iou", "0.5")["ap"]["ship"] > 0
     assert scores("--iou", "0.6")["ap"]["ship"] == 0
