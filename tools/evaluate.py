@@ -127,7 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(note)
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
-        # The confusion matrix costs as much again as the scoring: a JSON file alone does without.
+        # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
         confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.json:
