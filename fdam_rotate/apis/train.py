@@ -97,7 +97,9 @@ def train(
     logger.info(f"{len(train_set)} training patches, {len(val_loader.dataset) if val_loader else 'no'} for validation")
 
     model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
+    model._dump_init_info = lambda *_: None  # mmcv would print three lines for each of hundreds of parameters
     model.init_weights()
+    del model._dump_init_info
     model.CLASSES = train_set.CLASSES
 
     cfg = compat_cfg(cfg)

@@ -34,7 +34,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
 
 
 def write_text(target: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8 with ``\\n`` line ends, all or nothing."""
+    """Write ``text`` as UTF-8, its line ends as they are, all or nothing."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
 
@@ -50,7 +50,7 @@ def prepare_output_dir(path: str | Path, *, overwrite: bool = False) -> Path:
         raise OutputExistsError(f"{path} is a file; give a folder for the output")
     if path.is_dir() and any(path.iterdir()):
         if not overwrite:
-            raise OutputExistsError(f"{path} exists and is not empty; give another folder, or --overwrite to replace it")
+            raise OutputExistsError(f"{path} exists and is not empty; give another folder, or --overwrite")
         shutil.rmtree(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
