@@ -1,4 +1,4 @@
-"""One thread for the small maps of these tests: waiting for a second one costs more than it computes, the more on a busy machine."""
+"""One thread for the small maps of these tests: waiting for a second one costs more than it computes."""
 
 from __future__ import annotations
 

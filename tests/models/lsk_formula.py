@@ -1,4 +1,4 @@
-"""LSKNet and its FDAM form written plainly on a state dict: the reference of the backbones' tests (evaluation mode, no dropout)."""
+"""LSKNet and its FDAM form written plainly on a state dict (evaluation mode): the reference of the backbones' tests."""
 
 from __future__ import annotations
 

@@ -76,7 +76,10 @@ def test_head_logits_equal_the_layers(kind):
     high, low, star = make().double(), make().double(), StarReLU(1.7, -0.4).double()
     x = torch.randn(2, 6, 5, dtype=torch.float64, requires_grad=True)
     z = star(x)
-    plain = (lambda f: f(z.transpose(1, 2)).transpose(1, 2)) if kind == "linear" else (lambda f: f(z[..., None])[..., 0])
+
+    def plain(layer):
+        return layer(z.transpose(1, 2)).transpose(1, 2) if kind == "linear" else layer(z[..., None])[..., 0]
+
     outs, wanted = att_inv.head_logits(x, high, low, star), (plain(low), plain(high))
     parameters = [x, *high.parameters(), *low.parameters(), *star.parameters()]
     for out, expected in zip(outs, wanted, strict=True):

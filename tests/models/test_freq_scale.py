@@ -159,7 +159,7 @@ def test_training_after_inference_mode():
     ("settings", "message"),
     [
         (dict(dim=40), "group must divide dim, got dim=40 and group=16"),
-        (dict(dim=16, reweight_ratio=0.05), "dim \\* reweight_ratio must be at least 1, got dim=16"),
+        (dict(dim=16, reweight_ratio=0.05), "dim \\* reweight_ratio must be at least 1, got 16 \\* 0.05"),
         (dict(dim=16, num_filters=0), "must be at least 1"),
         (dict(dim=16, impl="cufft"), "impl must be one of fft, dft, got 'cufft'"),
     ],

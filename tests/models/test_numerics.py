@@ -1,4 +1,4 @@
-"""FDAM's numerics: exact gradients, mixed precision over many steps, determinism, checkpointing, odd and smallest inputs."""
+"""FDAM's numerics: exact gradients, many steps in mixed precision, determinism, checkpointing, odd inputs."""
 
 import pytest
 import torch

@@ -1,12 +1,12 @@
 """LSKNet: a convolutional backbone that selects its receptive field at each place.
 
-Li et al., "Large Selective Kernel Network for Remote Sensing Object Detection", ICCV 2023, arXiv 2303.09030; "LSKNet: A Foundation
-Lightweight Backbone for Remote Sensing", IJCV 2024, arXiv 2403.11735. State-dict keys and arithmetic are those of the public fork
-of MMRotate (github.com/zcablii/LSKNet, CC BY-NC 4.0), so that its published checkpoints load unchanged; its code is not used. Those
-checkpoints stay non-commercial.
+Li et al., "Large Selective Kernel Network for Remote Sensing Object Detection", ICCV 2023, arXiv 2303.09030; "LSKNet:
+A Foundation Lightweight Backbone for Remote Sensing", IJCV 2024, arXiv 2403.11735. State-dict keys and arithmetic are
+those of the public fork of MMRotate (github.com/zcablii/LSKNet, CC BY-NC 4.0), so that its published checkpoints load
+unchanged; its code is not used. Those checkpoints stay non-commercial.
 
-Differences from the fork: ``out_indices``, ``frozen_stages``, ``norm_eval`` and ``with_cp`` as in mmdet's backbones; frozen stages
-freeze; an unknown keyword is an error.
+Differences from the fork: ``out_indices``, ``frozen_stages``, ``norm_eval`` and ``with_cp`` as in mmdet's backbones;
+frozen stages freeze; an unknown keyword is an error.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class SpatialSelection(BaseModule):
 
 
 class LSKAttention(BaseModule):
-    """Large selective kernel attention: ``x + proj_2(u * s)``, with u = GELU(proj_1(x)) and s the selection map of u."""
+    """Large selective kernel attention: ``x + proj_2(u * s)``; u = GELU(proj_1(x)), s the selection map of u."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -168,8 +168,8 @@ class LSKNet(BaseModule):
         depths: Blocks of each stage.
         drop_rate: Dropout in the MLPs.
         drop_path_rate: Stochastic depth of the last block; it rises linearly from 0 at the first.
-        norm_cfg: Config of the norms of patch embeddings and blocks. SyncBN needs a process group; ``tools/train.py`` replaces
-            it by BN where there is one process.
+        norm_cfg: Config of the norms of patch embeddings and blocks. SyncBN needs a process group; ``tools/train.py``
+            replaces it by BN where there is one process.
         out_indices: Stages whose output is returned, 0 to 3.
         frozen_stages: The first so many stages are not trained and keep their norm statistics; -1 or 0 for none.
         norm_eval: Keep the statistics of all BatchNorms fixed in training too.
@@ -248,7 +248,8 @@ class LSKNet(BaseModule):
     def init_weights(self) -> None:
         """Start afresh, then apply ``init_cfg``.
 
-        A detector's own ``init_cfg`` may have rewritten the convolutions, and a checkpoint of ``init_cfg`` may lack some weights.
+        A detector's own ``init_cfg`` may have rewritten the convolutions, and a checkpoint of ``init_cfg`` may lack
+        some weights.
         """
         if not self.is_init:
             self.reset_parameters()

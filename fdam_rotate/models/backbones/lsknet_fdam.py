@@ -1,12 +1,14 @@
 """LSKNet with FDAM: its gate inverted and its branches scaled by frequency.
 
-Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, reports LSKNet-S with FDAM
-on DOTA-v1.0, but gives neither code nor formulas for LSKNet; this is our reading. LSK's spatial gating takes the place of attention as
-the low-pass operator: with u = GELU(proj_1(x)) and the gated y = u * s, its inversion is u - y (``layers.att_inv``). FreqScale
-follows the attention and the MLP inside the layer-scaled branches, as in the published block.
+Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, reports
+LSKNet-S with FDAM on DOTA-v1.0, but gives neither code nor formulas for LSKNet; this is our reading. LSK's spatial
+gating takes the place of attention as the low-pass operator: with u = GELU(proj_1(x)) and the gated y = u * s, its
+inversion is u - y (``layers.att_inv``). FreqScale follows the attention and the MLP inside the layer-scaled branches,
+as in the published block.
 
-The new parameters have the published names inside each block; all others are LSKNet's, so that an LSKNet checkpoint loads with only
-the new ones missing. With the gammas and ``complex_weights`` at zero the network equals LSKNet exactly.
+The new parameters have the published names inside each block; all others are LSKNet's, so that an LSKNet checkpoint
+loads with only the new ones missing. With the gammas and ``complex_weights`` at zero the network equals LSKNet
+exactly.
 """
 
 from __future__ import annotations

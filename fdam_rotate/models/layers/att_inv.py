@@ -1,19 +1,20 @@
-"""AttInv: mix a low-pass operator's output with its inversion, by weights that depend on place and head (FDAM's attention inversion).
+"""AttInv, FDAM's attention inversion: mix a low-pass operator's output with its complement, by place and by head.
 
-Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, section 3.2. The public
-code (github.com/Linwei-Chen/FDAM, no licence) was consulted for the formula and the parameter names; none of it is used. With a
-low-pass output ``y`` of an input ``v``, and alpha, beta from ``z = StarReLU(x)``::
+Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, section 3.2.
+The public code (github.com/Linwei-Chen/FDAM, no licence) was consulted for the formula and the parameter names; none
+of it is used. With a low-pass output ``y`` of an input ``v``, and alpha, beta from ``z = StarReLU(x)``::
 
     alpha = tanh(dy_freq_2(z))    t = softplus(dy_freq(z))    beta = 2 t^2 / (t^2 + 0.3678)
     out = y + lf_gamma * alpha * y + hf_gamma * beta * (v - y)
 
-In self-attention ``y = softmax(q k^T / sqrt(d)) v``. Where the low-pass operator is a gate, ``y = u * s`` and ``v = u`` (LSKNet, see
-``fdam_rotate.models.backbones.lsknet_fdam``), ``out = u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``.
+In self-attention ``y = softmax(q k^T / sqrt(d)) v``. Where the low-pass operator is a gate, ``y = u * s`` and ``v = u``
+(LSKNet, see ``fdam_rotate.models.backbones.lsknet_fdam``), that is
+``u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``.
 
-Differences from the published form, none of which changes the result beyond rounding: one linear map makes both weights, with
-StarReLU's scale and bias folded into it; alpha and beta are broadcast over their head's channels, not repeated; attention runs in
-``scaled_dot_product_attention``. The gradients of that map and of the gate are written out: they keep nothing for the backward pass
-that the layers around them do not keep anyway.
+Differences from the published form, none of which changes the result beyond rounding: one linear map makes both
+weights, with StarReLU's scale and bias folded into it; alpha and beta are broadcast over their head's channels, not
+repeated; attention runs in ``scaled_dot_product_attention``. The gradients of that map and of the gate are written
+out: they keep nothing for the backward pass that the layers around them do not keep anyway.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ class _SquaredReLULinear(torch.autograd.Function):
 
 
 def blend_inversion(y: Tensor, v: Tensor, low: Tensor, high: Tensor) -> Tensor:
-    """Return ``y * (1 + low - high) + v * high`` = ``y + low * y + high * (v - y)``; shapes that broadcast to that of ``y``."""
+    """Return ``y + low * y + high * (v - y)``, all of shapes that broadcast to that of ``y``."""
     return torch.addcmul(v * high, y, 1 + low - high)
 
 
@@ -139,7 +140,7 @@ class _InvertedGate(torch.autograd.Function):
 
 
 def _gate_factors(u: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor) -> tuple[Tensor, Tensor]:
-    """Return ``1 + low - high`` and ``high`` of the shape of ``u``, with low = lf_gamma * alpha, high = hf_gamma * beta."""
+    """Return ``1 + low - high`` and ``high``, shaped as ``u``; low = lf_gamma * alpha, high = hf_gamma * beta."""
     batch, dim, height, width = u.shape
     heads = alpha.shape[1]
     shape = (heads, dim // heads, 1, 1)

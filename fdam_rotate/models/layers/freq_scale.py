@@ -1,19 +1,20 @@
-"""FreqScale: scale each frequency of a feature map by a filter that depends on the image (FDAM's frequency dynamic scaling).
+"""FreqScale, FDAM's frequency dynamic scaling: scale each frequency of a feature map by a filter mixed for the image.
 
-Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, section 3.3. The public
-code (github.com/Linwei-Chen/FDAM, ``GroupDynamicScale``, no licence) was consulted for the formula and the parameter names; none of it
-is used. With ``X = rfft2(x)`` and routing weights ``r = tanh(MLP(mean of x))`` of shape (B, group, num_filters)::
+Chen, Gu, Fu, "Frequency-Dynamic Attention Modulation for Dense Prediction", ICCV 2025, arXiv 2507.12006, section 3.3.
+The public code (github.com/Linwei-Chen/FDAM, ``GroupDynamicScale``, no licence) was consulted for the formula and the
+parameter names; none of it is used. With ``X = rfft2(x)`` and routing weights ``r = tanh(MLP(mean of x))`` of shape
+(B, group, num_filters)::
 
     M[b, g, c] = sum_f r[b, g, f] * resize(complex_weights[f, c])        y = irfft2(X * M)
 
 Differences from the published form, none of which changes the result beyond rounding:
 
-* Bicubic resizing is linear and separable, so the filters are combined at their own 14 x 8 size and the sum is resized by two
-  small fixed matrices. That costs less than resizing each filter, needs no cache of resized weights, and its gradient is a matrix
-  product too, hence deterministic on a GPU, where that of ``F.interpolate`` is not.
+* Bicubic resizing is linear and separable, so the filters are combined at their own 14 x 8 size and the sum is resized
+  by two small fixed matrices. That costs less than resizing each filter, needs no cache of resized weights, and its
+  gradient is a matrix product too, hence deterministic on a GPU, where that of ``F.interpolate`` is not.
 * X * M is one real product on the interleaved (real, imaginary) values; the resize matrix writes M interleaved already.
-* The gradient is written out: it keeps the spectrum and recomputes the rest, and ``irfft2(rfft2(.) * M)`` is its own transpose,
-  where autograd would go through a full complex FFT.
+* The gradient is written out: it keeps the spectrum and recomputes the rest, and ``irfft2(rfft2(.) * M)`` is its own
+  transpose, where autograd would go through a full complex FFT.
 * ``impl='dft'`` replaces the FFT by products with fixed cosine and sine matrices, for exporters that know no FFT.
 """
 
@@ -34,13 +35,14 @@ __all__ = ["FreqScale", "bicubic_matrix", "combine_filters", "freq_modulation", 
 
 _CUBIC_A = -0.75  # the kernel of F.interpolate(mode='bicubic')
 _IMPLS = ("fft", "dft")
-# Values of maps that the CPU transforms at a time: buffers of 4 MiB stay in the cache and in malloc's hands. In one go, 64 maps of
-# 256 x 256 take 15 ms and 7300 page faults on two cores, in chunks 12 ms and none; smaller chunks pay more for calls.
+# Values of maps that the CPU transforms at a time: buffers of 4 MiB stay in the cache and in malloc's hands. In one
+# go, 64 maps of 256 x 256 take 15 ms and 7300 page faults on two cores, in chunks 12 ms and none; smaller chunks pay
+# more for calls.
 _CPU_CHUNK = 2**20
 
 
 def bicubic_matrix(size_in: int, size_out: int) -> np.ndarray:
-    """Return the (size_out, size_in) float64 matrix of a bicubic resize with ``align_corners=True``, as F.interpolate does it.
+    """Return the (size_out, size_in) float64 matrix of F.interpolate's bicubic resize with ``align_corners=True``.
 
     Each row sums to 1. Samples outside the input repeat its border. Equal sizes give the identity.
     """
@@ -123,8 +125,11 @@ def _chunk(x: Tensor) -> int:
 
 
 def _scaled_maps(x: Tensor, kernels: Tensor, residual: bool, keep: list[Tensor] | None) -> Tensor:
-    """Return ``irfft2(rfft2(x) * M)`` plus, if ``residual``, x; maps (N, H, W), kernels (N, S, S2); append the spectra to ``keep``."""
-    size, chunk, outs = x.shape[1:], _chunk(x), []
+    """Return ``irfft2(rfft2(x) * M)``, plus x if ``residual``; x (N, H, W), kernels (N, S, S2).
+
+    The spectra of x are appended to ``keep``, if there is one.
+    """
+    size, chunk = x.shape[1:], _chunk(x)
     out = torch.empty_like(x) if chunk < len(x) else None
     for i, (part, kernel) in enumerate(zip(x.split(chunk), kernels.split(chunk), strict=True)):
         spectrum = _spectrum(part)
@@ -194,8 +199,8 @@ def _dft_matrices(
     """Cosine and sine matrices of a 2-D real DFT and its inverse, orthonormal.
 
     Returns:
-        Row transform (W, W2) cos and sin; column transform (H, H) cos and sin; inverse row transform (W2, W) cos and sin, the
-        columns that stand for their mirror image counted twice. W2 = W // 2 + 1.
+        Row transform (W, W2) cos and sin; column transform (H, H) cos and sin; inverse row transform (W2, W) cos and
+        sin, the columns that stand for their mirror image counted twice. W2 = W // 2 + 1.
     """
     half = width // 2 + 1
     row = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(half)) % width)
@@ -231,8 +236,9 @@ class _Routing(nn.Module):
     def reset_parameters(self) -> None:
         for layer in (self.fc1, self.act, self.fc2):
             layer.reset_parameters()
-        # Hidden units in pairs of opposite sign: one of each passes StarReLU. The layer is narrow (2 units at 32 channels, 4 at 64),
-        # and with all of them cut off, which random signs give often, neither filters nor routing would get a gradient.
+        # Hidden units in pairs of opposite sign: one of each passes StarReLU. The layer is narrow (2 units at 32
+        # channels, 4 at 64), and with all of them cut off, which random signs give often, neither filters nor routing
+        # would get a gradient.
         with torch.no_grad():
             mirrored = self.fc1.weight[1::2]
             mirrored.copy_(-self.fc1.weight[: 2 * len(mirrored) : 2])
@@ -251,7 +257,8 @@ class FreqScale(nn.Module):
         size: Side of the stored filters, (size, size // 2 + 1) on the half spectrum.
         reweight_ratio: Hidden width of the routing, as a share of ``dim``.
         init_scale: Standard deviation of the filters at the start.
-        impl: 'fft', or 'dft' for matrix products that every exporter knows (equal to 1e-4 in float32, slow for large maps).
+        impl: 'fft', or 'dft' for matrix products that every exporter knows (equal to 1e-4 in float32, slow for large
+            maps).
 
     Raises:
         ValueError: Where ``group`` does not divide ``dim``, a size is below 1, or ``impl`` is unknown.
@@ -269,12 +276,13 @@ class FreqScale(nn.Module):
     ) -> None:
         super().__init__()
         if min(dim, group, num_filters, size) < 1:
-            raise ValueError(f"dim, group, num_filters and size must be at least 1, got {dim}, {group}, {num_filters}, {size}")
+            sizes = f"{dim}, {group}, {num_filters}, {size}"
+            raise ValueError(f"dim, group, num_filters and size must be at least 1, got {sizes}")
         if dim % group:
             raise ValueError(f"group must divide dim, got dim={dim} and group={group}")
         hidden = int(dim * reweight_ratio)
         if hidden < 1:
-            raise ValueError(f"dim * reweight_ratio must be at least 1, got dim={dim} and reweight_ratio={reweight_ratio}")
+            raise ValueError(f"dim * reweight_ratio must be at least 1, got {dim} * {reweight_ratio}")
         self.dim, self.group, self.num_filters, self.init_scale = dim, group, num_filters, init_scale
         self.impl = impl
         self.reweight = _Routing(dim, hidden, group * num_filters)
@@ -305,8 +313,8 @@ class FreqScale(nn.Module):
         """Return the scaled features y, or ``x + y``.
 
         Args:
-            x: (B, C, H, W), any float dtype, any H and W from 1 up. The FFT and the sum run in float32 (float64 stays float64), also
-                under autocast.
+            x: (B, C, H, W), any float dtype, any H and W from 1 up. The FFT and the sum run in float32 (float64 stays
+                float64), also under autocast.
             residual: Return ``x + y``; the sum is made before rounding to the dtype of ``x``.
 
         Returns:

@@ -1,7 +1,7 @@
 """StarReLU: ``scale * relu(x)^2 + bias`` with one learnable scale and one learnable bias.
 
-Yu et al., "MetaFormer Baselines for Vision", TPAMI 2024, arXiv 2210.13452, section 3.4. FDAM (arXiv 2507.12006) starts it at
-scale 1 and bias 0, where the original has 0.8944 and -0.4472.
+Yu et al., "MetaFormer Baselines for Vision", TPAMI 2024, arXiv 2210.13452, section 3.4. FDAM (arXiv 2507.12006) starts
+it at scale 1 and bias 0, where the original has 0.8944 and -0.4472.
 """
 
 from __future__ import annotations

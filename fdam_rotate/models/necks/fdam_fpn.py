@@ -1,9 +1,9 @@
 """FDAMFPN: mmdet's feature pyramid with FreqScale on its levels.
 
-FDAM's frequency dynamic scaling (Chen, Gu, Fu, ICCV 2025, arXiv 2507.12006; see ``layers.freq_scale``) put to the neck: the top-down sum
-of an FPN adds maps of several sharpnesses, and a learned filter rebalances their frequencies before the output convolution. The paper
-has no such neck; the idea is ours. FPN's own keys are unchanged, so that an FPN checkpoint loads with only ``freq_scale`` missing, and
-the neck starts as (almost) that FPN.
+FDAM's frequency dynamic scaling (Chen, Gu, Fu, ICCV 2025, arXiv 2507.12006; see ``layers.freq_scale``) put to the
+neck: the top-down sum of an FPN adds maps of several sharpnesses, and a learned filter rebalances their frequencies
+before the output convolution. The paper has no such neck; the idea is ours. FPN's own keys are unchanged, so that an
+FPN checkpoint loads with only ``freq_scale`` missing, and the neck starts as (almost) that FPN.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class FDAMFPN(FPN):
         out_channels: Channels of every output, a multiple of 16.
         num_outs: Number of outputs.
         start_level: Finest backbone output used; this and all down to ``init_cfg`` are those of mmdet's FPN.
-        freq_place: Where FreqScale acts: on the 'lateral' maps before the top-down sum, on the 'fused' maps after it, or on the
-            'output' convolutions' results (extra levels are made after it).
+        freq_place: Where FreqScale acts: on the 'lateral' maps before the top-down sum, on the 'fused' maps after it,
+            or on the 'output' convolutions' results (extra levels are made after it).
         freq_levels: Levels that have it, counted from the finest that the neck uses; None for all. No extra levels.
 
     Raises:
