@@ -170,6 +170,21 @@ def test_reassembly_gradients(fine, coarse):
     assert torch.autograd.gradcheck(reassemble, (x, kernels), fast_mode=True)
 
 
+def test_many_channels_equal_channels_one_by_one():
+    """Large maps are worked on in chunks of channels; their kernels' gradients must add up over the chunks."""
+    generator = torch.Generator().manual_seed(5)
+    x = torch.randn(1, 70, 32, 33, generator=generator, requires_grad=True)
+    kernels = torch.randn(1, 9, 64, 66, generator=generator, requires_grad=True)
+    outs, grads = [], []
+    for parts in (x,), x.split(1, dim=1):
+        out = torch.cat([reassemble(part, kernels) for part in parts], dim=1)
+        outs.append(out)
+        grads.append(torch.autograd.grad((out * torch.arange(70.0)[:, None, None]).sum(), (x, kernels)))
+    torch.testing.assert_close(*outs)
+    for a, b in zip(*grads, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-2)
+
+
 def test_reassembly_refuses_even_kernels():
     with pytest.raises(ValueError, match="k odd, got 16"):
         reassemble(torch.zeros(1, 1, 4, 4), torch.zeros(1, 16, 4, 4))

@@ -22,6 +22,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 __all__ = ["FreqFusion", "OffsetSampler", "local_similarity", "normalize_kernels", "reassemble"]
@@ -296,17 +297,70 @@ def _reassemble_whole(padded: Tensor, kernels: Tensor, source: tuple[int, int], 
     (h, w), (up_h, up_w) = source, up
     batch, channels = padded.shape[:2]
     taps, height, width = kernels.shape[1:]
-    size = round(taps**0.5)
     kernels = F.pad(kernels, (0, w * up_w - width, 0, h * up_h - height))
     blocks = kernels.reshape(batch, 1, taps, h, up_h, w, up_w).permute(0, 1, 2, 4, 6, 3, 5).contiguous()
-    out = padded.new_zeros(batch, channels, up_h, up_w, h, w)
-    for tap, kernel in enumerate(blocks.unbind(2)):  # kernel: (B, 1, up_h, up_w, h, w)
-        u, v = divmod(tap, size)
-        shifted = padded[:, :, None, None, u : u + h, v : v + w]
-        # in place: autograd keeps only views of ``padded`` and ``blocks``, not one map for each tap
-        out = out.addcmul_(shifted, kernel)
+    if torch.is_grad_enabled() and (padded.requires_grad or blocks.requires_grad):
+        out = _SumTaps.apply(padded, blocks)
+    else:
+        out = _sum_taps(padded, blocks)
     out = out.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, h * up_h, w * up_w)
     return out[..., :height, :width]
+
+
+def _channel_chunks(padded: Tensor, blocks: Tensor) -> list[slice]:
+    """Channels to work on at once: on the CPU so few that their maps stay in the cache, three times faster."""
+    channels = padded.shape[1]
+    step = max(1, (1 << 18) * blocks.shape[2] // blocks.numel()) if padded.device.type == "cpu" else channels
+    return [slice(start, start + step) for start in range(0, channels, step)]
+
+
+def _shifts(padded: Tensor, blocks: Tensor) -> list[tuple[slice, slice]]:
+    """Rows and columns of ``padded`` that each tap reads."""
+    taps, (h, w) = blocks.shape[2], blocks.shape[-2:]
+    size = round(taps**0.5)
+    return [(slice(u, u + h), slice(v, v + w)) for u in range(size) for v in range(size)]
+
+
+def _sum_taps(padded: Tensor, blocks: Tensor) -> Tensor:
+    """Sum over taps of kernel times shifted map.
+
+    Args:
+        padded: (B, C, h + k - 1, w + k - 1).
+        blocks: (B, 1, k * k, up_h, up_w, h, w), the kernels of the up_h x up_w outputs of each source pixel.
+
+    Returns:
+        (B, C, up_h, up_w, h, w).
+    """
+    batch, channels = padded.shape[:2]
+    out = padded.new_zeros(batch, channels, *blocks.shape[3:])
+    for part in _channel_chunks(padded, blocks):
+        for kernel, (rows, cols) in zip(blocks.unbind(2), _shifts(padded, blocks), strict=True):
+            out[:, part].addcmul_(padded[:, part, None, None, rows, cols], kernel)
+    return out
+
+
+class _SumTaps(torch.autograd.Function):
+    """``_sum_taps`` with its gradient written out: autograd would pad each tap's gradient to a whole map."""
+
+    @staticmethod
+    def forward(ctx, padded: Tensor, blocks: Tensor) -> Tensor:
+        ctx.save_for_backward(padded, blocks)
+        return _sum_taps(padded, blocks)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+        padded, blocks = ctx.saved_tensors
+        grad_padded, grad_blocks = torch.zeros_like(padded), torch.zeros_like(blocks)
+        for part in _channel_chunks(padded, blocks):
+            given = grad[:, part].contiguous()
+            product = torch.empty_like(given)
+            for tap, (rows, cols) in enumerate(_shifts(padded, blocks)):
+                torch.mul(given, padded[:, part, None, None, rows, cols], out=product)
+                grad_blocks[:, 0, tap] += product.sum(1)
+                torch.mul(given, blocks[:, :, tap], out=product)
+                grad_padded[:, part, rows, cols] += product.sum((2, 3))
+        return grad_padded, grad_blocks
 
 
 def _reassemble_any(padded: Tensor, kernels: Tensor, source: tuple[int, int]) -> Tensor:
