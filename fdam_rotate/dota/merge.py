@@ -387,6 +387,7 @@ def _in_pool(
     """Run tasks in spawned processes, no more of them under way than there are processes."""
     under_way: dict[Future[NDArray[np.bool_]], _Task] = {}
     waiting = iter(tasks)
+    task: _Task | None = None
     with ProcessPoolExecutor(min(nproc, len(tasks)), mp_context=get_context("spawn")) as pool:
         try:
             while True:
@@ -397,8 +398,10 @@ def _in_pool(
                 for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                     kept = future.result()
                     yield under_way.pop(future), kept
-        except BrokenProcessPool as error:
-            images = sorted({image for task in under_way.values() for image in task.images(detections)})
+        # a worker that dies while the next one starts shows as a closed handle
+        except (BrokenProcessPool, OSError) as error:
+            held = [*under_way.values(), *([task] if task is not None and task not in under_way.values() else [])]
+            images = sorted({image for one in held for image in one.images(detections)})
             named = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
             raise WorkerError(
                 f"a worker process was killed while merging {named} (out of memory?); fewer processes need less"

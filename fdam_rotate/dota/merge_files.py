@@ -302,9 +302,9 @@ class _Job:
         total = max(1, counts.total())
         batch: list[str] = []
         ids: list[str | None] = [*sorted(counts), None]
-        for image_id in ids:
+        for following in ids:
             held = sum(counts[one] for one in batch)
-            if batch and (image_id is None or (held + counts[image_id]) * _LINE_BYTES > batch_bytes):
+            if batch and (following is None or (held + counts[following]) * _LINE_BYTES > batch_bytes):
                 parts = [np.fromfile(folder / str(numbers[one])).reshape(-1, 10) for one in batch]
                 image = np.repeat(np.arange(len(batch)), [len(part) for part in parts])
                 rows = np.concatenate(parts)
@@ -315,8 +315,8 @@ class _Job:
                 yield merge_placed(inputs, **self.settings)[name]
                 self._advance(self.sizes[name] * held / total)
                 batch = []
-            if image_id is not None:
-                batch.append(image_id)
+            if following is not None:
+                batch.append(following)
         shutil.rmtree(folder)
 
     def _placed(self, index: int, name: str) -> Iterator[Detections]:

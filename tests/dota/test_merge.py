@@ -1,0 +1,241 @@
+"""Suppression and merging against plain loops and DOTA_devkit's stored output."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fdam_rotate.dota import merge, nms
+from fdam_rotate.dota.detections import Detections, read_detections
+from fdam_rotate.dota.errors import DotaError, WorkerError
+from fdam_rotate.dota.geometry import le90_to_poly, pairwise_hbb_iou, poly_to_hbb, polygon_iou
+from fdam_rotate.dota.merge import limit_per_image, merge_patches, nms_polygons
+from fdam_rotate.dota.nms import greedy_nms
+
+CASE = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "devkit_case"
+
+
+def scene(rng: np.random.Generator, count: int, spread: float) -> tuple[np.ndarray, np.ndarray]:
+    boxes = np.column_stack(
+        [
+            rng.uniform(0, spread, (count, 2)),
+            np.exp(rng.normal(3.3, 0.7, (count, 2))),
+            rng.uniform(-math.pi / 2, math.pi / 2, count),
+        ]
+    )
+    return le90_to_poly(boxes), rng.uniform(0, 1, count)
+
+
+def plain_nms(polys: np.ndarray, scores: np.ndarray, thr: float, groups: np.ndarray, horizontal: bool) -> np.ndarray:
+    """The rule as a loop over a full matrix."""
+    if horizontal:
+        bounds = poly_to_hbb(polys)
+        iou = np.array([pairwise_hbb_iou(np.tile(one, (len(bounds), 1)), bounds) for one in bounds])
+    else:
+        iou = polygon_iou(polys, polys)
+    left = np.ones(len(polys), bool)
+    keep = np.zeros(len(polys), bool)
+    for box in np.argsort(-scores, kind="stable"):
+        if left[box]:
+            keep[box] = True
+            left[(iou[box] > thr) & (groups == groups[box])] = False
+    return keep
+
+
+@pytest.mark.parametrize("horizontal", [False, True], ids=["obb", "hbb"])
+@pytest.mark.parametrize("max_pairs", [1 << 23, 300], ids=["at once", "in portions"])
+@pytest.mark.parametrize("rounds", [8, 0], ids=["rounds", "one by one"])
+def test_equals_plain_nms(monkeypatch: pytest.MonkeyPatch, horizontal: bool, max_pairs: int, rounds: int) -> None:
+    monkeypatch.setattr(nms, "_MAX_PAIRS", max_pairs)
+    monkeypatch.setattr(nms, "_ROUNDS", rounds)
+    rng = np.random.default_rng(5)
+    dropped = 0
+    for trial in range(12):
+        count = int(rng.integers(1, 350))
+        polys, scores = scene(rng, count, float(rng.choice([60, 400, 2500])))
+        if trial % 3 == 0:
+            polys = polys.round()
+        if trial % 4 == 0:  # quadrangles of any shape, and some without area
+            polys[: count // 4] = rng.uniform(0, 80, (count // 4, 8))
+            polys[: count // 12] = polys[: count // 12, [0, 1] * 4]
+        scores = scores.round(int(rng.choice([1, 9])))  # ties
+        groups = rng.integers(0, 1 + trial % 3, count)
+        thr = float(rng.choice([0, 0.1, 0.3, 0.7]))
+        before = polys.copy()
+        keep = greedy_nms(polys, scores, thr, groups=groups, horizontal=horizontal)
+        np.testing.assert_array_equal(keep, plain_nms(polys, scores, thr, groups, horizontal))
+        np.testing.assert_array_equal(polys, before)
+        dropped += int((~keep).sum())
+    assert dropped > 200
+
+
+def test_a_long_chain_is_settled() -> None:
+    """Each box overlaps only its neighbours, scores fall along the row: every other one stays."""
+    polys = np.array([[x, 0, x + 10, 0, x + 10, 4, x, 4] for x in range(0, 20_000, 5)], float)
+    assert nms_polygons(polys, -np.arange(len(polys), dtype=float), 0.2).tolist() == list(range(0, len(polys), 2))
+
+
+def test_nms_order_ties_and_edges() -> None:
+    square, far = [0, 0, 4, 0, 4, 4, 0, 4], [9, 0, 13, 0, 13, 4, 9, 4]
+    assert nms_polygons([square, square, far], [0.5, 0.5, 0.9]).tolist() == [2, 0]
+    assert nms_polygons(np.zeros((0, 8)), []).tolist() == []
+    half = [2, 0, 6, 0, 6, 4, 2, 4]  # IoU 8 / 24
+    assert nms_polygons([square, half], [0.9, 0.8], 8 / 24).tolist() == [0, 1], "equal to the threshold stays"
+    assert nms_polygons([square, half], [0.9, 0.8], 0.33).tolist() == [0]
+    with pytest.raises(ValueError, match="finite"):
+        nms_polygons([square], [math.nan])
+    with pytest.raises(ValueError, match=r"\[0, 1\], got 1.5"):
+        nms_polygons([square], [1], 1.5)
+
+
+def test_crossing_thin_boxes_both_stay() -> None:
+    cross = le90_to_poly([[50, 50, 100, 4, math.pi / 4], [50, 50, 100, 4, -math.pi / 4]])
+    assert len(nms_polygons(cross, [0.9, 0.8])) == 2
+    assert greedy_nms(cross, np.array([0.9, 0.8]), 0.1, horizontal=True).tolist() == [True, False]
+
+
+def rows(detections: Detections) -> list[tuple[object, ...]]:
+    ids = [detections.image_ids[k] for k in detections.image]
+    numbers = np.column_stack([detections.scores, detections.polys.round(6)])
+    return sorted((image_id, *row) for image_id, row in zip(ids, numbers.tolist(), strict=True))
+
+
+@pytest.mark.skipif(not CASE.is_dir(), reason="needs shared/cases/devkit_case")
+def test_equals_devkit() -> None:
+    merged = merge_patches(read_detections(CASE / "patch_det"))
+    expected = read_detections(CASE / "merged")
+    assert sum(map(len, expected.values())) == 1268
+    for name, found in expected.items():
+        assert rows(merged[name]) == rows(found), name
+
+
+def detections(*boxes: tuple[str, float, float]) -> Detections:
+    """Squares of 10 pixels: (id, score, x)."""
+    ids = tuple(dict.fromkeys(box[0] for box in boxes))
+    polys = np.array([[x, 0, x + 10, 0, x + 10, 10, x, 10] for _, _, x in boxes], float).reshape(-1, 8)
+    return Detections(ids, np.array([ids.index(b[0]) for b in boxes], np.intp), np.array([b[1] for b in boxes]), polys)
+
+
+def test_places_of_both_conventions_and_a_manifest() -> None:
+    found = detections(("a__b__1024__100___0", 0.9, 5), ("a__b__0.5__50___0", 0.8, 2), ("c__1__7___0", 0.7, 0))
+    merged = merge_patches({"ship": found}, nms="none")["ship"]
+    assert merged.image_ids == ("a__b", "c")
+    # 5 + 100; (2 + 50) / 0.5, twice as wide; 0 + 7
+    assert merged.polys[:, [0, 2]].tolist() == [[105, 115], [104, 124], [7, 17]]
+
+    class Manifest:
+        def locate(self, patch_id: str) -> tuple[str, int, int, float]:
+            return ("img", 3, 4, 2.0)
+
+    for locate in (Manifest(), Manifest().locate):
+        placed = merge_patches({"ship": detections(("any", 0.5, 1))}, locate=locate)["ship"]
+        assert placed.image_ids == ("img",)
+        assert placed.polys[0].tolist() == [2, 2, 7, 2, 7, 7, 2, 7]
+    with pytest.raises(DotaError, match=r"class ship.*'any' is not a patch name"):
+        merge_patches({"ship": detections(("any", 0.5, 1))})
+
+
+def test_every_setting_changes_the_result() -> None:
+    one = detections(("P__1024__0___0", 0.9, 0), ("P__1024__0___0", 0.8, 5), ("P__1024__0___0", 0.2, 50))
+
+    def scores(**settings: object) -> list[float]:
+        return merge_patches({"ship": one}, **settings)["ship"].scores.tolist()  # type: ignore[arg-type]
+
+    assert scores() == [0.9, 0.2]
+    assert scores(nms="none") == [0.9, 0.8, 0.2]
+    assert scores(iou_thr=0.4) == [0.9, 0.8, 0.2]  # IoU 50 / 150
+    assert scores(score_thr=0.2) == [0.9, 0.2]
+    assert scores(score_thr=0.21) == [0.9]
+    assert scores(max_per_image=1) == [0.9]
+    with pytest.raises(ValueError, match="nms must be one of obb, hbb, none; got 'soft'"):
+        scores(nms="soft")
+    with pytest.raises(ValueError, match="nproc must be at least 1"):
+        scores(nproc=0)
+    other = detections(("P__1024__0___0", 0.95, 5))
+    both = merge_patches([{"ship": one}, {"ship": other}])["ship"]
+    assert both.scores.tolist() == [0.95, 0.2]
+    weighed = merge_patches([{"ship": one}, {"ship": other}], weights=[2, 1])["ship"]
+    assert weighed.scores.tolist() == [0.9, 0.2]
+    with pytest.raises(ValueError, match="expected 2 positive weights"):
+        merge_patches([{"ship": one}, {"ship": other}], weights=[1, -1])
+
+
+def test_limit_counts_all_classes_of_an_image() -> None:
+    found = {"a": detections(("P", 0.5, 0), ("Q", 0.1, 0)), "b": detections(("P", 0.5, 0), ("P", 0.9, 0))}
+    kept = limit_per_image(found, 2)
+    assert kept["a"].scores.tolist() == [0.5, 0.1]  # the tie goes to the first class
+    assert kept["b"].scores.tolist() == [0.9]
+    assert limit_per_image({}, 1) == {}
+
+
+def patches(count: int, seed: int = 0) -> dict[str, Detections]:
+    rng = np.random.default_rng(seed)
+    result = {}
+    for name in ("ship", "plane"):
+        polys, scores = scene(rng, count, 900)
+        ids = tuple(f"P{k // 4}__1024__{k % 4 * 700}___0" for k in range(24))
+        result[name] = Detections(ids, rng.integers(0, 24, count), scores.round(2), polys)
+    return result
+
+
+def same(a: dict[str, Detections], b: dict[str, Detections]) -> bool:
+    return list(a) == list(b) and all(
+        a[k].image_ids == b[k].image_ids
+        and np.array_equal(a[k].image, b[k].image)
+        and np.array_equal(a[k].scores, b[k].scores)
+        and np.array_equal(a[k].polys, b[k].polys)
+        for k in a
+    )
+
+
+def test_processes_and_task_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = patches(1500)
+    alone = merge_patches(found)
+    assert 100 < len(alone["ship"]) < 1400
+    monkeypatch.setattr(merge, "_TASK_BOXES", 100)
+    assert same(alone, merge_patches(found))
+    monkeypatch.setattr(merge, "_POOL_BOXES", 0)
+    assert same(alone, merge_patches(found, nproc=2))
+
+
+def test_a_killed_worker_is_an_error_that_names_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(merge, "_POOL_BOXES", 0)
+    stop = threading.Event()
+
+    def kill() -> None:
+        task = Path(f"/proc/{os.getpid()}/task")
+        while not stop.is_set():
+            for child in " ".join(p.read_text() for p in task.glob("*/children")).split():
+                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                    os.kill(int(child), signal.SIGKILL)
+                    return
+            time.sleep(0.01)
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        with pytest.raises(WorkerError, match=r"killed while merging P\d"):
+            merge_patches(patches(500), nproc=2)
+    finally:
+        stop.set()
+        killer.join()
+
+
+def test_no_torch_and_nothing_heavy_at_import() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None; sys.modules['mmcv'] = None\n"
+        "import fdam_rotate.dota; assert 'numpy' not in sys.modules, 'numpy'\n"
+        "from fdam_rotate.dota import merge_patches, nms_polygons, polygon_iou, read_detections, read_labels\n"
+        "assert 'shapely' not in sys.modules and 'cv2' not in sys.modules\n"
+        "assert set(fdam_rotate.dota.__all__) <= set(dir(fdam_rotate.dota))"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
