@@ -118,7 +118,7 @@ def add_fdam(
 
     The attention must call ``qkv`` and ``proj`` as modules: what enters ``qkv`` is AttInv's input, the last ``dim``
     channels that leave it are the values, and what enters ``proj`` is replaced by its mixture with the inversion.
-    FreqScale follows each branch, tokens or maps: what the modules in ``branches`` return becomes ``a + freq_scale(a)``.
+    FreqScale follows each branch, tokens or maps: what those in ``branches`` return becomes ``a + freq_scale(a)``.
     So a branch must return the residual branch alone, without the shortcut.
 
     Args:
