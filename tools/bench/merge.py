@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         name = f"{count} detections to files and zip; plain loop without files"
         lines.append((name, _ms(ours), _ms(plain), f"1/{plain / ours:.0f}"))
     polys, scores, boxes = _cloud(rng, 4000)
-    small, mine = _best(lambda: nms_polygons(polys, scores))
+    small, _ = _best(lambda: nms_polygons(polys, scores))
     mmcv = _mmcv_nms(boxes, scores)
     if mmcv is not None:
         lines.append(
