@@ -70,6 +70,9 @@ def test_windows_by_hand() -> None:
     assert slide_windows(2, 2, [4], [0], img_rate_thr=0.6).tolist() == [[0, 0, 4, 4]]
     # 4 x 2: the windows of 2 are full (1.0), the one of 4 is half full and goes
     assert slide_windows(4, 2, [2, 4], [0, 0], img_rate_thr=0.6)[:, 2].tolist() == [2, 4]
+    # 6 x 10: the window of 10 holds a share of exactly 0.6, which is not above 0.6
+    assert set(slide_windows(6, 10, [2, 10], [0, 0], img_rate_thr=0.6)[:, 2] % 2) == {0}
+    assert len(slide_windows(6, 10, [2, 10], [0, 0], img_rate_thr=0.6)) == 15
     # equal sizes give a window once
     assert len(slide_windows(9, 9, [4, 4], [1, 1])) == len(slide_windows(9, 9, [4], [1]))
 

@@ -97,7 +97,8 @@ def test_damaged_files_are_left_to_opencv() -> None:
     assert decode_plain_png(data) is not None
     middle = len(data) // 2
     flipped = data[:middle] + bytes([data[middle] ^ 1]) + data[middle + 1 :]
-    for bad in (data[:8], data[:middle], data[:-13], data[:-5], flipped, data + b"rest"):
+    wrong_check = data[:-16] + bytes([data[-16] ^ 1]) + data[-15:]  # right pixels, wrong CRC of the last IDAT
+    for bad in (data[:8], data[:middle], data[:-13], data[:-5], flipped, wrong_check, data + b"rest"):
         assert decode_plain_png(bad) is None
     # checksums that fit, but pixel data that do not inflate, or to too little
     start = data.index(b"IDAT")

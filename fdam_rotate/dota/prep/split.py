@@ -5,6 +5,8 @@ also ``.split/``, with a record of each finished image. A patch is written elsew
 may be stopped at any moment: the same command goes on from there, keeps what is finished (same SHA-256 of image and
 label file, all patches there), and ends with the same bytes. Other settings on the same folder are refused.
 
+A worker holds one image, or above 64 megapixels a band of its rows (the devkit's rates other than 1 need it whole).
+
 Problems, by kind. Those of the first line leave an image out; ``malformed``, ``zero-area`` and ``outside`` cost one
 object; all others cost nothing:
 

@@ -23,6 +23,8 @@ RECORDS = ".split/records"
 # A write that fails for one of these fails for every other image too.
 _FATAL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM, errno.ENOENT}
 
+_AGAIN = "what is finished stays; when that is mended, give the same command again"
+
 
 class OutputError(DotaError):
     """The output cannot be written: the disk is full, or the folder is gone or closed to us."""
@@ -83,5 +85,5 @@ def write_bytes(out: Path, name: str, data: bytes) -> None:
     except OSError as error:
         temporary.unlink(missing_ok=True)
         if error.errno in _FATAL:
-            raise OutputError(f"cannot write {out / name}: {error.strerror}") from None
+            raise OutputError(f"cannot write {out / name}: {error.strerror}; {_AGAIN}") from None
         raise
