@@ -5,6 +5,9 @@ RoIAlignRotated and rotated NMS have no ONNX operators, and run in Python on wha
 
 Exporters know no FFT of a real image, so FreqScale runs by products with fixed cosine and sine matrices here
 (``impl='dft'``), which is why the size is fixed. The result is compared with the FFT form before it is kept.
+
+LSKNet, LSKNetFDAM, ViTFDAM and MiTFDAM with FPN, FDAMFPN or SimplePyramid export. FreqFusionFPN does not: its
+windows and chunks are made as it runs.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import re
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,8 +124,9 @@ def export_features(
                     plain, image, check_trace=False
                 ).save(str(temporary))
         except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ExportError(f"{type(detector).__name__} cannot be exported as {path.suffix[1:]}: {reason}") from error
+            raise ExportError(
+                f"{type(detector).__name__} cannot be exported as {path.suffix[1:]}: {_reason(error)}"
+            ) from error
         difference = None
         if check:
             found = (_onnx_runner if path.suffix == ".onnx" else _script_runner)(temporary)(image)
@@ -155,6 +160,14 @@ def _write_onnx(model: nn.Module, image: Tensor, path: Path, names: Sequence[str
     for key, value in {"content": "backbone and neck, no heads", "img_norm_cfg": json.dumps(norm or {})}.items():
         written.metadata_props.add(key=key, value=value)
     onnx.save(written, str(path))
+
+
+def _reason(error: Exception) -> str:
+    """What stopped the exporter, in one line; torch.onnx buries the operator's name in advice."""
+    operator = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(error))
+    if operator:
+        return f"ONNX has no operator for {operator[1]}"
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def _onnx_runner(path: Path) -> Callable[[Tensor], list[Tensor]]:

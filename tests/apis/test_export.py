@@ -107,6 +107,15 @@ def test_what_cannot_be_exported_is_told_in_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_missing_operator_is_named(tmp_path):
+    class Windows(nn.Module):
+        def extract_feat(self, image):
+            return (image * torch.hamming_window(8, periodic=False),)
+
+    with pytest.raises(ExportError, match=r"ONNX has no operator for aten\.hamming_window$"):
+        export_features(Windows(), tmp_path / "f.onnx", (8, 8))
+
+
 def test_target_is_checked_first(tmp_path):
     (tmp_path / "f.onnx").write_text("precious")
     with pytest.raises(OutputExistsError, match="--overwrite"):

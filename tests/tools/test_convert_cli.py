@@ -112,9 +112,13 @@ def test_published_t_and_s_have_their_published_size():
 def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
     """DeiT-III: under 'model', class token, final norm and classifier, none of FDAM's keys, and 224 pixels."""
     from fdam_rotate.apis.checkpoint import load_checkpoint_file, load_into
+    from fdam_rotate.apis.convert import infer_backbone
 
     arch = {"embed_dims": 128, "depth": 2, "num_heads": 2}
     whole = make_backbone("ViTFDAM", arch=arch, img_size=224).state_dict()
+    inferred = infer_backbone({f"module.{k}": v for k, v in whole.items()}, "ViTFDAM")
+    assert inferred.pop("type") == "ViTFDAM"
+    assert inferred == dict(arch=arch, img_size=224, patch_size=16, in_channels=3, mlp_ratio=4, qkv_bias=True)
     added = ("dy_freq", "gamma", "freq_scale")
     deit = {k: v for k, v in whole.items() if not any(a in k for a in added) or "gamma_" in k}
     extra = {"cls_token": torch.zeros(1, 1, 128), "norm.weight": torch.ones(128), "norm.bias": torch.zeros(128)}
