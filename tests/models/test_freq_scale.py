@@ -147,8 +147,9 @@ def test_frozen_filters_need_no_gradient():
     assert torch.allclose(grad, expected, atol=1e-10)
 
 
-def test_training_after_inference_mode():
-    layer, x = strong(), features(1, 32, 23, 17)  # a size that no other test caches
+@pytest.mark.parametrize("impl", ["fft", "dft"])
+def test_training_after_inference_mode(impl):
+    layer, x = strong(impl=impl), features(1, 32, 23, dict(fft=17, dft=19)[impl])  # a size that no other test caches
     with torch.inference_mode():
         layer(x)
     layer(x.requires_grad_()).sum().backward()
