@@ -98,8 +98,8 @@ def test_two_processes_on_the_cpu_train_and_predict_as_one(demo, repo, tmp_path)
     torchrun = ["-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=29533"]
     text = _run(
         repo, *torchrun, "tools/train.py", work / "config.py", "--launcher", "pytorch",
-        "--work-dir", tmp_path / "train", "--no-validate", "--cfg-options", "runner.max_iters=2", "checkpoint_config.interval=2",
-        "auto_scale_lr.enable=True", "data.samples_per_gpu=1", "data.workers_per_gpu=0",
+        "--work-dir", tmp_path / "train", "--no-validate", "--cfg-options", "runner.max_iters=2",
+        "checkpoint_config.interval=2", "auto_scale_lr.enable=True", "data.samples_per_gpu=1", "data.workers_per_gpu=0",
     )  # fmt: skip
     assert "2 process(es) x 1 image(s) = 2 images a step" in text
     assert (tmp_path / "train" / "latest.pth").exists()
@@ -115,8 +115,8 @@ def test_test_scores_submits_and_draws_in_one_run(demo, repo, tmp_path):
     work, _ = demo
     text = _run(
         repo, "tools/test.py", work / "config.py", work / "train" / "latest.pth", "--split", "val",
-        "--work-dir", tmp_path, "--eval", "mAP", "--eval-options", "iou_thr=[0.5,0.75]", "submission_dir=" + str(tmp_path / "sub"),
-        "--format-only", "--show-dir", tmp_path / "pictures",
+        "--work-dir", tmp_path, "--eval", "mAP", "--eval-options", "iou_thr=[0.5,0.75]",
+        f"submission_dir={tmp_path / 'sub'}", "--format-only", "--show-dir", tmp_path / "pictures",
     )  # fmt: skip
     assert "mAP of merged whole images" in text
     assert (tmp_path / "sub.zip").exists()

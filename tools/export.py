@@ -29,9 +29,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--check", action="store_true", help="run the file and compare it with the detector")
     parser.add_argument("--tolerance", type=float, default=1e-4, help="largest difference that passes (default: 1e-4)")
     parser.add_argument("--overwrite", action="store_true", help="replace --out")
-    parser.add_argument(
-        "--unsafe-load", action="store_true", help="open a checkpoint that carries code"
-    )
+    parser.add_argument("--unsafe-load", action="store_true", help="open a checkpoint that carries code")
     return parser
 
 
