@@ -23,8 +23,9 @@ for tool in gcc g++; do command -v $tool >/dev/null || fail "no $tool, which mmc
 header=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')/Python.h
 [ -f "$header" ] || fail "no Python headers ($header); install them (Debian, Ubuntu: apt install python$version-dev)"
 free=$(($(df -Pk . | awk 'NR==2 {print $4}') / 1048576))
-need=${NEED_GB:-12}  # 9 GB of packages once unpacked, and room to build
+need=12  # 6 GB of packages once unpacked, their downloads, and room to build
 [ -d .venv/lib ] && need=3
+need=${NEED_GB:-$need}
 [ "$free" -ge "$need" ] || fail "$free GB free here, $need GB needed; free some, or clone onto another disk"
 
 # -- CUDA ops only where they can be built and used

@@ -25,7 +25,7 @@ from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, write_detections
 from fdam_rotate.dota.drawing import draw_detections
-from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.files import prepare_output_dir, write_text
 from fdam_rotate.dota.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
@@ -89,6 +89,8 @@ def run_test(
         for folder in (outputs.detections, outputs.submission, outputs.pictures):
             if folder is not None:
                 prepare_output_dir(folder, overwrite=overwrite)
+        if outputs.submission is not None and Path(f"{outputs.submission}.zip").exists() and not overwrite:
+            raise OutputExistsError(f"{outputs.submission}.zip exists; give another submission_dir, or --overwrite")
 
     install_safe_loader(unsafe_load)
     model = _load_model(cfg, checkpoint, dataset.CLASSES, logger, unsafe_load)
