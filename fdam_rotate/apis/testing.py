@@ -18,7 +18,7 @@ from mmrotate.models import build_detector
 from mmrotate.utils import get_root_logger, setup_multi_processes
 from tqdm import tqdm
 
-from fdam_rotate.apis.checkpoint import install_safe_loader, load_checkpoint_file, load_into
+from fdam_rotate.apis.checkpoint import CheckpointError, install_safe_loader, load_checkpoint_file, load_into
 from fdam_rotate.apis.compat import revert_sync_bn
 from fdam_rotate.apis.inference import predict
 from fdam_rotate.apis.runtime import start_runtime
@@ -151,6 +151,12 @@ def _load_model(
     report = load_into(model, content, name=str(checkpoint))
     if not report.exact:
         logger.warning(report.table())
+    if report.missing or report.mismatched:
+        first = next(iter([*report.mismatched, *report.missing]))
+        raise CheckpointError(
+            f"the config's model is not the one that {checkpoint} was trained as: {len(report.missing)} of its tensors "
+            f"are not in the file, {len(report.mismatched)} have another shape there, first {first}"
+        )
     model.CLASSES = tuple(classes)
     return model
 
