@@ -11,6 +11,8 @@ with no detection. Horizontal boxes are held as their four corners, so that one 
 from __future__ import annotations
 
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +25,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import DetectionFormatError
 from fdam_rotate.dota.files import atomic_path, check_id
-from fdam_rotate.dota.labels import MAX_COORDINATE, LineProblem, coordinate_problem
+from fdam_rotate.dota.labels import MAX_COORDINATE, LineProblem, number_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
@@ -45,8 +47,17 @@ CHUNK_BYTES = 4 << 20
 #: The longest id: what file systems allow for a file name.
 MAX_ID_BYTES = 255
 
-#: A zip member that claims to be larger than this (bytes) is refused unread.
+#: The longest line, in bytes.
+MAX_LINE_BYTES = 1 << 16
+
+#: A zip member that claims to be larger than this (bytes) is refused unread, and so is one above the second size that
+#: is packed more than `MAX_PACKING` times: lines of digits shrink to about a third.
 MAX_MEMBER_BYTES = 4 << 30
+MAX_PACKED_BYTES = 64 << 20
+MAX_PACKING = 100
+
+# Bytes of a bad line that are kept to be shown.
+_SHOWN = 200
 
 
 @dataclass(frozen=True)
@@ -144,13 +155,26 @@ def detection_files(
     source = Path(source)
     prefix = f"Task{_check_task(task)}_"
     found: dict[str, str] = {}
-    for name in _listing(source):
-        if name.startswith(prefix) and name.endswith(".txt"):
+    inner: list[str] = []
+    for name, count in sorted(Counter(_listing(source)).items()):
+        if not (name.rsplit("/", 1)[-1].startswith(prefix) and name.endswith(".txt")):
+            continue
+        if "/" in name:
+            inner.append(name)
+        elif name == f"{prefix}.txt" or "\\" in name:
+            _tell(problems, LineProblem(source / name, 0, "the file name holds no class; it is not read"))
+        else:
             found[name[len(prefix) : -4]] = name
-        elif "/" in name and name.rsplit("/", 1)[1].startswith(prefix):
-            _tell(problems, LineProblem(source / name, 0, "not at the top level of the archive; it is not read"))
+            if count > 1:
+                reason = f"stands {count} times in the archive; only the last is read"
+                _tell(problems, LineProblem(source / name, 0, reason))
     if not found:
-        raise FileNotFoundError(f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file a class")
+        hint = f"; {inner[0]} is not at the top level: zip the files, not a folder" if inner else ""
+        raise FileNotFoundError(
+            f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file a class{hint}"
+        )
+    for name in inner:
+        _tell(problems, LineProblem(source / name, 0, "not at the top level of the archive; it is not read"))
     if classes is None:
         return found
     for name in found:
@@ -235,13 +259,13 @@ def _tell(problems: list[LineProblem] | None, problem: LineProblem) -> None:
 
 
 def _listing(source: Path) -> list[str]:
-    """File names within a folder or archive, sorted; in an archive with their inner path."""
+    """File names within a folder or archive; in an archive with their inner path."""
     if source.is_dir():
-        return sorted(path.name for path in source.iterdir() if path.is_file())
+        return [path.name for path in source.iterdir() if path.is_file()]
     if not source.is_file():
         raise FileNotFoundError(f"{source} does not exist; give a folder or a zip of detections")
     with _zip(source) as archive:
-        return sorted(info.filename for info in archive.infolist() if not info.is_dir())
+        return [info.filename for info in archive.infolist() if not info.is_dir()]
 
 
 @contextmanager
@@ -249,7 +273,8 @@ def _zip(source: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(source) as archive:
             yield archive
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # damaged, odd compression, encrypted
+    # damaged (three ways), odd compression, encrypted
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
 
 
@@ -270,8 +295,11 @@ def open_file(source: Path, name: str) -> Iterator[IO[bytes]]:
         return
     with _zip(source) as archive:
         info = archive.getinfo(name)
-        if info.file_size > MAX_MEMBER_BYTES:
-            raise DetectionFormatError(f"{source}: {name} unpacks to {info.file_size} bytes; refused")
+        packing = info.file_size / max(1, info.compress_size)
+        if info.file_size > MAX_MEMBER_BYTES or (info.file_size > MAX_PACKED_BYTES and packing > MAX_PACKING):
+            raise DetectionFormatError(
+                f"{source}: {name} unpacks to {info.file_size} bytes, {packing:.0f} times its size in the zip; refused"
+            )
         with archive.open(info) as stream:
             yield stream
 
@@ -291,6 +319,9 @@ def _parse_stream(
         head, newline, tail = block.rpartition(b"\n")
         if not newline:  # no line ends here: a line longer than the chunk
             rest += block
+            if len(rest) > max(chunk_bytes, MAX_LINE_BYTES):
+                _tell(problems, LineProblem(path, line, f"a line of over {len(rest)} bytes; not read from here on"))
+                return
             continue
         text = rest + head + newline
         rest = tail
@@ -349,7 +380,7 @@ def _parse_strict(
             continue
         reason = _row_problem(fields, width)
         if reason is not None:
-            _tell(problems, LineProblem(path, lineno, reason, row.decode("utf-8", "backslashreplace").strip()))
+            _tell(problems, LineProblem(path, lineno, reason, row[:_SHOWN].decode("utf-8", "backslashreplace").strip()))
             continue
         image.append(index.setdefault(fields[0].decode("utf-8"), len(index)))
         scores.append(float(fields[1]))
@@ -363,8 +394,7 @@ def _row_problem(fields: Sequence[bytes], width: int) -> str | None:
         return f"expected id, score and {width - 2} coordinates, got {len(fields)} fields"
     if not _good_id(fields[0]):
         return f"the image id is not printable UTF-8 text of at most {MAX_ID_BYTES} bytes"
-    reason = coordinate_problem(fields[1:2])
-    return reason.replace("coordinate", "score", 1) if reason else coordinate_problem(fields[2:])
+    return number_problem(fields[1:2], "score") or number_problem(fields[2:], "coordinate")
 
 
 def _corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

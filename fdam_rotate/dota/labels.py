@@ -39,9 +39,6 @@ __all__ = [
 #: A coordinate further from zero than this (pixels) is a mistake: no image is ten million pixels wide.
 MAX_COORDINATE = 1e7
 
-#: Files parsed together by `read_label_dir`.
-_BATCH = 64
-
 _HEADER = re.compile(rb"\s*[A-Za-z][\w .-]*:")
 _KNOWN_HEADER = re.compile(rb"\s*(imagesource|gsd|acquisition dates)\s*:", re.IGNORECASE)
 
@@ -152,7 +149,8 @@ def read_label_dir(
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise FileNotFoundError(f"label folder {folder} does not exist")
+        what = "is a file" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"label folder {folder} {what}; give the folder with one .txt an image (labelTxt)")
     if image_ids is None:
         paths = {path.name[:-4]: path for path in folder.iterdir() if path.suffix.lower() == ".txt"}
     else:
@@ -291,7 +289,7 @@ def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
     fields = row.split()
     if len(fields) not in (9, 10):
         return f"expected 8 coordinates, class and difficulty, got {len(fields)} fields{_split_class(fields, classes)}"
-    reason = coordinate_problem(fields[:8])
+    reason = number_problem(fields[:8], "coordinate")
     if reason:
         return reason
     try:
@@ -320,16 +318,16 @@ def _split_class(fields: list[bytes], classes: Sequence[str] | None) -> str:
     return f" (did you mean class {close!r}? A class name holds no space)" if close else ""
 
 
-def coordinate_problem(fields: Sequence[bytes]) -> str | None:
-    """What is wrong with the first bad coordinate of ``fields``, or None."""
+def number_problem(fields: Sequence[bytes], what: str) -> str | None:
+    """What is wrong with the first of ``fields`` that is no ``what`` ('coordinate' or 'score'), or None."""
     for raw in fields:
         text = raw.decode("utf-8", "backslashreplace")
         try:
             value = float(raw)
         except ValueError:
-            return f"coordinate {text!r} is not a number"
+            return f"{what} {text!r} is not a number"
         if not abs(value) <= MAX_COORDINATE:
-            return f"coordinate {text!r} is not a finite number within {MAX_COORDINATE:.0e} pixels"
+            return f"{what} {text!r} is not a finite number of at most {MAX_COORDINATE:.0f}"
     return None
 
 

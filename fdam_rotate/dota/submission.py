@@ -7,13 +7,14 @@ one line that names no cause, so :func:`check_submission` looks for each mistake
 
 from __future__ import annotations
 
+import io
 import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.detections import Detections, format_detections
@@ -31,6 +32,8 @@ _TEXT_FACTOR = 10
 
 _FIELDS = {1: 10, 2: 6}
 _FORM = {1: "image_id score x1 y1 x2 y2 x3 y3 x4 y4", 2: "image_id score xmin ymin xmax ymax"}
+# Bytes; a longer line is no detection, and might be a file of gigabytes without line end.
+_LONGEST_LINE = 1 << 16
 # Stands for the file's name where a rule is about the whole zip.
 _WHOLE = "zip"
 # The one date of all entries, the earliest that the format knows, so that equal content gives equal bytes.
@@ -247,13 +250,19 @@ class _FileCheck:
     def run(self, stream: IO[bytes], progress: Callable[[int], object] | None) -> Iterator[SubmissionProblem]:
         """The problems of the file, in the order of their first lines."""
         seen: set[bytes] = set()
-        told = 0
-        for number, raw in enumerate(stream, start=1):
+        done = 0
+        buffered: Any = stream
+        lines = io.BufferedReader(buffered)
+        for number, raw in enumerate(iter(lambda: lines.readline(_LONGEST_LINE), b""), start=1):
+            done += len(raw)
+            self.lines += 1
+            if len(raw) == _LONGEST_LINE:
+                self._note("fields", number, f"a line of over {_LONGEST_LINE} bytes; not read from here on")
+                break
             if number == 1 and raw.startswith(b"\xef\xbb\xbf"):
                 self._note("encoding", 1, "the file starts with a byte order mark; save it as UTF-8 without BOM")
                 raw = raw[3:]
             raw = raw.rstrip()
-            self.lines += 1
             try:
                 text = raw.decode("utf-8")
             except UnicodeDecodeError:
@@ -264,8 +273,8 @@ class _FileCheck:
                 self._note("duplicate", number, f"the same line stands above: {text!r}")
             seen.add(raw)
             if progress and not number % 10_000:
-                progress(stream.tell() - told)
-                told = stream.tell()
+                progress(done)
+                done = 0
         if not self.lines:
             yield _warning("empty", self.name, "no detections of this class; its AP will be 0")
         for rule, (line, message, count) in self._found.items():

@@ -49,7 +49,7 @@ def test_accepted(tmp_path: Path, data: str | bytes) -> None:
     [
         ("P1 0.5 0 0 4 0 4 4 0", "got 9 fields"),
         ("P1 x 0 0 4 0 4 4 0 4", "score 'x' is not a number"),
-        ("P1 nan 0 0 4 0 4 4 0 4", "score 'nan' is not a finite"),
+        ("P1 nan 0 0 4 0 4 4 0 4", "score 'nan' is not a finite number of at most 10000000"),
         ("P1 0.5 0 0 4 0 4 4 0 1e9", "coordinate '1e9' is not a finite"),
         (b"P\xff 0.5 0 0 4 0 4 4 0 4", "printable UTF-8"),
         ("P\x01 0.5 0 0 4 0 4 4 0 4", "printable UTF-8"),
@@ -99,6 +99,63 @@ def test_zip_equals_folder_and_is_never_unpacked(tmp_path: Path) -> None:
     packed.write_bytes(packed.read_bytes()[:60])
     with pytest.raises(DetectionFormatError, match="cannot be read as a zip"):
         read_detections(packed)
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_names_of_no_class_and_repeated_members_are_told(tmp_path: Path) -> None:
+    packed = tmp_path / "d.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("Task1_ship.txt", LINE)
+        archive.writestr("Task1_ship.txt", f"{LINE}\n{LINE}\n")
+        archive.writestr("Task1_.txt", LINE)
+        archive.writestr("Task1_a\\b.txt", LINE)
+        archive.writestr("../Task1_plane.txt", LINE)
+        archive.writestr("Task1_x/readme.txt", LINE)
+    problems: list[LineProblem] = []
+    found = read_detections(packed, problems=problems)
+    assert {name: len(one) for name, one in found.items()} == {"ship": 2}
+    told = {Path(problem.path).name: problem.reason for problem in problems}
+    assert told.keys() == {"Task1_ship.txt", "Task1_.txt", "Task1_a\\b.txt", "Task1_plane.txt"}
+    assert told["Task1_ship.txt"] == "stands 2 times in the archive; only the last is read"
+    assert told["Task1_plane.txt"] == "not at the top level of the archive; it is not read"
+    assert told["Task1_.txt"] == told["Task1_a\\b.txt"] == "the file name holds no class; it is not read"
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as archive:
+        archive.writestr("d/Task1_ship.txt", LINE)
+    with pytest.raises(FileNotFoundError, match=r"d/Task1_ship\.txt is not at the top level: zip the files"):
+        read_detections(tmp_path / "inner.zip", problems=problems)
+
+
+def test_damaged_content_of_a_zip_is_one_error(tmp_path: Path) -> None:
+    packed = tmp_path / "d.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Task1_ship.txt", "\n".join(random_rows(random.Random(0), 200)))
+    data = bytearray(packed.read_bytes())
+    for k in range(50, 90):
+        data[k] ^= 0xA5
+    packed.write_bytes(data)
+    with pytest.raises(DetectionFormatError, match="cannot be read as a zip"):
+        read_detections(packed)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_PACKED_BYTES", 100_000)
+    packed = tmp_path / "d.zip"
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("Task1_ship.txt", b"\n" * 200_000)
+        archive.writestr("Task1_plane.txt", f"{LINE}\n" * 4000)  # packed as well, but small
+    with pytest.raises(DetectionFormatError, match=r"Task1_ship.txt unpacks to 200000 bytes, \d+ times its size"):
+        read_detections(packed, classes=("ship",), problems=[])
+    assert len(read_detections(packed, classes=("plane",), problems=[])["plane"]) == 4000
+
+
+def test_a_line_without_end_is_not_held(tmp_path: Path) -> None:
+    source = folder(tmp_path / "d", ship=f"{LINE}\n".encode() + b"x" * 300_000 + f"\n{LINE}\n".encode())
+    problems: list[LineProblem] = []
+    parts = list(module.iter_detections(source, "ship", problems=problems, chunk_bytes=100))
+    assert sum(map(len, parts)) == 1
+    assert [problem.line for problem in problems] == [2]
+    assert problems[0].reason.startswith("a line of over 65")
+    assert len(str(problems[0])) < 400
 
 
 def test_a_huge_member_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

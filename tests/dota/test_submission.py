@@ -71,6 +71,14 @@ def test_line_rules_say_the_line(tmp_path: Path, rule: str, bad: str | bytes) ->
     assert errors(check_submission(path, CLASSES, IDS)) == [(rule, "Task1_ship.txt", 3)]
 
 
+def test_a_line_of_gigabytes_would_not_be_read(tmp_path: Path) -> None:
+    path = pack(tmp_path / "a.zip", {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER + "x" * 200_000 + "\n\n\n"})
+    (problem,) = check_submission(path, CLASSES, IDS)
+    assert (problem.rule, problem.line, problem.count) == ("fields", 2, 1)
+    assert "over 65536 bytes" in problem.message
+    assert len(problem.message) < 200
+
+
 def test_byte_order_mark_is_told_and_the_line_still_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"Task1_plane.txt": b"\xef\xbb\xbf" + GOOD.encode(), "Task1_ship.txt": OTHER})
     problems = check_submission(path, CLASSES, IDS)
