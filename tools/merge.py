@@ -16,6 +16,7 @@ Exit code: 0 merged; 1 merged, but lines could not be read (each is named), or n
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -99,6 +100,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--nproc must be at least 1, got {args.nproc}")
     if args.max_per_image is not None and args.max_per_image < 1:
         parser.error(f"--max-per-image must be at least 1, got {args.max_per_image}")
+    if math.isnan(args.score_thr):
+        parser.error("--score-thr must be a number")
     if args.fuse == "wbf" and len(args.detections) < 2:
         parser.error("--fuse wbf needs several inputs")
 

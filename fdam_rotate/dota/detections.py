@@ -234,7 +234,7 @@ def format_detections(detections: Detections, *, task: int = 1) -> bytes:
     trailing zeros are dropped down to six and two.
 
     Raises:
-        ValueError: a number that is not finite.
+        DotaError: a number that is not finite or not below 1e8 in size.
     """
     ranks = np.empty(len(detections.image_ids), np.intp)
     ranks[sorted(range(len(ranks)), key=detections.image_ids.__getitem__)] = np.arange(len(ranks))

@@ -7,27 +7,21 @@ Where a patch lies is told by the split's manifest, or by its name in MMRotate's
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
-from itertools import pairwise
-from multiprocessing import get_context
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdam_rotate.dota.detections import Detections, concatenate
-from fdam_rotate.dota.errors import DotaError, WorkerError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.nms import greedy_nms
-from fdam_rotate.dota.windows import parse_patch_name
+from fdam_rotate.dota.placing import Locate, Placer
+from fdam_rotate.dota.suppress import suppress
 
 __all__ = [
     "FUSIONS",
     "NMS_KINDS",
-    "Locator",
-    "Placer",
+    "best_of_image",
     "limit_per_image",
     "merge_patches",
     "merge_placed",
@@ -39,23 +33,6 @@ NMS_KINDS = ("obb", "hbb", "none")
 
 #: How several inputs become one: suppression over all of them together, or weighted box fusion after each one's own.
 FUSIONS = ("nms", "wbf")
-
-#: Boxes handed to one call of the suppression, unless one image alone has more: its arrays then stay near the caches
-#: (93,000 boxes took a quarter longer all at once, or by fives of thousands).
-_TASK_BOXES = 32_000
-
-#: Fewer boxes than this are merged faster by one process than a pool of processes starts.
-_POOL_BOXES = 300_000
-
-
-class Locator(Protocol):
-    """What tells where a patch lies, such as `fdam_rotate.dota.prep.manifest.Manifest`."""
-
-    def locate(self, patch_id: str) -> Any:
-        """(image id, x, y, scale, ...) of the patch; raises DotaError if there is no such patch."""
-
-
-Locate = Locator | Callable[[str], Any] | None
 
 
 def nms_polygons(polys: ArrayLike, scores: ArrayLike, iou_thr: float = 0.1) -> NDArray[np.intp]:
@@ -116,7 +93,7 @@ def merge_patches(
         Class -> detections sorted by image id, then by falling score, ties in the order of the inputs.
 
     Raises:
-        DotaError: an id tells no place.
+        DotaError: an id tells no place, or a number is not finite.
         WorkerError: a worker process was killed.
     """
     inputs = [detections] if isinstance(detections, Mapping) else list(detections)
@@ -163,6 +140,10 @@ def merge_placed(
         raise ValueError(f"fuse must be one of {', '.join(FUSIONS)}; got {fuse!r}")
     if nproc < 1:
         raise ValueError(f"nproc must be at least 1, got {nproc}")
+    for one in inputs:
+        for name, found in one.items():
+            if not np.isfinite(found.scores).all():
+                raise DotaError(f"class {name}: a score is not finite; did the model diverge?")
     shares = _shares(weights, len(inputs))
     classes = list(dict.fromkeys(name for one in inputs for name in one))
 
@@ -172,12 +153,12 @@ def merge_placed(
 
     if fuse == "nms":
         merged = {name: gathered(range(len(inputs)), name, shares) for name in classes}
-        return _suppress(merged, iou_thr, nms, nproc, progress)
+        return suppress(merged, iou_thr, nms, nproc, progress)
     from fdam_rotate.dota.fusion import fuse_boxes
 
     plain = [1.0] * len(inputs)
     single = [
-        _suppress({name: gathered([k], name, plain) for name in inputs[k]}, iou_thr, nms, nproc, progress)
+        suppress({name: gathered([k], name, plain) for name in inputs[k]}, iou_thr, nms, nproc, progress)
         for k in range(len(inputs))
     ]
     empty = Detections.empty()
@@ -219,51 +200,6 @@ def best_of_image(image: NDArray[np.intp], scores: NDArray[np.float64], most: in
     return keep
 
 
-class Placer:
-    """Moves detections from patches to images; remembers where each patch lies."""
-
-    def __init__(self, locate: Locate = None) -> None:
-        if locate is None:
-            self._locate: Callable[[str], Any] = parse_patch_name
-        else:
-            self._locate = locate if callable(locate) else locate.locate
-        self.places: dict[str, tuple[str, float, float, float] | None] = {}
-        self._reasons: dict[str, str] = {}
-
-    def place(self, detections: Detections) -> tuple[Detections, list[tuple[str, str]]]:
-        """Detections in pixels of the images, in the order given; and (patch id, reason) of those without place."""
-        images: dict[str, int] = {}
-        index, offsets = [], []
-        unplaced = []
-        for patch_id in detections.image_ids:
-            place = self.find(patch_id)
-            if place is None:
-                unplaced.append((patch_id, self._reasons[patch_id]))
-                index.append(-1)
-                offsets.append((0.0, 0.0, 1.0))
-            else:
-                index.append(images.setdefault(place[0], len(images)))
-                offsets.append(place[1:])
-        image = np.array(index, np.intp)[detections.image]
-        shift = np.array(offsets, np.float64).reshape(-1, 3)
-        polys = detections.polys + np.tile(shift[:, :2], 4)[detections.image]
-        if (shift[:, 2] != 1).any():
-            polys /= shift[detections.image, 2:]
-        placed = Detections(tuple(images), image, detections.scores, polys)
-        return (placed.take(image >= 0) if unplaced else placed), unplaced
-
-    def find(self, patch_id: str) -> tuple[str, float, float, float] | None:
-        """(image id, x, y, scale) of a patch, None if nothing tells its place."""
-        if patch_id not in self.places:
-            try:
-                image_id, x, y, scale = self._locate(patch_id)[:4]
-                self.places[patch_id] = (str(image_id), float(x), float(y), float(scale))
-            except DotaError as error:
-                self._reasons[patch_id] = str(error)
-                self.places[patch_id] = None
-        return self.places[patch_id]
-
-
 def _check_threshold(value: float, name: str = "iou_thr") -> None:
     if not 0 <= value <= 1:
         raise ValueError(f"{name} must lie in [0, 1], got {value}")
@@ -295,114 +231,3 @@ def _canonical(detections: Detections) -> Detections:
     image = rank[detections.image]
     order = np.lexsort((-detections.scores, image))
     return Detections(tuple(ids[k] for k in by_name), image[order], detections.scores[order], detections.polys[order])
-
-
-@dataclass(frozen=True)
-class _Task:
-    """Boxes for one call of the suppression: for each class, a run of whole images."""
-
-    runs: tuple[tuple[str, int, int], ...]
-
-    def boxes(self) -> int:
-        return sum(end - begin for _, begin, end in self.runs)
-
-    def arrays(
-        self, detections: Mapping[str, Detections]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
-        polys = [detections[name].polys[begin:end] for name, begin, end in self.runs]
-        scores = [detections[name].scores[begin:end] for name, begin, end in self.runs]
-        groups, used = [], 0
-        for name, begin, end in self.runs:
-            image = detections[name].image[begin:end]
-            groups.append(image - image[0] + used)
-            used += int(image[-1] - image[0]) + 1
-        return np.concatenate(polys), np.concatenate(scores), np.concatenate(groups)
-
-    def images(self, detections: Mapping[str, Detections]) -> list[str]:
-        ids = {
-            detections[name].image_ids[k] for name, begin, end in self.runs for k in detections[name].image[begin:end]
-        }
-        return sorted(ids)
-
-
-def _tasks(detections: Mapping[str, Detections], most: int) -> list[_Task]:
-    """Cut canonical detections into tasks of at most ``most`` boxes, or one image of one class."""
-    tasks, runs, held = [], [], 0
-    for name, one in detections.items():
-        bounds = [*np.flatnonzero(np.diff(one.image, prepend=-1)).tolist(), len(one)]
-        begin = 0
-        for start, end in pairwise(bounds):
-            if held and held + end - start > most:
-                if start > begin:
-                    runs.append((name, begin, start))
-                tasks.append(_Task(tuple(runs)))
-                runs, held, begin = [], 0, start
-            held += end - start
-        if len(one) > begin:
-            runs.append((name, begin, len(one)))
-    if runs:
-        tasks.append(_Task(tuple(runs)))
-    return tasks
-
-
-def _suppress(
-    detections: Mapping[str, Detections],
-    iou_thr: float,
-    kind: str,
-    nproc: int,
-    progress: Callable[[int], object] | None,
-) -> dict[str, Detections]:
-    """Suppress within each image of each class; ``detections`` are canonical, and so is the result."""
-    if kind == "none":
-        return dict(detections)
-    total = sum(map(len, detections.values()))
-    pooled = nproc > 1 and total >= _POOL_BOXES
-    tasks = _tasks(detections, min(_TASK_BOXES, total // (4 * nproc) + 1) if pooled else _TASK_BOXES)
-    keep = {name: np.zeros(len(one), np.bool_) for name, one in detections.items()}
-    done = _in_pool(tasks, detections, iou_thr, kind, nproc) if pooled else _here(tasks, detections, iou_thr, kind)
-    for task, kept in done:
-        for name, begin, end in task.runs:
-            keep[name][begin:end], kept = kept[: end - begin], kept[end - begin :]
-        if progress is not None:
-            progress(task.boxes())
-    return {name: one.take(keep[name]) for name, one in detections.items()}
-
-
-def _run(
-    polys: NDArray[np.float64], scores: NDArray[np.float64], groups: NDArray[np.intp], iou_thr: float, kind: str
-) -> NDArray[np.bool_]:
-    return greedy_nms(polys, scores, iou_thr, groups=groups, horizontal=kind == "hbb")
-
-
-def _here(
-    tasks: Iterable[_Task], detections: Mapping[str, Detections], iou_thr: float, kind: str
-) -> Iterator[tuple[_Task, NDArray[np.bool_]]]:
-    for task in tasks:
-        yield task, _run(*task.arrays(detections), iou_thr, kind)
-
-
-def _in_pool(
-    tasks: Sequence[_Task], detections: Mapping[str, Detections], iou_thr: float, kind: str, nproc: int
-) -> Iterator[tuple[_Task, NDArray[np.bool_]]]:
-    """Run tasks in spawned processes, no more of them under way than there are processes."""
-    under_way: dict[Future[NDArray[np.bool_]], _Task] = {}
-    waiting = iter(tasks)
-    task: _Task | None = None
-    with ProcessPoolExecutor(min(nproc, len(tasks)), mp_context=get_context("spawn")) as pool:
-        try:
-            while True:
-                while len(under_way) < nproc and (task := next(waiting, None)) is not None:
-                    under_way[pool.submit(_run, *task.arrays(detections), iou_thr, kind)] = task
-                if not under_way:
-                    return
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    kept = future.result()
-                    yield under_way.pop(future), kept
-        # a worker that dies while the next one starts shows as a closed handle
-        except (BrokenProcessPool, OSError) as error:
-            held = [*under_way.values(), *([task] if task is not None and task not in under_way.values() else [])]
-            images = sorted({image for one in held for image in one.images(detections)})
-            named = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
-            raise WorkerError(
-                f"a worker process was killed while merging {named} (out of memory?); fewer processes need less"
-            ) from error

@@ -32,7 +32,8 @@ from fdam_rotate.dota.detections import (
 )
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError, OutputExistsError
 from fdam_rotate.dota.labels import LineProblem
-from fdam_rotate.dota.merge import Locate, Placer, best_of_image, merge_placed
+from fdam_rotate.dota.merge import best_of_image, merge_placed
+from fdam_rotate.dota.placing import Locate, Placer
 from fdam_rotate.dota.submission import pack_texts
 from fdam_rotate.dota.windows import parse_patch_name
 
@@ -360,4 +361,5 @@ class _Job:
 def _tested(source: Path) -> list[str]:
     """The ids in ``patches.txt``, which tools/test.py writes beside its detections."""
     path = source / "patches.txt"
-    return path.read_text(encoding="utf-8").split("\n")[:-1] if path.is_file() else []
+    # these ids are only counted: odd bytes must not end a merge that is done
+    return path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1] if path.is_file() else []

@@ -15,6 +15,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fdam_rotate.dota.errors import DotaError
+
 __all__ = ["Table", "format_rows", "scan_table"]
 
 _PAD = 16  # bytes before the text, so that a word may begin before the first number
@@ -216,10 +218,10 @@ def format_rows(
         coordinates: (N, K), finite.
 
     Raises:
-        ValueError: a number that is not finite or not below 1e8 in size.
+        DotaError: a number that is not finite or not below 1e8 in size.
     """
     if not ((np.abs(scores) < _LIMIT).all() and (np.abs(coordinates) < _LIMIT).all()):
-        raise ValueError("a score or coordinate is not finite or not below 1e8; it cannot be written")
+        raise DotaError("a score or coordinate is not finite or not below 1e8; it cannot be written")
     encoded = np.array([text.encode("utf-8") for text in names] or [b""], np.bytes_)
     row = np.dtype(
         [("name", encoded.dtype), ("score", _SCORE), ("at", _NUMBER, (coordinates.shape[1],)), ("end", "u1")]

@@ -14,12 +14,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdam_rotate.dota import merge, nms
+from fdam_rotate.dota import nms, suppress
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DotaError, WorkerError
 from fdam_rotate.dota.geometry import le90_to_poly, pairwise_hbb_iou, poly_to_hbb, polygon_iou
 from fdam_rotate.dota.merge import limit_per_image, merge_patches, nms_polygons
 from fdam_rotate.dota.nms import greedy_nms
+from fdam_rotate.dota.placing import Placer
 
 CASE = Path(__file__).resolve().parents[2].parent / "shared" / "cases" / "devkit_case"
 
@@ -144,6 +145,22 @@ def test_places_of_both_conventions_and_a_manifest() -> None:
         merge_patches({"ship": detections(("any", 0.5, 1))})
 
 
+def test_boxes_of_absurd_places_and_numbers_that_are_none_are_refused() -> None:
+    good = detections(("P__1024__0___0", 0.9, 0))
+    for patch_id in ("P__1024__99999999___0", "P__0.0000001__0___0", f"P__1024__{'9' * 200}___0"):
+        with pytest.raises(DotaError, match=r"class ship: 'P__.*more than 10000000 pixels from its image's origin"):
+            merge_patches({"ship": detections((patch_id, 0.5, 1))})
+    with pytest.raises(DotaError, match="more than 10000000 pixels"):
+        merge_patches({"ship": Detections(good.image_ids, good.image, good.scores, good.polys * np.nan)})
+    with pytest.raises(DotaError, match="class ship: a score is not finite"):
+        merge_patches({"ship": Detections(good.image_ids, good.image, good.scores * np.nan, good.polys)})
+    with pytest.raises(DotaError, match=r"scale 0.0; expected a number above 0"):
+        merge_patches({"ship": good}, locate=lambda patch_id: ("P", 0, 0, 0.0))
+    placed, lost = Placer().place(detections(("P__0.5__0___0", 0.9, 0), ("P__0.5__0___0", 0.8, 9e6)))
+    assert placed.scores.tolist() == [0.9]
+    assert [patch_id for patch_id, _ in lost] == ["P__0.5__0___0"]
+
+
 def test_every_setting_changes_the_result() -> None:
     one = detections(("P__1024__0___0", 0.9, 0), ("P__1024__0___0", 0.8, 5), ("P__1024__0___0", 0.2, 50))
 
@@ -201,14 +218,14 @@ def test_processes_and_task_sizes_change_nothing(monkeypatch: pytest.MonkeyPatch
     found = patches(1500)
     alone = merge_patches(found)
     assert 100 < len(alone["ship"]) < 1400
-    monkeypatch.setattr(merge, "_TASK_BOXES", 100)
+    monkeypatch.setattr(suppress, "_TASK_BOXES", 100)
     assert same(alone, merge_patches(found))
-    monkeypatch.setattr(merge, "_POOL_BOXES", 0)
+    monkeypatch.setattr(suppress, "_POOL_BOXES", 0)
     assert same(alone, merge_patches(found, nproc=2))
 
 
 def test_a_killed_worker_is_an_error_that_names_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "_POOL_BOXES", 0)
+    monkeypatch.setattr(suppress, "_POOL_BOXES", 0)
     stop = threading.Event()
 
     def kill() -> None:

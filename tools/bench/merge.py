@@ -168,7 +168,7 @@ def _plain_merge(found: Any) -> int:
     import numpy as np
     import shapely
 
-    from fdam_rotate.dota.merge import Placer
+    from fdam_rotate.dota.placing import Placer
 
     placer = Placer()
     kept = 0
