@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fdam_rotate.dota import nms
-from fdam_rotate.dota.detections import read_detections
+from fdam_rotate.dota.detections import Detections, read_detections, write_detections
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.merge import nms_polygons
+from fdam_rotate.dota.merge_files import merge_files
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -59,6 +61,23 @@ def test_work_grows_with_the_boxes_and_not_with_their_square(monkeypatch):
         pairs.append(sum(looked))
     assert 1000 < pairs[0] < 20 * 1000
     assert pairs[1] < 20 * pairs[0]
+
+
+def test_a_class_larger_than_a_batch_is_merged_by_image_in_less_memory(tmp_path):
+    rng = np.random.default_rng(0)
+    ids = tuple(f"P{k:02d}__1024__0___0" for k in range(40))
+    boxes = np.column_stack([rng.uniform(0, 3000, (250_000, 2)), rng.uniform(8, 40, (250_000, 2)), np.zeros(250_000)])
+    image = np.sort(rng.integers(0, 40, 250_000))
+    write_detections(tmp_path / "in", {"ship": Detections(ids, image, rng.uniform(0, 1, 250_000), le90_to_poly(boxes))})
+    peaks = []
+    for batch_bytes in (1 << 30, 1 << 20):
+        out = tmp_path / str(batch_bytes)
+        tracemalloc.start()
+        merge_files([tmp_path / "in"], out, ["ship"], batch_bytes=batch_bytes, nms="none")
+        peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
+        tracemalloc.stop()
+    assert (tmp_path / "1048576.zip").read_bytes() == (tmp_path / "1073741824.zip").read_bytes()
+    assert peaks[1] < 0.6 * peaks[0], peaks
 
 
 def test_a_manifest_places_patches_of_any_name(tmp_path):
