@@ -11,7 +11,7 @@ from typing import Any
 _PUBLIC = {
     "DOTA_CLASSES": "classes",
     "Detections": "detections",
-    "EvalResult": "evaluation",
+    "EvalResult": "scores",
     "Labels": "labels",
     "LineProblem": "labels",
     "check_submission": "submission",

@@ -1,6 +1,6 @@
 """Where an average precision comes from: by object size, confused classes, and the images with the most mistakes.
 
-All of it is read off an :class:`~fdam_rotate.dota.evaluation.EvalResult`. None of it is part of DOTA's protocol.
+All of it is read off an :class:`~fdam_rotate.dota.scores.EvalResult`. None of it is part of DOTA's protocol.
 """
 
 from __future__ import annotations
@@ -11,13 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.evaluation import (
-    EvalResult,
-    average_precision,
-    recall_precision,
-)
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, iou_pairs, judge
+from fdam_rotate.dota.scores import EvalResult, average_precision, recall_precision
 
 __all__ = ["SIZES", "Confusion", "ImageErrors", "SizeScore", "confusion", "score_by_size", "worst_images"]
 

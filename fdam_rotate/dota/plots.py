@@ -10,8 +10,8 @@ import numpy as np
 
 from fdam_rotate.dota.analysis import SIZES, Confusion, ImageErrors, SizeScore
 from fdam_rotate.dota.classes import class_colour
-from fdam_rotate.dota.evaluation import EvalResult
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.scores import EvalResult
 
 __all__ = ["write_plots"]
 

@@ -13,9 +13,9 @@ import numpy as np
 
 from fdam_rotate.dota.analysis import SIZES, Confusion, ImageErrors, SizeScore
 from fdam_rotate.dota.classes import closest_class
-from fdam_rotate.dota.evaluation import EvalResult
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import LineProblem
+from fdam_rotate.dota.scores import EvalResult
 
 __all__ = ["format_markdown", "format_notes", "format_problems", "format_table", "to_json", "write_json"]
 

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
-from fdam_rotate.dota.evaluation import EvalResult, average_precision, evaluate, parse_iou_thrs
+from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, read_label_dir
+from fdam_rotate.dota.scores import EvalResult, average_precision
 
 Row = tuple[str, float, list[float]]  # image id, score, polygon
 Truth = tuple[list[float], str, int]  # polygon, class, difficult
@@ -379,6 +380,20 @@ def test_patches_against_whole_images_are_refused_and_patches_against_patches_sc
 def test_options_are_checked(options: dict[str, object], message: str) -> None:
     with pytest.raises(DotaError, match=message):
         run({}, {"a": [(square(0), "ship", 0)]}, ["ship"], **options)
+
+
+def test_classes_may_be_a_version_or_one_name_but_no_name_twice() -> None:
+    found, truths = {"ship": detections(("a", 0.9, square(0)))}, {"a": labels((square(0), "ship", 0))}
+    assert evaluate(found, truths, "ship").classes == ("ship",)
+    assert evaluate(found, truths, "v1.0").classes == DOTA_CLASSES["v1.0"]
+    with pytest.raises(DotaError, match=r"repeated \['ship'\]"):
+        evaluate(found, truths, ("ship", "ship"))
+
+
+@pytest.mark.parametrize("row", [("a", math.nan, square(0)), ("a", 0.5, [*square(0)[:7], math.inf])], ids=str)
+def test_numbers_that_are_none_are_refused(row: Row) -> None:
+    with pytest.raises(DotaError, match="not finite"):
+        evaluate({"ship": detections(row)}, {"a": labels((square(0), "ship", 0))}, ("ship",))
 
 
 def test_parse_iou_thrs() -> None:

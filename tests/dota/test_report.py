@@ -12,7 +12,7 @@ import pytest
 
 from fdam_rotate.dota.analysis import SIZES, Confusion, confusion, score_by_size, worst_images
 from fdam_rotate.dota.detections import Detections
-from fdam_rotate.dota.evaluation import EvalResult, evaluate
+from fdam_rotate.dota.evaluation import evaluate
 from fdam_rotate.dota.labels import Labels, LineProblem
 from fdam_rotate.dota.plots import write_plots
 from fdam_rotate.dota.report import (
@@ -24,6 +24,7 @@ from fdam_rotate.dota.report import (
     to_json,
     write_json,
 )
+from fdam_rotate.dota.scores import EvalResult
 
 CLASSES = ("plane", "ship", "harbor")
 
