@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from prep_scenes import make_dataset, texture, tree
 
 from fdam_rotate.dota.errors import ImageReadError
@@ -72,6 +75,41 @@ def test_kinds_whose_pixels_would_differ_are_decoded_whole(tmp_path: Path) -> No
     (tmp_path / "a.png").write_text('<VRTDataset rasterXSize="9" rasterYSize="9"></VRTDataset>')
     with open_bands(tmp_path / "a.png") as reader:
         assert reader is None
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_is_decoded_whole(bits: int, tmp_path: Path) -> None:
+    """GDAL gives 0 to 15 where OpenCV gives 0 to 255: the patches would be black."""
+    bytes_a_row, path = (40 * bits) // 8, tmp_path / "a.png"
+    rows = np.random.default_rng(0).integers(0, 256, size=(30, bytes_a_row), dtype=np.uint8)
+    chunks = [(b"IHDR", struct.pack(">2I5B", 40, 30, bits, 0, 0, 0, 0)),
+              (b"IDAT", zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))), (b"IEND", b"")]  # fmt: skip
+    parts = [struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks]
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(parts))
+    assert cv2.imread(str(path)).max() == 255
+    with open_bands(path) as reader:
+        assert reader is None
+
+
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif"])
+def test_an_image_with_an_orientation_is_decoded_whole(
+    extension: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / f"a.{extension}"
+    picture = Image.fromarray(scene())
+    exif = picture.getexif()
+    exif[0x0112] = 3
+    picture.save(path, exif=exif)
+    monkeypatch.setattr(images, "LARGEST_WHOLE", 0)
+    with open_pixels(path) as image:
+        assert isinstance(image, WholeImage)
+        assert (image.pixels == cv2.imread(str(path))).all()
+
+
+def test_without_rasterio_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    with pytest.raises(ImageReadError, match="pip install rasterio"), open_bands(write(tmp_path, "colour.png")):
+        pass
 
 
 def test_a_large_jpeg_is_close_to_opencvs(tmp_path: Path) -> None:

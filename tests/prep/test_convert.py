@@ -19,7 +19,7 @@ from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import read_labels
-from fdam_rotate.dota.prep.interchange import Losses, pixel_size, staged, turned_rectangle
+from fdam_rotate.dota.prep.interchange import Losses, staged, turned_rectangle
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = ROOT.parent / "shared" / "dota_sample"
@@ -422,17 +422,6 @@ def test_losses_of_nothing_are_not_told() -> None:
 def test_smallest_turned_rectangle_of_a_turned_square() -> None:
     poly = turned_rectangle(np.array([(10, 0), (20, 10), (10, 20), (0, 10), (10, 10)], float))
     assert polygon_area([poly])[0] == pytest.approx(200, rel=1e-4)
-
-
-def test_size_of_a_jpeg_that_exif_turns(tmp_path: Path) -> None:
-    image_module = pytest.importorskip("PIL.Image")
-    picture = image_module.new("RGB", (40, 20))
-    exif = picture.getexif()
-    exif[0x0112] = 6  # turn by 90 degrees
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    assert pixel_size(tmp_path / "a.jpg") == (20, 40)
-    picture.save(tmp_path / "a.png")
-    assert pixel_size(tmp_path / "a.png") == (40, 20)
 
 
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DOTA sample is not beside this checkout")

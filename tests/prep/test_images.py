@@ -52,12 +52,28 @@ def test_bands_and_depth(extension: str, tmp_path: Path) -> None:
         assert (read_image(path)[0] == expected).all(), name
 
 
-def test_an_orientation_in_exif_is_applied(tmp_path: Path) -> None:
+@pytest.mark.parametrize("extension", ["jpg", "png", "tif"])
+@pytest.mark.parametrize("orientation", range(9))
+def test_an_orientation_is_applied_and_its_size_told(orientation: int, extension: str, tmp_path: Path) -> None:
+    path = tmp_path / f"a.{extension}"
     picture = Image.fromarray(scene())
     exif = picture.getexif()
-    exif[0x0112] = 6
-    picture.save(tmp_path / "a.jpg", exif=exif)
-    assert read_image(tmp_path / "a.jpg")[0].shape == (43, 31, 3)
+    exif[0x0112] = orientation
+    picture.save(path, exif=exif)
+    image, _ = read_image(path)
+    assert image.shape == ((43, 31, 3) if orientation >= 5 else (31, 43, 3))
+    assert image_size(path) == image.shape[1::-1]
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("options", [{"dtype": "uint16"}, {"dtype": "uint8", "BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}])
+def test_sizes_of_tiffs_that_pillow_does_not_open(options: dict[str, str], tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    layout = {"driver": "GTiff", "width": 43, "height": 31, "count": 3, "dtype": "uint8"} | options
+    with rasterio.open(tmp_path / "a.tif", "w", **layout) as file:
+        file.write(np.moveaxis(scene()[..., ::-1].astype(layout["dtype"]), -1, 0))
+    assert image_size(tmp_path / "a.tif") == (43, 31)
+    assert read_image(tmp_path / "a.tif")[0].shape == (31, 43, 3)
 
 
 @pytest.mark.parametrize("extension", [".png", ".jpg", ".tif", ".bmp"])

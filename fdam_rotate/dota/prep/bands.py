@@ -5,8 +5,8 @@ reaches from the first row that a window still needs to the last row read, so me
 largest window has.
 
 Only kinds of image for which this gives the pixels of ``cv2.imread`` are read so (a test compares them): PNG and BMP
-without palette, and TIFF of one band or three 8-bit bands without alpha, orientation or JPEG inside. JPEG is read so
-too, though GDAL's colours may differ from OpenCV's by a few levels. Others are decoded whole.
+of 8 or 16 bits without palette, and TIFF of one band or three 8-bit bands without alpha. JPEG is read so too, though
+GDAL's colours may differ from OpenCV's by a few levels. Others are decoded whole, as are images with an orientation.
 """
 
 from __future__ import annotations
@@ -92,8 +92,15 @@ class BandReader:
 
 @contextmanager
 def open_bands(path: Path) -> Iterator[BandReader | None]:
-    """A reader of ``path``, or None if the file is not of a kind that can be read so."""
-    import rasterio
+    """A reader of ``path``, or None if the file is not of a kind that can be read so.
+
+    Raises:
+        ImageReadError: rasterio is not installed.
+    """
+    try:
+        import rasterio
+    except ImportError:
+        raise ImageReadError(f"{path}: an image of this size is read with rasterio: pip install rasterio") from None
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
     with path.open("rb") as file:
@@ -121,8 +128,10 @@ def _same_pixels(dataset: Any) -> bool:
     kind = (dataset.driver, dataset.count, dataset.dtypes[0])
     if "palette" in colours or len(set(dataset.dtypes)) > 1 or "cyan" in colours:
         return False
+    if "NBITS" in dataset.tags(1, ns="IMAGE_STRUCTURE"):  # fewer bits than the type has, and not scaled up to it
+        return False
     if dataset.driver == "GTiff":
-        plain = dataset.photometric is None and dataset.tags().get("TIFFTAG_ORIENTATION", "1") == "1"
         grey = kind in (("GTiff", 1, "uint8"), ("GTiff", 1, "uint16")) and colours == ["gray"]
-        return plain and (grey or (kind == ("GTiff", 3, "uint8") and colours == ["red", "green", "blue"]))
+        colour = kind == ("GTiff", 3, "uint8") and colours == ["red", "green", "blue"]
+        return dataset.photometric is None and (grey or colour)
     return dataset.dtypes[0] in ("uint8", "uint16") and dataset.count <= (3 if dataset.driver == "JPEG" else 4)

@@ -26,7 +26,8 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, pixel_size, place_image, turned_rectangle
+from fdam_rotate.dota.prep.images import image_size
+from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, place_image, turned_rectangle
 from fdam_rotate.dota.prep.sources import Problem
 
 __all__ = ["read_coco", "write_coco"]
@@ -200,7 +201,7 @@ def _item(
             return None
     else:
         try:
-            width, height = pixel_size(found)
+            width, height = image_size(found)
         except ImageReadError as error:
             problems.append(Problem("image", str(found), 0, str(error).removeprefix(f"{found}: ")))
             return None

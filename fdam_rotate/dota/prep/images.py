@@ -5,17 +5,19 @@ Every image becomes (H, W, 3) uint8 in OpenCV's order (blue, green, red), the pi
 * one band: the same value in all three; a palette: its colours;
 * four bands: the fourth (alpha) is dropped; a TIFF that names it alpha has its colours multiplied by it first;
 * 16 bits: the upper byte of each value, ``value // 256``; in a TIFF of several bands ``value / 257``, rounded;
-* an orientation in EXIF is applied.
+* an orientation in EXIF or TIFF is applied.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import struct
-from collections.abc import Iterator, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -65,8 +67,8 @@ def open_pixels(path: Path, *, whole: bool = False) -> Iterator[WholeImage | Ban
     Raises:
         ImageReadError: the file is empty, truncated, damaged or no image.
     """
-    width, height = image_size(path)
-    if width * height > LARGEST_WHOLE and not whole:
+    width, height, orientation = _read_header(path)
+    if width * height > LARGEST_WHOLE and orientation == 1 and not whole:
         from fdam_rotate.dota.prep.bands import open_bands
 
         with open_bands(path) as reader:
@@ -96,7 +98,7 @@ def read_image(path: Path) -> tuple[NDArray[np.uint8], str]:
     except cv2.error as error:
         raise ImageReadError(f"{path}: cannot be decoded: {str(error).strip()}") from None
     if image is None:
-        raise ImageReadError(f"{path}: cannot be decoded: truncated, damaged, or not an image")
+        raise ImageReadError(f"{path}: cannot be decoded: truncated, damaged, or of a kind that OpenCV does not read")
     return np.asarray(image, np.uint8), digest
 
 
@@ -109,31 +111,81 @@ def _jpeg_is_whole(data: bytes) -> bool:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Width and height in pixels from the file's header, as the file stores them (before any EXIF orientation).
+    """Width and height in pixels as :func:`read_image` gives them, from the file's header.
 
     Raises:
         ImageReadError: the header cannot be read.
     """
-    with path.open("rb") as file:
-        head = file.read(24)
-    if head.startswith(b"\x89PNG") and len(head) == 24:  # nearly all of DOTA: no need to load Pillow
-        width, height = struct.unpack(">2I", head[16:])
-        return int(width), int(height)
-    from PIL import BmpImagePlugin, JpegImagePlugin, TiffImagePlugin
+    width, height, orientation = _read_header(path)
+    return (height, width) if orientation >= 5 else (width, height)
 
-    # the plug-ins themselves: Image.open refuses images above its own limit, which is a setting of the whole process
-    kinds: dict[bytes, Any] = {
-        b"\xff\xd8": JpegImagePlugin.JpegImageFile,
-        b"BM": BmpImagePlugin.BmpImageFile,
-        b"II": TiffImagePlugin.TiffImageFile,
-        b"MM": TiffImagePlugin.TiffImageFile,
-    }
-    for magic, kind in kinds.items():
-        if head.startswith(magic):
-            try:
-                with path.open("rb") as file:
-                    width, height = kind(file).size
-            except Exception as error:
-                raise ImageReadError(f"{path}: its header cannot be read: {error}") from None
-            return int(width), int(height)
-    raise ImageReadError(f"{path}: {'not a known kind of image' if head else 'the file is empty (0 bytes)'}")
+
+def _read_header(path: Path) -> tuple[int, int, int]:
+    """Width and height as the file stores them, and the orientation of EXIF or TIFF: 1 as stored, 2 to 8 turned."""
+    with path.open("rb") as file:
+        magic = file.read(4)
+        for start, read in _HEADERS.items():
+            if magic.startswith(start):
+                file.seek(0)
+                try:
+                    width, height, orientation = read(file)
+                except Exception as error:  # damaged headers fail in many ways
+                    raise ImageReadError(f"{path}: its header cannot be read: {error}") from None
+                return width, height, orientation if 1 <= orientation <= 8 else 1
+    kinds = "not a known kind of image: expected PNG, JPEG, TIFF or BMP"
+    raise ImageReadError(f"{path}: {kinds if magic else 'the file is empty (0 bytes)'}")
+
+
+def _png_header(file: BinaryIO) -> tuple[int, int, int]:
+    width, height = struct.unpack(">2I", file.read(24)[16:])
+    file.seek(33)
+    while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
+        length = int.from_bytes(head[:4], "big")
+        if head[4:] == b"eXIf":
+            return width, height, _exif_orientation(file.read(length))
+        file.seek(length + 4, os.SEEK_CUR)
+    return width, height, 1
+
+
+def _jpeg_header(file: BinaryIO) -> tuple[int, int, int]:
+    from PIL.JpegImagePlugin import JpegImageFile
+
+    image = JpegImageFile(file)
+    return *image.size, _exif_orientation(image.info.get("exif", b""))
+
+
+def _bmp_header(file: BinaryIO) -> tuple[int, int, int]:
+    from PIL.BmpImagePlugin import BmpImageFile
+
+    return *BmpImageFile(file).size, 1
+
+
+def _tiff_header(file: BinaryIO) -> tuple[int, int, int]:
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    # the directory alone: TiffImageFile refuses kinds of pixels that OpenCV reads, such as three bands of 16 bits
+    start = file.read(8)
+    directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
+    file.seek(directory.next)
+    with warnings.catch_warnings(action="ignore"):  # of a damaged directory; what is missing then is told
+        directory.load(file)
+    return int(directory[256]), int(directory[257]), int(directory.get(274, 1))
+
+
+def _exif_orientation(exif: bytes) -> int:
+    from PIL.Image import Exif
+
+    content = Exif()
+    content.load(exif)
+    return int(content.get(274, 1))
+
+
+#: How each kind of file begins, and the reader of its header. Pillow's plug-ins themselves: ``Image.open`` refuses
+#: images above its own limit, which is a setting of the whole process.
+_HEADERS: dict[bytes, Callable[[BinaryIO], tuple[int, int, int]]] = {
+    b"\x89PNG": _png_header,
+    b"\xff\xd8": _jpeg_header,
+    b"BM": _bmp_header,
+    b"II": _tiff_header,
+    b"MM": _tiff_header,
+}

@@ -22,7 +22,7 @@ from tqdm import tqdm
 from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.files import check_id
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, write_labels
-from fdam_rotate.dota.prep.images import image_size, read_image
+from fdam_rotate.dota.prep.images import image_size
 from fdam_rotate.dota.prep.sources import Problem, list_sources
 from fdam_rotate.dota.prep.verify import find_parts
 
@@ -32,7 +32,6 @@ __all__ = [
     "Item",
     "Losses",
     "drop_difficult",
-    "pixel_size",
     "place_image",
     "read_dota",
     "staged",
@@ -80,18 +79,6 @@ class Losses:
             self.counts[what] += count
 
 
-def pixel_size(path: Path) -> tuple[int, int]:
-    """Width and height as a reader sees them: from the header, for a JPEG (which may be turned by EXIF) decoded.
-
-    Raises:
-        ImageReadError: the image cannot be read.
-    """
-    if path.suffix.lower() in (".jpg", ".jpeg"):
-        image, _ = read_image(path)
-        return image.shape[1], image.shape[0]
-    return image_size(path)
-
-
 def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]) -> list[DataPart]:
     """Read ``images/`` with ``labelTxt/`` or ``annfiles/``, or a folder of such folders, as ``verify.py`` finds them.
 
@@ -115,7 +102,7 @@ def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]
                 labels = read_labels(source.label, classes=classes, problems=lines)
             problems += [Problem("malformed", str(p.path), p.line, f"{p.reason}: {p.text!r}") for p in lines]
             try:
-                width, height = pixel_size(source.path)
+                width, height = image_size(source.path)
             except ImageReadError as error:
                 problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
                 continue

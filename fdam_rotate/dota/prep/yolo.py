@@ -25,7 +25,8 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, pixel_size, place_image
+from fdam_rotate.dota.prep.images import image_size
+from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, place_image
 from fdam_rotate.dota.prep.sources import Problem, list_sources
 
 __all__ = ["OUTSIDE", "read_yolo", "write_yolo"]
@@ -137,7 +138,7 @@ def read_yolo(root: Path, classes: Sequence[str] | None, losses: Losses, problem
         sources = list_sources([images], [_label_folder(images)], problems)
         for source in tqdm(sources, desc=f"reading {part}", unit="image", disable=None):
             try:
-                width, height = pixel_size(source.path)
+                width, height = image_size(source.path)
             except ImageReadError as error:
                 problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
                 continue
