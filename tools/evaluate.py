@@ -16,6 +16,7 @@ nothing (no ground truth, no detections, none of the images labelled, patches ag
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +58,13 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-list",
         type=Path,
         metavar="FILE",
-        help="score these images only (one id a line); each needs a label file",
+        help="score these images only (one id a line, or the manifest.json of a split); each needs a label file",
+    )
+    parser.add_argument(
+        "--train-list",
+        type=Path,
+        metavar="FILE",
+        help="images trained on (one id a line, or the manifest.json of their split): a warning where they are scored",
     )
     parser.add_argument(
         "--json",
@@ -90,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.errors import DotaError, ScoreError
     from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
     from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.imagelist import read_image_list
     from fdam_rotate.dota.report import (
         format_markdown,
         format_notes,
@@ -107,11 +115,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option, path in (("--json", args.json), ("--markdown", args.markdown)):
         if path and path.is_dir():
             parser.error(f"{option} {path} is a folder; give a file")
+    if math.isnan(args.score_thr):
+        parser.error("--score-thr must be a number")
     if args.plot_dir and args.plot_dir.exists() and not args.plot_dir.is_dir():
         parser.error(f"--plot-dir {args.plot_dir} is a file; give a folder")
 
+    trained_on = read_image_list(args.train_list) if args.train_list else ()
     problems: list[LineProblem] = []
-    truths = _read_truths(args.gt, args.image_list, problems)
+    truths = _read_truths(args.gt, read_image_list(args.image_list) if args.image_list else None, problems)
     try:
         detections = read_detections(args.detections, task=args.task, problems=problems)
     except FileNotFoundError as error:
@@ -123,7 +134,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     result = evaluate(detections, truths, classes, iou_thrs=thrs, metric=args.metric, task=args.task)
 
     print(format_table(result))
-    for note in format_notes(result):
+    for note in format_notes(result, trained_on):
         print(note)
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
@@ -131,9 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.json:
-        write_json(args.json, to_json(result, sizes, confused, worst))
+        write_json(args.json, to_json(result, sizes, confused, worst, trained_on))
     if args.markdown:
-        write_text(args.markdown, format_markdown(result, sizes, worst, title=f"Scores of {args.detections.name}"))
+        title = f"Scores of {args.detections.name}"
+        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on))
     if args.plot_dir and confused:
         from fdam_rotate.dota.plots import write_plots
 
@@ -145,14 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _read_truths(folder: Path, image_list: Path | None, problems: list[LineProblem]) -> dict[str, Labels]:
-    """The labels of a folder, or of the images of a list; a listed image without label file is a problem."""
-    from fdam_rotate.dota.imagelist import read_image_list
+def _read_truths(folder: Path, image_ids: Sequence[str] | None, problems: list[LineProblem]) -> dict[str, Labels]:
+    """The labels of a folder, or of some images of it; one of them without label file is a problem."""
     from fdam_rotate.dota.labels import LineProblem, read_label_dir
 
-    if image_list is None:
+    if image_ids is None:
         return read_label_dir(folder, problems=problems)
-    image_ids = read_image_list(image_list)
     present = [image_id for image_id in image_ids if (folder / f"{image_id}.txt").is_file()]
     for image_id in sorted(set(image_ids) - set(present)):
         reason = "a listed image has no label file, so it is not scored; an empty file would make it background"

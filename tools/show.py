@@ -51,7 +51,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--scores", action="store_true", help="write the score at each detection")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
-    parser.add_argument("--image-list", type=Path, metavar="FILE", help="draw only these images, one id a line")
+    parser.add_argument(
+        "--image-list", type=Path, metavar="FILE", help="draw only these images: one id a line, or a manifest.json"
+    )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
     parser.add_argument("--overwrite", action="store_true", help="empty the output folder first if it holds files")
     return parser

@@ -41,7 +41,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
     )
-    parser.add_argument("--image-list", type=Path, metavar="FILE", help="the ids of the test images, one a line")
+    parser.add_argument(
+        "--image-list",
+        type=Path,
+        metavar="FILE",
+        help="ids of the test images, one a line, or their split's manifest.json",
+    )
     parser.add_argument(
         "--max-mb", type=float, default=100.0, metavar="MB", help="largest zip, in 10^6 bytes (default: 100)"
     )
@@ -66,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.imagelist import read_image_list
     from fdam_rotate.dota.submission import check_submission
 
+    if not args.max_mb > 0:
+        parser.error(f"--max-mb must be above 0, got {args.max_mb}")
     try:
         classes = resolve_classes(args.classes)
     except DotaError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,16 @@ def format_table(result: EvalResult) -> str:
 
 
 def format_markdown(
-    result: EvalResult, sizes: Sequence[SizeScore] = (), worst: Sequence[ImageErrors] = (), title: str = "Scores"
+    result: EvalResult,
+    sizes: Sequence[SizeScore] = (),
+    worst: Sequence[ImageErrors] = (),
+    title: str = "Scores",
+    trained_on: Collection[str] = (),
 ) -> str:
     """The tables of classes, object sizes and worst images, and what was scored, as Markdown."""
     header, rows = _table(result)
-    parts = [f"# {title}", _markdown_table(header, rows), "\n".join(f"- {note}" for note in format_notes(result))]
+    notes = format_notes(result, trained_on)
+    parts = [f"# {title}", _markdown_table(header, rows), "\n".join(f"- {note}" for note in notes)]
     if sizes:
         header = ["object size (px)", "objects", f"mAP{_thr_name(result.iou_thrs[0])}"]
         rows = [[_size_label(size.name), str(sum(size.npos.values())), _percent(size.map)] for size in sizes]
@@ -60,8 +65,13 @@ def format_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def format_notes(result: EvalResult) -> list[str]:
-    """What was scored and what was left out, one sentence each; what may be a mistake starts with 'warning: '."""
+def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[str]:
+    """What was scored and what was left out, one sentence each; what may be a mistake starts with 'warning: '.
+
+    Args:
+        result: what was scored.
+        trained_on: ids of the images that the model was trained on, as far as known.
+    """
     counted = [result.per_class[name] for name in result.classes]
     objects, difficult = sum(r.npos for r in counted), sum(r.ndifficult for r in counted)
     thrs = f"{result.iou_thrs[0]:g}"
@@ -74,6 +84,11 @@ def format_notes(result: EvalResult) -> list[str]:
         f"{len(result.images)} images scored, {without}",
         f"{objects} objects and {difficult} difficult ones (neutral), {sum(len(r.scores) for r in counted)} detections",
     ]
+    if learned := _learned(result, trained_on):
+        notes.append(
+            f"warning: {len(learned)} of the {len(result.images)} scored images were trained on{_some(learned)}; "
+            "the score does not tell how well other images are done"
+        )
     if silent := result.without_detections:
         notes.append(f"{len(silent)} images hold objects and have no detection{_some(silent)}")
     if foreign := result.detections_only:
@@ -86,8 +101,11 @@ def format_notes(result: EvalResult) -> list[str]:
             f"warning: {len(absent)} classes have no object that counts{_some(absent)}, so no AP (-); "
             f"mAP is the mean over the other {len(result.classes) - len(absent)}"
         )
-    for name in result.without_file:
-        notes.append(f"warning: no file Task{result.task}_{name}.txt; the class is scored as without detections")
+    if missing := result.without_file:
+        notes.append(
+            f"warning: {len(missing)} classes have no file Task{result.task}_<class>.txt ({', '.join(missing)}); they "
+            "are scored as without detections"
+        )
     empty = [n for n in result.classes if n not in result.without_file and not len(result.per_class[n].scores)]
     if empty:
         notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
@@ -120,6 +138,7 @@ def to_json(
     sizes: Sequence[SizeScore] = (),
     confusion: Confusion | None = None,
     worst: Sequence[ImageErrors] = (),
+    trained_on: Collection[str] = (),
 ) -> dict[str, Any]:
     """Everything as plain lists, numbers and strings; AP from 0 to 1, None where a class has no object that counts.
 
@@ -152,6 +171,7 @@ def to_json(
             "background": list(result.background),
             "without_detections": list(result.without_detections),
             "detections_only": list(result.detections_only),
+            "trained_on": _learned(result, trained_on),
         },
         "left_out": {
             "detections_of_other_images": result.left_out,
@@ -230,6 +250,11 @@ def _table(result: EvalResult) -> tuple[list[str], list[list[str]]]:
         means.append(result.map_mean)
     rows.append(["mean", *totals, "", *map(_percent, means)])
     return header, rows
+
+
+def _learned(result: EvalResult, trained_on: Collection[str]) -> list[str]:
+    """The scored images that the model was trained on, sorted."""
+    return sorted(set(result.images) & set(trained_on))
 
 
 def _thr_name(thr: float) -> str:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from fdam_rotate.dota.classes import closest_class
+from fdam_rotate.dota.classes import closest_class, resolve_classes
 from fdam_rotate.dota.detections import Detections, format_detections
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
@@ -71,7 +71,7 @@ class SubmissionProblem:
 
 
 def write_submission(
-    zip_path: str | Path, detections: Mapping[str, Detections], classes: Sequence[str], task: int = 1
+    zip_path: str | Path, detections: Mapping[str, Detections], classes: str | Sequence[str], task: int = 1
 ) -> None:
     """Pack merged detections into a submission zip, all or nothing; an existing ``zip_path`` is replaced.
 
@@ -81,7 +81,7 @@ def write_submission(
     Args:
         zip_path: the zip to write.
         detections: detections by class, in pixels of the original images. Task 2 writes the outer horizontal boxes.
-        classes: all classes of the version.
+        classes: all classes of the version, or its name, such as ``'v1.0'``.
         task: 1 for oriented, 2 for horizontal boxes.
 
     Raises:
@@ -89,6 +89,7 @@ def write_submission(
         DotaError: ``task`` is neither 1 nor 2.
     """
     _check_task(task)
+    classes = resolve_classes(classes)
     unknown = sorted(set(detections) - set(classes))
     if unknown:
         near = closest_class(unknown[0], classes)
@@ -115,7 +116,7 @@ def pack_texts(zip_path: str | Path, texts: Iterable[tuple[str, bytes]]) -> None
 
 def check_submission(
     zip_path: str | Path,
-    classes: Sequence[str],
+    classes: str | Sequence[str],
     image_ids: Collection[str] | None = None,
     task: int = 1,
     *,
@@ -126,7 +127,7 @@ def check_submission(
 
     Args:
         zip_path: the zip to check; it is read as a stream and never unpacked.
-        classes: all classes of the version; each needs its file.
+        classes: all classes of the version, or its name, such as ``'v1.0'``; each class needs its file.
         image_ids: ids of the test images. None leaves out the rules that need them.
         task: 1 for oriented, 2 for horizontal boxes.
         max_megabytes: largest size of the zip.
@@ -141,6 +142,7 @@ def check_submission(
         DotaError: ``task`` is neither 1 nor 2.
     """
     _check_task(task)
+    classes = resolve_classes(classes)
     zip_path = Path(zip_path)
     if not zip_path.is_file():
         raise FileNotFoundError(f"{zip_path} does not exist; give a submission zip")

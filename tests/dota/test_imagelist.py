@@ -8,6 +8,7 @@ import pytest
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.imagelist import read_image_list
+from fdam_rotate.dota.prep.manifest import Manifest
 
 
 def test_ids_are_sorted_and_extensions_dropped(tmp_path: Path) -> None:
@@ -31,6 +32,16 @@ def test_bad_lists_say_why(tmp_path: Path, content: bytes, message: str) -> None
     path.write_bytes(content)
     with pytest.raises(DotaError, match=message):
         read_image_list(path)
+
+
+def test_a_manifest_lists_the_images_that_were_split(tmp_path: Path) -> None:
+    objects = {"in": 0, "kept": 0, "cut": 0, "dropped": {}}
+    images = [{"id": name, "objects": objects, "problems": [], "patches": []} for name in ("P2", "A__B")]
+    Manifest({}, {}, images).write(tmp_path / "manifest.json")
+    assert read_image_list(tmp_path) == read_image_list(tmp_path / "manifest.json") == ("A__B", "P2")
+    (tmp_path / "manifest.json").write_text("{}")
+    with pytest.raises(DotaError, match="not a split manifest"):
+        read_image_list(tmp_path / "manifest.json")
 
 
 def test_missing_list(tmp_path: Path) -> None:

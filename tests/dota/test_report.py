@@ -171,7 +171,7 @@ def test_notes_say_what_was_scored(result: EvalResult) -> None:
     warnings = [note for note in notes if note.startswith("warning: ")]
     assert any("1 image ids have detections and no label (z); their 1 detections were left out" in w for w in warnings)
     assert any("(harbor), so no AP (-); mAP is the mean over the other 2" in w for w in warnings)
-    assert any("no file Task1_harbor.txt" in w for w in warnings)
+    assert "warning: 1 classes have no file Task1_<class>.txt (harbor); they are scored as without detections" in notes
     assert any("class 'boat'" in w and "1 objects" in w for w in warnings)
     assert any("class 'car'" in w and "1 detections" in w for w in warnings)
     assert len(warnings) == 5
@@ -191,6 +191,16 @@ def test_notes_ask_for_the_frame_where_nothing_overlaps() -> None:
     assert any("are the coordinates pixels of whole images?" in note for note in notes)
     notes = format_notes(evaluate({"ship": detections(("a", 0.9, square(0)))}, truths, ["ship"]))
     assert not any(note.startswith("warning") for note in notes)
+
+
+def test_images_that_were_trained_on_are_told(result: EvalResult) -> None:
+    told = (
+        "warning: 1 of the 2 scored images were trained on (a); the score does not tell how well other images are done"
+    )
+    assert told in format_notes(result, {"a", "elsewhere"})
+    assert f"- {told}\n" in format_markdown(result, trained_on=("a",))
+    assert to_json(result, trained_on=("a", "x"))["images"]["trained_on"] == ["a"]
+    assert not any("trained" in note for note in format_notes(result, ["elsewhere"]))
 
 
 def test_markdown_holds_the_tables(result: EvalResult) -> None:

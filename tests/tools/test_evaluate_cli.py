@@ -107,6 +107,16 @@ def test_image_list_limits_what_is_scored(data: Path, load_tool: Load, capsys: p
     assert json.loads(out.read_text())["images"]["scored"] == 1
 
 
+def test_scored_images_that_were_trained_on_are_told(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (data / "train.txt").write_text("b.png\nc.png\n")
+    out = data / "s.json"
+    assert load_tool("evaluate").main(words(data, "--train-list", data / "train.txt", "--json", out)) == 0
+    assert "warning: 1 of the 2 scored images were trained on (b)" in capsys.readouterr().out
+    assert json.loads(out.read_text())["images"]["trained_on"] == ["b"]
+
+
 def test_bad_lines_are_named_the_rest_is_scored_and_the_exit_code_is_1(
     data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +140,7 @@ def test_unknown_classes_and_missing_and_empty_files_are_told(
     out = capsys.readouterr().out
     assert "1 objects of class 'Ship', which is not in the class list, were left out (did you mean ship?)" in out
     assert "1 detections of class 'boat', which is not in the class list, were left out" in out
-    assert "no file Task1_harbor.txt" in out
+    assert "1 classes have no file Task1_<class>.txt (harbor)" in out
     assert "no detection on a scored image of 1 classes (plane)" in out
 
 
@@ -172,6 +182,7 @@ def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Pa
     [
         ("--iou", "half"),
         ("--iou", "1.5"),
+        ("--score-thr", "nan"),
         ("--metric", "coco"),
         ("--task", "3"),
         ("--classes", "ship,ship"),

@@ -112,7 +112,13 @@ def test_check_options_reach_the_rules(det: Path, load_tool: Load, capsys: pytes
 
 @pytest.mark.parametrize(
     "words",
-    [(), ("det",), ("det", "out.zip", "--check", "x.zip"), ("--check", "x.zip", "--classes", "a,a")],
+    [
+        (),
+        ("det",),
+        ("det", "out.zip", "--check", "x.zip"),
+        ("--check", "x.zip", "--classes", "a,a"),
+        ("--check", "x.zip", "--max-mb", "nan"),
+    ],
     ids=" ".join,
 )
 def test_wrong_usage_exits_2(load_tool: Load, words: tuple[str, ...]) -> None:
