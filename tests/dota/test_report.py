@@ -246,7 +246,7 @@ def test_json_holds_everything_and_reads_back(result: EvalResult, tmp_path: Path
     }  # fmt: skip
     assert back["classes"]["harbor"]["recall"] is None
     assert back["images"] == {
-        "scored": 2, "background": ["b"], "without_detections": [], "detections_only": ["z"],
+        "scored": 2, "background": ["b"], "without_detections": [], "detections_only": ["z"], "trained_on": [],
     }  # fmt: skip
     assert back["left_out"]["detections_of_other_images"] == 1
     assert back["left_out"]["objects_of_other_classes"] == {"boat": 1}
