@@ -199,10 +199,13 @@ def test_bad_lines_and_images_are_told_and_the_rest_is_converted(
         file.write("1 2 3 ship 0\n")
     (dota / "val/images/D.png").write_bytes(b"not an image")
     (dota / "val/labelTxt/D.txt").write_text("")
+    (dota / "val/images/E.png").symlink_to("nowhere.png")
+    (dota / "val/labelTxt/E.txt").write_text("")
     assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco"]) == 1
     out = capsys.readouterr().out
     assert f"malformed: {dota}/train/labelTxt/A.txt:6: expected 8 coordinates" in out
     assert f"image: {dota}/val/images/D.png" in out
+    assert f"image: {dota}/val/images/E.png: cannot be read: No such file or directory" in out
     assert len(json.loads((tmp_path / "coco/annotations/train.json").read_text())["annotations"]) == 3
 
 

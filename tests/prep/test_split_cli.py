@@ -116,7 +116,11 @@ def test_a_dry_run_tells_and_writes_nothing(tmp_path: Path, capsys: pytest.Captu
         assert about == pytest.approx(totals["bytes"] / 1e6, rel=0.25, abs=0.06)
         capsys.readouterr()
     (data / "images/bad.png").write_bytes(b"")
+    (data / "images/link.png").symlink_to("nowhere.png")
     assert main([*flags, "--dry-run"]) == 1
+    captured = capsys.readouterr()
+    assert "of 2 images" in captured.out
+    assert "link.png: cannot be read: No such file or directory [image]" in captured.err
 
 
 def test_bad_input_is_exit_code_1_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

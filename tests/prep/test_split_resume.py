@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -15,8 +16,9 @@ import numpy as np
 import pytest
 from prep_scenes import make_dataset, texture, tree
 
+from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
-from fdam_rotate.dota.prep import tasks
+from fdam_rotate.dota.prep import images, tasks
 from fdam_rotate.dota.prep.manifest import read_manifest
 from fdam_rotate.dota.prep.plan import SplitOptions
 from fdam_rotate.dota.prep.split import run_split
@@ -103,6 +105,31 @@ def test_patches_that_a_change_leaves_over_are_removed(tmp_path: Path) -> None:
     assert tree(tmp_path / "out") == tree(tmp_path / "afresh")
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_an_image_that_fails_half_way_leaves_no_patch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    data = make_dataset(tmp_path / "data", [(90, 400), (70, 70)], 0)
+    long = data / "images/P0000.png"
+    layout = {"driver": "GTiff", "width": 90, "height": 400, "count": 3, "dtype": "uint8", "blockysize": 1}
+    with rasterio.open(long, "w", **layout) as file:
+        file.write(np.full((3, 400, 90), 7, np.uint8))
+    long.write_bytes(long.read_bytes()[: long.stat().st_size * 3 // 4])
+    monkeypatch.setattr(images, "LARGEST_WHOLE", 0)  # in bands: the upper patches are written before the damage shows
+    written: list[str] = []
+    replace = os.replace
+    monkeypatch.setattr(tasks.os, "replace", lambda a, b: (written.append(Path(b).name), replace(a, b)))
+    (tmp_path / "out/images").mkdir(parents=True)
+    (tmp_path / "out/.split").mkdir()
+    (tmp_path / "out/.split/settings.json").write_text(json.dumps({**OPTIONS.to_json(), "tool_version": __version__}))
+    (tmp_path / "out/images/mine.png").write_bytes(b"")
+    assert run(data, tmp_path / "out")["skipped"] == 1
+    assert any(name.startswith("P0000__") for name in written)
+    ids = read_manifest(tmp_path / "out").patch_ids()
+    assert ids[0].startswith("P0001__")
+    assert sorted(path.stem for path in (tmp_path / "out/images").iterdir()) == sorted([*ids, "mine"])
+    assert sorted(path.stem for path in (tmp_path / "out/annfiles").iterdir()) == sorted(ids)
+
+
 def test_an_output_of_something_else_is_refused(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", [(70, 70), (80, 80)], 0)
     folders = ([data / "images"], [data / "labelTxt"])
@@ -157,7 +184,7 @@ def test_an_output_folder_that_is_gone(tmp_path: Path) -> None:
 
 
 def bad_data(root: Path) -> Path:
-    """Eleven images, of which ``good`` alone is without fault."""
+    """Images of which ``good`` alone is without fault."""
     data = make_dataset(root, [(70, 60)], 0, objects=0)
     for folder, ending in (("images", ".png"), ("labelTxt", ".txt")):
         (data / folder / f"P0000{ending}").rename(data / folder / f"good{ending}")
@@ -181,15 +208,22 @@ def bad_data(root: Path) -> Path:
     for name in ("zero", "half"):
         (data / f"labelTxt/{name}.txt").write_text(square)
     (data / "images/unlabelled.png").write_bytes(image)
+    (data / "images/link.png").symlink_to(root / "nowhere.png")
+    (data / "labelTxt/link.txt").write_text("")
+    (data / f"images/{LONG}.png").write_bytes(image)
+    (data / f"labelTxt/{LONG}.txt").write_text("")
     (data / "labelTxt/orphan.txt").write_text(square)
     return data
 
+
+LONG = "x" * 245  # too long for a name once the place of a patch is added
 
 TOLD = {
     ("latin.txt", 1, "malformed"), ("utf16.txt", 1, "malformed"), ("malformed.txt", 1, "malformed"),
     ("numbers.txt", 1, "malformed"), ("numbers.txt", 2, "malformed"), ("shapes.txt", 1, "zero-area"),
     ("shapes.txt", 2, "self-crossing"), ("spelling.txt", 1, "class"), ("zero.png", 0, "image"),
-    ("half.png", 0, "image"),    ("unlabelled.png", 0, "no-label"), ("orphan.txt", 0, "no-image"),
+    ("half.png", 0, "image"), ("link.png", 0, "image"), (f"{LONG}.png", 0, "image"),
+    ("unlabelled.png", 0, "no-label"), ("orphan.txt", 0, "no-image"),
 }  # fmt: skip
 
 
@@ -206,7 +240,10 @@ def test_bad_input_is_told_and_the_rest_is_done(nproc: int, tmp_path: Path) -> N
     square = "1.0 1.0 9.0 1.0 9.0 9.0 1.0 9.0 ship 0\n"
     for name in ("crlf", "latin", "malformed", "nine", "numbers"):
         assert (tmp_path / f"out/annfiles/{name}__64__0___0.txt").read_text() == square, name
-    assert totals["skipped"] == 2
+    assert totals["skipped"] == 4
+    texts = {Path(p["file"]).name: p["text"] for p in manifest.all_problems()}
+    assert texts["link.png"] == "cannot be read: No such file or directory"
+    assert texts[f"{LONG}.png"] == f"cannot write {tmp_path}/out/images/{LONG}__64__0___0.png: File name too long"
     assert ids["numbers"]["objects"] == {"in": 3, "kept": 1, "cut": 0, "dropped": {"malformed": 2}}
     assert ids["shapes"]["objects"] == {"in": 3, "kept": 2, "cut": 0, "dropped": {"zero-area": 1}}
     assert len(list((tmp_path / "out/images").glob("unlabelled__*"))) == 2

@@ -28,7 +28,7 @@ from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
 from fdam_rotate.dota.prep.images import image_size
 from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, place_image, turned_rectangle
-from fdam_rotate.dota.prep.sources import Problem
+from fdam_rotate.dota.prep.sources import Problem, image_problem
 
 __all__ = ["read_coco", "write_coco"]
 
@@ -202,8 +202,8 @@ def _item(
     else:
         try:
             width, height = image_size(found)
-        except ImageReadError as error:
-            problems.append(Problem("image", str(found), 0, str(error).removeprefix(f"{found}: ")))
+        except (ImageReadError, OSError) as error:
+            problems.append(image_problem(found, error))
             return None
         if (record.get("width", width), record.get("height", height)) != (width, height):
             text = f"{width} x {height} pixels, the JSON says {record.get('width')} x {record.get('height')}"

@@ -12,7 +12,7 @@ import numpy as np
 from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.prep.images import WholeImage, image_size, open_pixels
 from fdam_rotate.dota.prep.plan import SplitOptions, plan_levels
-from fdam_rotate.dota.prep.sources import Problem, list_sources
+from fdam_rotate.dota.prep.sources import Problem, image_problem, list_sources
 from fdam_rotate.dota.prep.work import encode_patch, pad_patch
 
 __all__ = ["Estimate", "estimate_split"]
@@ -59,8 +59,8 @@ def estimate_split(
     for source in sources:
         try:
             width, height = image_size(source.path)
-        except ImageReadError as error:
-            problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
+        except (ImageReadError, OSError) as error:
+            problems.append(image_problem(source.path, error))
             continue
         sized.append((width * height, source.image_id, source.path))
         for level in plan_levels(options, source.image_id, width, height):
@@ -82,8 +82,8 @@ def estimate_split(
                         patch = pad_patch(crop, size, options.padding_value)
                         written += len(encode_patch(patch, options.save_ext))
                         pixels += patch.size
-        except ImageReadError as error:
-            problems.append(Problem("image", str(path), 0, str(error).removeprefix(f"{path}: ")))
+        except (ImageReadError, OSError) as error:
+            problems.append(image_problem(path, error))
     folder = Path(save_dir).absolute()
     while not folder.exists():
         folder = folder.parent

@@ -23,7 +23,7 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.files import check_id
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, write_labels
 from fdam_rotate.dota.prep.images import image_size
-from fdam_rotate.dota.prep.sources import Problem, list_sources
+from fdam_rotate.dota.prep.sources import Problem, image_problem, list_sources
 from fdam_rotate.dota.prep.verify import find_parts
 
 __all__ = [
@@ -103,8 +103,8 @@ def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]
             problems += [Problem("malformed", str(p.path), p.line, f"{p.reason}: {p.text!r}") for p in lines]
             try:
                 width, height = image_size(source.path)
-            except ImageReadError as error:
-                problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
+            except (ImageReadError, OSError) as error:
+                problems.append(image_problem(source.path, error))
                 continue
             items.append(Item(source.image_id, source.path, width, height, labels))
         parts.append(DataPart("data" if part.folder == root else part.name, tuple(items)))

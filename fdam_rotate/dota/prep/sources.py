@@ -12,7 +12,7 @@ from pathlib import Path
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import check_id
 
-__all__ = ["IMAGE_SUFFIXES", "Problem", "SourceImage", "list_sources"]
+__all__ = ["IMAGE_SUFFIXES", "Problem", "SourceImage", "image_problem", "list_sources"]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 
@@ -28,6 +28,17 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+
+def image_problem(path: Path, error: Exception, shown: str | None = None) -> Problem:
+    """The problem that ``error`` kept the image ``path`` from being read; ``shown`` is how the user named it."""
+    text = str(error).removeprefix(f"{path}: ")
+    if isinstance(error, OSError):
+        where = "" if error.filename in (None, str(path)) else f"{error.filename} "
+        text = f"{where}cannot be read: {error.strerror or error}"
+    elif not isinstance(error, DotaError):
+        text = f"{type(error).__name__}: {error}"
+    return Problem("image", shown or str(path), 0, text)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,8 @@
 The output folder holds ``images/``, ``annfiles/`` (MMRotate's layout) and ``manifest.json``; while the work goes on
 also ``.split/``, with a record of each finished image. A patch is written elsewhere and renamed into place. So a run
 may be stopped at any moment: the same command goes on from there, keeps what is finished (same SHA-256 of image and
-label file, all patches there), and ends with the same bytes. Other settings on the same folder are refused.
+label file, all patches there), and ends with the same bytes. Other settings on the same folder are refused. Patches of
+an image that failed half-way are removed in the end: the folders hold those of the manifest.
 
 A worker holds one image, or above 64 megapixels a band of its rows (the devkit's rates other than 1 need it whole).
 
@@ -22,7 +23,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, Manifest, read_manifes
 from fdam_rotate.dota.prep.plan import SplitOptions, differences
 from fdam_rotate.dota.prep.sources import Problem, SourceImage, list_sources
 from fdam_rotate.dota.prep.tasks import RECORDS, STATE, ImageTask, OutputError, TaskResult, split_image, write_bytes
+from fdam_rotate.dota.windows import parse_patch_name
 
 __all__ = ["PROBLEM_KINDS", "run_split"]
 
@@ -118,6 +120,7 @@ def run_split(
         images=[records[number] for number in sorted(records)],
         problems=[asdict(p) for p in sorted(problems, key=lambda p: (p.file, p.kind))],
     )
+    _remove_strays(manifest, out, options.save_ext)
     _write_guarded(manifest, out)
     return manifest
 
@@ -189,6 +192,18 @@ def _earlier_run(out: Path) -> tuple[Mapping[str, Any], dict[str, Mapping[str, A
     if recorded is None:
         raise OutputExistsError(f"{out} exists and is not empty, and is no split of ours; give another --save-dir")
     return recorded, finished
+
+
+def _remove_strays(manifest: Manifest, out: Path, save_ext: str) -> None:
+    """Remove patches that the manifest does not know: of images that failed half-way, or that changed since."""
+    known = set(manifest.patch_ids())
+    for folder, suffix in (("images", save_ext), ("annfiles", ".txt")):
+        for path in (out / folder).iterdir():
+            name = path.name.removesuffix(suffix)
+            if name != path.name and name not in known:
+                with suppress(DotaError):  # no patch name: not ours
+                    parse_patch_name(name)
+                    path.unlink()
 
 
 def _write_guarded(manifest: Manifest, out: Path) -> None:

@@ -77,6 +77,7 @@ def write_bytes(out: Path, name: str, data: bytes) -> None:
 
     Raises:
         OutputError: it cannot be written, and nor can any other file.
+        DotaError: its name is too long, or the like.
     """
     temporary = out / STATE / "tmp" / uuid.uuid4().hex
     try:
@@ -86,4 +87,4 @@ def write_bytes(out: Path, name: str, data: bytes) -> None:
         temporary.unlink(missing_ok=True)
         if error.errno in _FATAL:
             raise OutputError(f"cannot write {out / name}: {error.strerror}; {_AGAIN}") from None
-        raise
+        raise DotaError(f"cannot write {out / name}: {error.strerror}") from None

@@ -34,7 +34,7 @@ from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
 from fdam_rotate.dota.prep.images import read_image
 from fdam_rotate.dota.prep.likeness import fingerprint, near_pairs, pixel_digest, same_picture
 from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, Manifest, read_manifest
-from fdam_rotate.dota.prep.sources import Problem, SourceImage, list_sources
+from fdam_rotate.dota.prep.sources import Problem, SourceImage, image_problem, list_sources
 
 __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "find_parts", "verify"]
 
@@ -243,7 +243,7 @@ def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
         height, width = image.shape[:2]
         digest, mark = pixel_digest(image), fingerprint(image)
     except (ImageReadError, OSError) as error:
-        problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
+        problems.append(image_problem(source.path, error))
     labels = _NO_LABELS
     if source.label is not None:
         lines: list[LineProblem] = []

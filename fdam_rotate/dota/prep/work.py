@@ -13,13 +13,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
 from fdam_rotate.dota.prep.annotate import PatchObjects, annotate
 from fdam_rotate.dota.prep.images import WholeImage, open_pixels
 from fdam_rotate.dota.prep.plan import Level, plan_levels
 from fdam_rotate.dota.prep.png import encode_png
-from fdam_rotate.dota.prep.sources import Problem
+from fdam_rotate.dota.prep.sources import Problem, image_problem
 from fdam_rotate.dota.prep.tasks import RECORDS, ImageTask, OutputError, TaskResult, write_bytes
 
 if TYPE_CHECKING:
@@ -39,13 +38,8 @@ def do_task(task: ImageTask) -> TaskResult:
         return TaskResult(record)
     except OutputError:
         raise
-    except ImageReadError as error:
-        text = str(error).removeprefix(f"{task.image}: ")
-    except OSError as error:
-        text = f"{error.filename or task.image} cannot be read: {error.strerror or error}"
     except Exception as error:  # whatever a damaged file may cause costs this image only
-        text = f"{type(error).__name__}: {error}"
-    return TaskResult(None, [Problem("image", task.shown[0], 0, text)])
+        return TaskResult(None, [image_problem(task.image, error, task.shown[0])])
 
 
 def _remove_patches(task: ImageTask) -> None:

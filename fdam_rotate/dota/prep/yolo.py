@@ -27,7 +27,7 @@ from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
 from fdam_rotate.dota.prep.images import image_size
 from fdam_rotate.dota.prep.interchange import DataPart, Item, Losses, place_image
-from fdam_rotate.dota.prep.sources import Problem, list_sources
+from fdam_rotate.dota.prep.sources import Problem, image_problem, list_sources
 
 __all__ = ["OUTSIDE", "read_yolo", "write_yolo"]
 
@@ -139,8 +139,8 @@ def read_yolo(root: Path, classes: Sequence[str] | None, losses: Losses, problem
         for source in tqdm(sources, desc=f"reading {part}", unit="image", disable=None):
             try:
                 width, height = image_size(source.path)
-            except ImageReadError as error:
-                problems.append(Problem("image", str(source.path), 0, str(error).removeprefix(f"{source.path}: ")))
+            except (ImageReadError, OSError) as error:
+                problems.append(image_problem(source.path, error))
                 continue
             labels = _read_labels(source.label, names, width, height, losses, problems)
             items.append(Item(source.image_id, source.path, width, height, labels))
