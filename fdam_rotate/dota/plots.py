@@ -45,6 +45,7 @@ def write_plots(
         "axes.axisbelow": True,
         "grid.color": _GRID,
         "text.color": _INK,
+        "text.parse_math": False,  # a $ in a name is a $
     }
     drawings: dict[str, Any] = {
         "pr_curves": lambda: _curves(Figure, result),
@@ -53,7 +54,7 @@ def write_plots(
         "confusion": lambda: _confusion(Figure, confusion),
     }
     if worst:
-        drawings["worst_images"] = lambda: _worst(Figure, worst)
+        drawings["worst_images"] = lambda: _worst(Figure, worst, confusion)
     paths = []
     with rc_context(settings):
         for name, draw in drawings.items():
@@ -80,7 +81,7 @@ def _curves(figure_type: Any, result: EvalResult) -> Any:
         colour = tuple(c / 255 for c in _dark(class_colour(number)))
         panel.set(xlim=(0, 1), ylim=(0, 1.02), xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
         panel.grid(True, linewidth=0.6)
-        if r.npos:
+        if r.npos and len(r.scores):
             for t in shown:
                 recall, precision = r.curve(t)
                 recall, precision = np.append(0.0, recall), np.append(precision[:1], precision)
@@ -95,10 +96,10 @@ def _curves(figure_type: Any, result: EvalResult) -> Any:
                 )
                 if strong:
                     panel.fill_between(recall, precision, color=colour, alpha=0.12, linewidth=0)
-            panel.set_title(f"{name}  {100 * (r.ap[0] or 0.0):.1f}", fontsize=9)
         else:
-            panel.set_title(f"{name}  -", fontsize=9)
-            panel.text(0.5, 0.5, "no objects", ha="center", va="center", color="#888888")
+            reason = "no detections" if r.npos else "no objects"
+            panel.text(0.5, 0.5, reason, ha="center", va="center", color="#888888")
+        panel.set_title(f"{name}  -" if r.ap[0] is None else f"{name}  {100 * r.ap[0]:.1f}", fontsize=9)
     for panel in panels[count:]:
         panel.set_visible(False)
     figure.supxlabel("recall", fontsize=10)
@@ -189,9 +190,10 @@ def _confusion(figure_type: Any, confusion: Confusion) -> Any:
     return figure
 
 
-def _worst(figure_type: Any, worst: Sequence[ImageErrors]) -> Any:
-    """Missed objects and false positives of the worst images."""
-    names = [w.image_id if len(w.image_id) <= 30 else f"{w.image_id[:27]}..." for w in worst]
+def _worst(figure_type: Any, worst: Sequence[ImageErrors], confusion: Confusion) -> Any:
+    """Missed objects and false positives of the worst images, at the thresholds of the confusion."""
+    # ids often differ at their ends
+    names = [w.image_id if len(w.image_id) <= 30 else f"{w.image_id[:10]}...{w.image_id[-17:]}" for w in worst]
     rows = np.arange(len(worst))
     missed = np.array([w.missed for w in worst])
     false = np.array([w.false_positives for w in worst])
@@ -206,7 +208,8 @@ def _worst(figure_type: Any, worst: Sequence[ImageErrors]) -> Any:
     axes.set_xlim(0, 1.25 * max(w.errors for w in worst))
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside lower center", ncols=2, frameon=False)
-    axes.set_title("Images with the most mistakes", fontsize=11)
+    at = f"IoU > {confusion.iou_thr:g}, score at least {confusion.score_thr:g}"
+    axes.set_title(f"Images with the most mistakes ({at})", fontsize=11)
     return figure
 
 

@@ -282,6 +282,19 @@ def test_plots_are_written_and_repeat_to_the_byte(result: EvalResult, tmp_path: 
         assert data == (tmp_path / "b" / name).read_bytes()
 
 
+def test_plots_show_names_as_they_are(tmp_path: Path) -> None:
+    """A dollar sign is no formula, long ids that differ at the end stay apart, and a class may lack detections."""
+    written = []
+    for end in "12":
+        image = f"an_image_with_a_very_long_name_{end}"
+        truths = {image: labels((square(0), "$\\frac$", 0))}
+        found = evaluate({"$\\frac$": Detections.empty()}, truths, ["$\\frac$"])
+        folder = tmp_path / end
+        write_plots(folder, found, score_by_size(found), confusion(found), worst_images(found))
+        written.append((folder / "worst_images.png").read_bytes())
+    assert written[0] != written[1]
+
+
 def test_plots_of_one_class_without_mistakes(tmp_path: Path) -> None:
     truths = {"a": labels((square(0), "ship", 0))}
     result = evaluate({"ship": detections(("a", 0.9, square(0)))}, truths, ["ship"])
