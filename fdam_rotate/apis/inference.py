@@ -1,19 +1,77 @@
-"""The prediction loop: every patch of a data set once, results in the data set's order."""
+"""A trained detector, and its prediction loop over the patches of a data set."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from mmcv.parallel import scatter_kwargs
+from mmcv.runner import wrap_fp16_model
+from mmrotate.models import build_detector
+from mmrotate.utils import get_root_logger
 from tqdm import tqdm
 
-__all__ = ["predict"]
+from fdam_rotate.apis.checkpoint import CheckpointError, install_safe_loader, load_checkpoint_file, load_into
+from fdam_rotate.apis.compat import revert_sync_bn
+from fdam_rotate.dota.errors import DotaError
+
+__all__ = ["load_detector", "predict", "predict_batch"]
+
+
+def load_detector(
+    cfg: Any, checkpoint: str | Path, classes: Sequence[str], *, unsafe_load: bool = False
+) -> torch.nn.Module:
+    """The detector of ``cfg`` with the weights of ``checkpoint``, on the CPU; ``cfg`` is left without training parts.
+
+    Args:
+        cfg: MMRotate config.
+        checkpoint: file, read as tensors only unless ``unsafe_load``.
+        classes: of the data it is to run on.
+        unsafe_load: open a checkpoint that carries code.
+
+    Raises:
+        DotaError: it was trained on other classes.
+        CheckpointError: it cannot be read, or tensors of the model are not in it.
+    """
+    install_safe_loader(unsafe_load)
+    cfg.model.train_cfg = None
+    cfg.model.backbone.init_cfg = None
+    revert_sync_bn(cfg.model)
+    model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
+    if cfg.get("fp16") is not None:
+        wrap_fp16_model(model)
+    content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)
+    trained_on = content.get("meta", {}).get("CLASSES")
+    if trained_on is not None and tuple(trained_on) != tuple(classes):
+        raise DotaError(
+            f"{checkpoint} was trained on the classes {', '.join(trained_on)}, the data set has {', '.join(classes)}"
+        )
+    report = load_into(model, content, name=str(checkpoint))
+    if not report.exact:
+        get_root_logger().warning(report.table())
+    if report.missing or report.mismatched:
+        first = next(iter([*report.mismatched, *report.missing]))
+        raise CheckpointError(
+            f"the config's model is not the one that {checkpoint} was trained as: {len(report.missing)} of its tensors "
+            f"are not in the file, {len(report.mismatched)} have another shape there, first {first}"
+        )
+    model.CLASSES = tuple(classes)
+    return model
 
 
 @torch.no_grad()
+def predict_batch(model: torch.nn.Module, batch: Any) -> list[list[np.ndarray]]:
+    """Results of one collated test batch; see `predict`. ``model`` is in evaluation mode."""
+    device = next(model.parameters()).device
+    _, (inputs,) = scatter_kwargs((), batch, [device.index if device.type == "cuda" else -1])
+    found: list[list[np.ndarray]] = model(return_loss=False, rescale=True, **inputs)
+    return found
+
+
 def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> list[list[np.ndarray]] | None:
     """Results for every patch of ``loader.dataset``, in its order.
 
@@ -26,8 +84,6 @@ def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> li
         For each patch, for each class, (n, 6) float32 of cx, cy, w, h (pixels), angle (radians), score;
         None in all processes but the first.
     """
-    device = next(model.parameters()).device
-    target = [device.index if device.type == "cuda" else -1]
     grouped = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
     was_training = model.training
@@ -35,8 +91,7 @@ def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> li
     results: list[list[np.ndarray]] = []
     with tqdm(total=len(loader.dataset), desc=what, unit="patch", disable=rank != 0, mininterval=1.0) as bar:
         for batch in loader:
-            _, (inputs,) = scatter_kwargs((), batch, target)
-            found = model(return_loss=False, rescale=True, **inputs)
+            found = predict_batch(model, batch)
             results.extend(found)
             bar.update(min(len(found) * world, bar.total - bar.n))
     model.train(was_training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,17 +9,13 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.cnn import fuse_conv_bn as fold_batch_norm
-from mmcv.runner import wrap_fp16_model
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmdet.utils import compat_cfg
 from mmrotate.datasets import build_dataset
-from mmrotate.models import build_detector
 from mmrotate.utils import get_root_logger, setup_multi_processes
 from tqdm import tqdm
 
-from fdam_rotate.apis.checkpoint import CheckpointError, install_safe_loader, load_checkpoint_file, load_into
-from fdam_rotate.apis.compat import revert_sync_bn
-from fdam_rotate.apis.inference import predict
+from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, write_detections
@@ -92,8 +87,7 @@ def run_test(
         if outputs.submission is not None and Path(f"{outputs.submission}.zip").exists() and not overwrite:
             raise OutputExistsError(f"{outputs.submission}.zip exists; give another submission_dir, or --overwrite")
 
-    install_safe_loader(unsafe_load)
-    model = _load_model(cfg, checkpoint, dataset.CLASSES, logger, unsafe_load)
+    model = load_detector(cfg, checkpoint, dataset.CLASSES, unsafe_load=unsafe_load)
     if fuse_conv_bn:
         model = fold_batch_norm(model)
     results = predict(model.to("cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"), loader)
@@ -131,34 +125,6 @@ def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
         cfg.data[split].pipeline = replace_ImageToTensor(cfg.data[split].pipeline)
     dataset = build_dataset(cfg.data[split], {"test_mode": True})
     return dataset, build_dataloader(dataset, **settings)
-
-
-def _load_model(
-    cfg: Any, checkpoint: str | Path, classes: tuple[str, ...], logger: logging.Logger, unsafe_load: bool
-) -> Any:
-    cfg.model.train_cfg = None
-    cfg.model.backbone.init_cfg = None
-    revert_sync_bn(cfg.model)
-    model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
-    if cfg.get("fp16") is not None:
-        wrap_fp16_model(model)
-    content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)
-    trained_on = content.get("meta", {}).get("CLASSES")
-    if trained_on is not None and tuple(trained_on) != tuple(classes):
-        raise DotaError(
-            f"{checkpoint} was trained on the classes {', '.join(trained_on)}, the data set has {', '.join(classes)}"
-        )
-    report = load_into(model, content, name=str(checkpoint))
-    if not report.exact:
-        logger.warning(report.table())
-    if report.missing or report.mismatched:
-        first = next(iter([*report.mismatched, *report.missing]))
-        raise CheckpointError(
-            f"the config's model is not the one that {checkpoint} was trained as: {len(report.missing)} of its tensors "
-            f"are not in the file, {len(report.mismatched)} have another shape there, first {first}"
-        )
-    model.CLASSES = tuple(classes)
-    return model
 
 
 def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:

@@ -1,0 +1,148 @@
+"""Detect objects on whole images of any size, your own too: no splitting, no labels, no data set.
+
+    python tools/predict.py CONFIG CHECKPOINT photo.png scenes/ --out work_dirs/found
+    python tools/predict.py CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8
+
+Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
+Written to the output folder: Task1_<class>.txt (image_id score x1 y1 ... x4 y4, pixels of the image), which
+tools/show.py, submit.py and evaluate.py read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude;
+and patches/, the windows done so far: a killed run goes on when its command is repeated.
+
+Exit code: 0 done; 1 an image could not be read (each is named, the rest is done); 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fdam_rotate.cli import parse_options, run
+
+if TYPE_CHECKING:
+    from fdam_rotate.dota.prep.sources import SourceImage
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The command line; windows have the flags of data_prep/split.py."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("config", help="config file (Python) that the checkpoint was trained with")
+    parser.add_argument("checkpoint", help="checkpoint file (.pth or .safetensors)")
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of images")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, or a run to go on with")
+    parser.add_argument("--sizes", nargs="+", type=int, default=[1024], metavar="PX", help="windows (default: 1024)")
+    parser.add_argument(
+        "--gaps", nargs="+", type=int, default=[200], metavar="PX", help="their overlap, one a size (default: 200)"
+    )
+    parser.add_argument(
+        "--rates",
+        nargs="+",
+        type=float,
+        default=[1.0],
+        metavar="RATE",
+        help="scales: windows of size/rate (default: 1)",
+    )
+    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
+    parser.add_argument(
+        "--score-thr", type=float, default=0.05, metavar="SCORE", help="least score that is written (default: 0.05)"
+    )
+    parser.add_argument(
+        "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
+    )
+    parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
+    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU (default: 0)")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace a finished run; what it has predicted alike is not repeated"
+    )
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of the config")
+    parser.add_argument("--unsafe-load", action="store_true", help="open a checkpoint that carries code")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Check everything that can be checked, then predict."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    cfg_options = parse_options(parser, args.cfg_options)
+    for option, value in (("--score-thr", args.score_thr), ("--iou-thr", args.iou_thr)):
+        if not 0 <= value <= 1:
+            parser.error(f"{option} must lie in [0, 1], got {value}")
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    for path in (args.config, args.checkpoint):
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.prep.plan import SplitOptions
+
+    try:
+        options = SplitOptions(sizes=tuple(args.sizes), gaps=tuple(args.gaps), rates=tuple(args.rates))
+    except DotaError as error:
+        parser.error(str(error))
+    failures: list[str] = []
+    sources = _sources(args.images, failures)
+
+    from fdam_rotate.apis.compat import load_config, quiet_host
+
+    quiet_host()
+    from fdam_rotate.apis.predict import predict_images
+
+    started = time.monotonic()
+    summary = predict_images(
+        load_config(args.config, cfg_options),
+        args.checkpoint,
+        sources,
+        args.out,
+        options,
+        batch_size=args.batch_size,
+        score_thr=args.score_thr,
+        iou_thr=args.iou_thr,
+        keep_crs=args.keep_crs,
+        gpu_id=args.gpu_id,
+        overwrite=args.overwrite,
+        unsafe_load=args.unsafe_load,
+    )
+    failures += summary.failures
+    resumed = f" ({summary.resumed:,} of them earlier)" if summary.resumed else ""
+    print(
+        f"{summary.images:,} images, {summary.windows:,} patches{resumed}: {summary.detections:,} detections in "
+        f"{args.out}, {summary.geojson} GeoJSON files; {len(failures)} images left out; "
+        f"{time.monotonic() - started:.1f} s"
+    )
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
+    """The images named and those in the folders named, sorted by id; what is left out is told in ``failures``."""
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.files import check_id
+    from fdam_rotate.dota.prep.sources import IMAGE_SUFFIXES, Problem, SourceImage, list_sources
+
+    found: dict[str, SourceImage] = {}
+    for path in images:
+        if path.is_dir():
+            problems: list[Problem] = []
+            here = list_sources([path], [None], problems)
+            failures += map(str, problems)
+        elif not path.is_file():
+            raise FileNotFoundError(f"no such image or folder: {path}")
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            raise DotaError(f"{path}: expected one of {' '.join(IMAGE_SUFFIXES)}")
+        else:
+            here = [SourceImage(check_id(path.stem), path, None)]
+        for source in here:
+            if source.image_id in found and source.path.resolve() != found[source.image_id].path.resolve():
+                failures.append(f"{source.path}: has the id of {found[source.image_id].path}; it is left out")
+            else:
+                found[source.image_id] = source
+    return [found[image_id] for image_id in sorted(found)]
+
+
+if __name__ == "__main__":
+    run(main)
