@@ -93,7 +93,7 @@ class DOTAPatchDataset(CustomDataset):
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder: {folder}; make it with data_prep/split.py, or change ann_file")
         label_files = sorted(folder.glob("*.txt"))
-        images = _image_index(Path(self.img_prefix) if self.img_prefix else folder)
+        images = image_index(Path(self.img_prefix) if self.img_prefix else folder)
         if not label_files:
             if not images:
                 raise DotaError(f"{folder} holds neither label files nor images: the data set is empty")
@@ -255,7 +255,7 @@ def _with_version(pipeline: Sequence[dict[str, Any]], version: str) -> list[dict
     return steps
 
 
-def _image_index(folder: Path) -> dict[str, str]:
+def image_index(folder: Path) -> dict[str, str]:
     """File name by stem, sorted; of two files with one stem the first in order counts."""
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of images: {folder}; change img_prefix")

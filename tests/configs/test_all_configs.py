@@ -116,7 +116,7 @@ def batch(version: str, num_classes: int, size: int = 128, images: int = 2) -> d
 
 def count_classes(cfg: Config) -> int:
     train = cfg.data.train
-    return 1 if train.type == "HRSCDataset" else len(resolve_classes(train.get("classes", "v1.0")))
+    return 1 if train.type == "HRSC2016Dataset" else len(resolve_classes(train.get("classes", "v1.0")))
 
 
 def all_values(node, key: str):

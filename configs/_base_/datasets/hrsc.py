@@ -1,7 +1,8 @@
-# HRSC2016, ships as one class, images resized to 800 x 800; trained on `train`, validated on `val`.
-dataset_type = 'HRSCDataset'
+# HRSC2016 as its authors pack it, ships as one class, images resized to 800 x 800; trained on `train`, validated on
+# `val`.
+dataset_type = 'HRSC2016Dataset'
 data_root = 'data/hrsc/'
-angle_version = 'le90'
+angle_version = 'le90'  # the data set hands it to the steps that turn boxes
 img_norm_cfg = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 train_pipeline = [
     dict(type='LoadImageFromFile'),
@@ -10,9 +11,8 @@ train_pipeline = [
     dict(
         type='RRandomFlip',
         flip_ratio=[0.25, 0.25, 0.25],
-        direction=['horizontal', 'vertical', 'diagonal'],
-        version=angle_version),
-    dict(type='PolyRandomRotate', rotate_ratio=0.5, angles_range=180, auto_bound=False, version=angle_version),
+        direction=['horizontal', 'vertical', 'diagonal']),
+    dict(type='PolyRandomRotate', rotate_ratio=0.5, angles_range=180, auto_bound=False),
     dict(type='Normalize', **img_norm_cfg),
     dict(type='Pad', size_divisor=32),
     dict(type='DefaultFormatBundle'),
@@ -35,9 +35,7 @@ test_pipeline = [
 part = dict(
     type=dataset_type,
     version=angle_version,
-    classwise=False,
-    ann_subdir=data_root + 'FullDataSet/Annotations/',
-    img_subdir=data_root + 'FullDataSet/AllImages/',
+    ann_dir=data_root + 'FullDataSet/Annotations/',
     img_prefix=data_root + 'FullDataSet/AllImages/')
 data = dict(
     samples_per_gpu=2,
