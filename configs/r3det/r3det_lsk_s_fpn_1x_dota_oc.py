@@ -4,4 +4,6 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 
-data = dict(train=dict(version='oc'), val=dict(version='oc'), test=dict(version='oc'))
+angle_version = 'oc'
+data = dict(
+    train=dict(version=angle_version), val=dict(version=angle_version), test=dict(version=angle_version))

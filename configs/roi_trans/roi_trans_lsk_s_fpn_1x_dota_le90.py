@@ -3,3 +3,5 @@ _base_ = [
     '../_base_/models/roi_trans_lsk_s.py', '../_base_/datasets/dotav1.py', '../_base_/schedules/schedule_1x.py',
     '../_base_/default_runtime.py'
 ]
+
+auto_scale_lr = dict(base_batch_size=16)  # LSKNet's authors train it with lr 1e-4 on 8 GPUs x 2 images

@@ -4,5 +4,7 @@ _base_ = [
     '../_base_/default_runtime.py'
 ]
 
-data = dict(train=dict(version='le135'), val=dict(version='le135'), test=dict(version='le135'))
+angle_version = 'le135'
+data = dict(
+    train=dict(version=angle_version), val=dict(version=angle_version), test=dict(version=angle_version))
 auto_scale_lr = dict(base_batch_size=16)  # LSKNet's authors train it with lr 1e-4 on 8 GPUs x 2 images
