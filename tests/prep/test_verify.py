@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.prep.likeness import MAX_DISTANCE, fingerprint, near_pairs, pixel_digest, same_picture
+from fdam_rotate.dota.prep import images, likeness
+from fdam_rotate.dota.prep.images import WholeImage
+from fdam_rotate.dota.prep.likeness import MAX_DISTANCE, describe, fingerprint, near_pairs, same_picture
 from fdam_rotate.dota.prep.manifest import read_manifest
 from fdam_rotate.dota.prep.plan import SplitOptions
 from fdam_rotate.dota.prep.split import run_split
@@ -195,10 +197,34 @@ def test_near_pairs_are_those_within_the_distance() -> None:
 
 def test_digest_and_fingerprint_of_a_picture() -> None:
     image = generate_scene(1, 200, 160).image
-    assert pixel_digest(image) == pixel_digest(image.copy(order="F"))
-    assert pixel_digest(image) != pixel_digest(image.reshape(200, 160, 3))
-    assert len(fingerprint(image)) == 32
+    digest, mark = describe(WholeImage(image, ""))
+    assert describe(WholeImage(image.copy(order="F"), "")) == (digest, mark)
+    assert describe(WholeImage(image.reshape(200, 160, 3), ""))[0] != digest
+    assert len(mark) == 32
+    assert mark == fingerprint(image)
     assert fingerprint(np.zeros((50, 40, 3), np.uint8)) == b""
+
+
+def test_very_large_images_are_checked_in_bands(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("rasterio")
+    image = cv2.imread(str(data / "train" / "images" / "T0001.png"))
+    cv2.imwrite(str(data / "val" / "images" / "again.bmp"), image)
+    cv2.imwrite(str(data / "val" / "images" / "copy.jpg"), image, [cv2.IMWRITE_JPEG_QUALITY, 60])
+    for name in ("again", "copy"):
+        (data / "val" / "labelTxt" / f"{name}.txt").write_text("")
+    whole = verify([data])
+    assert {p.kind for p in whole.problems} == {"duplicate", "near-duplicate"}
+    monkeypatch.setattr(images, "LARGEST_WHOLE", 0)
+    monkeypatch.setattr(images, "read_image", lambda path: pytest.fail("decoded whole"))
+    monkeypatch.setattr(likeness, "_ROWS", 64)
+    monkeypatch.setattr(likeness, "_MIDDLE", 128)
+    bands = verify([data])
+    assert bands.to_json() == whole.to_json()
+    for one, two in zip(whole.parts[0].images, bands.parts[0].images, strict=True):
+        assert one.digest == two.digest
+        differing = int.from_bytes(one.mark, "big") ^ int.from_bytes(two.mark, "big")
+        assert differing.bit_count() <= 8  # by rounding
+    draw_report(bands, data / "page.png")
 
 
 def test_a_split_is_checked_with_its_manifest(data: Path, tmp_path: Path) -> None:

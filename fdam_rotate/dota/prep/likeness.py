@@ -13,15 +13,19 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.prep.images import read_image
+from fdam_rotate.dota.prep.images import WholeImage, open_pixels
 
-__all__ = ["MAX_DISTANCE", "fingerprint", "near_pairs", "pixel_digest", "same_picture"]
+if TYPE_CHECKING:
+    from fdam_rotate.dota.prep.bands import BandReader
+
+__all__ = ["MAX_DISTANCE", "describe", "fingerprint", "near_pairs", "same_picture"]
 
 #: Bits of 256 in which the fingerprints of near copies may differ.
 MAX_DISTANCE = 32
@@ -29,13 +33,25 @@ MAX_DISTANCE = 32
 _LEAST_DETAIL = 0.25  # grey levels: flatter pictures (a black patch) have no fingerprint
 _LEAST_CORRELATION = 0.5  # measured on 91 patches: JPEG copies of quality 20 have 0.94 or more, others 0.26 or less
 _BLOCK = 2048
+_ROWS = 512  # of a very large image that are read at once
+_MIDDLE = 4096  # side of the part of very large images that is compared, in pixels
 
 
-def pixel_digest(image: NDArray[np.uint8]) -> str:
-    """SHA-256 of size and pixels of an (H, W, 3) image: files of any format with equal pixels have equal digests."""
-    digest = hashlib.sha256(repr(image.shape).encode())
-    digest.update(np.ascontiguousarray(image).data)
-    return digest.hexdigest()
+def describe(image: WholeImage | BandReader) -> tuple[str, bytes]:
+    """Digest of the pixels, and fingerprint, of an image that is read once from the top down.
+
+    Files of any format with equal pixels have equal digests (SHA-256 of size and pixels).
+    """
+    digest = hashlib.sha256(repr((image.height, image.width, 3)).encode())
+    rows = image.height if isinstance(image, WholeImage) else _ROWS
+    narrow = []
+    strips = [[0, top, image.width, min(top + rows, image.height)] for top in range(0, image.height, rows)]
+    for _, strip in image.crops(strips):
+        digest.update(np.ascontiguousarray(strip).data)
+        # one strip is the whole image; of several, all rows are kept until the last is there
+        height = 128 if len(strips) == 1 else len(strip)
+        narrow.append(cv2.resize(strip, (136, height), interpolation=cv2.INTER_AREA))
+    return digest.hexdigest(), fingerprint(np.concatenate(narrow))
 
 
 def fingerprint(image: NDArray[np.uint8]) -> bytes:
@@ -62,15 +78,24 @@ def near_pairs(a: Sequence[bytes], b: Sequence[bytes]) -> Iterator[tuple[int, in
 
 
 def same_picture(first: Path, second: Path) -> bool:
-    """Whether two files of one size in pixels agree in their fine detail."""
+    """Whether two files of one size in pixels agree in their fine detail (very large ones: in their middle)."""
     try:
-        a, b = (_detail(read_image(path)[0]) for path in (first, second))
+        a, b = (_detail(_middle(path)) for path in (first, second))
     except (ImageReadError, OSError):
         return False
     if a.shape != b.shape:
         return False
     norm = float(np.sqrt((a * a).sum() * (b * b).sum()))
     return norm > 0 and float((a * b).sum()) / norm >= _LEAST_CORRELATION
+
+
+def _middle(path: Path) -> NDArray[np.uint8]:
+    with open_pixels(path) as image:
+        if isinstance(image, WholeImage):
+            return image.pixels
+        x, y = max(image.width - _MIDDLE, 0) // 2, max(image.height - _MIDDLE, 0) // 2
+        ((_, crop),) = image.crops([[x, y, min(x + _MIDDLE, image.width), min(y + _MIDDLE, image.height)]])
+        return crop.copy()
 
 
 def _detail(image: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -31,8 +31,8 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError, LabelFormatError,
 from fdam_rotate.dota.geometry import is_convex, poly_to_hbb, poly_to_le90, polygon_area
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, unknown_class
 from fdam_rotate.dota.prep.executors import WorkerDied, run_tasks
-from fdam_rotate.dota.prep.images import read_image
-from fdam_rotate.dota.prep.likeness import fingerprint, near_pairs, pixel_digest, same_picture
+from fdam_rotate.dota.prep.images import open_pixels
+from fdam_rotate.dota.prep.likeness import describe, near_pairs, same_picture
 from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.prep.sources import Problem, SourceImage, image_problem, list_sources
 
@@ -236,13 +236,13 @@ def _died(source: SourceImage, error: WorkerDied) -> ImageFacts:
 def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
     """Read one image and its labels."""
     problems: list[Problem] = []
-    width = height = 0
     digest, mark = "", b""
     try:
-        image, _ = read_image(source.path)
-        height, width = image.shape[:2]
-        digest, mark = pixel_digest(image), fingerprint(image)
+        with open_pixels(source.path) as image:
+            width, height = image.width, image.height
+            digest, mark = describe(image)
     except (ImageReadError, OSError) as error:
+        width = height = 0
         problems.append(image_problem(source.path, error))
     labels = _NO_LABELS
     if source.label is not None:

@@ -13,7 +13,7 @@ from fdam_rotate.dota.classes import DOTA_CLASSES, class_colour
 from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.geometry import poly_to_le90
-from fdam_rotate.dota.prep.images import read_image
+from fdam_rotate.dota.prep.images import open_pixels
 from fdam_rotate.dota.prep.verify import ImageFacts, PartReport, VerifyReport
 
 __all__ = ["draw_report"]
@@ -164,10 +164,6 @@ def _draw_examples(figure: Any, report: VerifyReport) -> None:
     for axis in axes:
         axis.axis("off")
     for axis, (facts, row, title) in zip(axes, chosen, strict=False):
-        try:
-            image, _ = read_image(facts.source.path)
-        except (ImageReadError, OSError):
-            continue
         corners = facts.labels.polys[row].reshape(4, 2)
         centre = np.clip(corners.mean(axis=0), 0, (facts.width, facts.height))
         reach = max(24.0, float(np.ptp(corners, axis=0).max()) * 0.75)
@@ -175,7 +171,12 @@ def _draw_examples(figure: Any, report: VerifyReport) -> None:
         x1, y1 = np.minimum(np.ceil(centre + reach), (facts.width, facts.height)).astype(int)
         if x1 - x0 < 2 or y1 - y0 < 2:
             continue
-        axis.imshow(image[y0:y1, x0:x1, ::-1], extent=(x0, x1, y1, y0))
+        try:
+            with open_pixels(facts.source.path) as image:
+                ((_, crop),) = image.crops([[x0, y0, x1, y1]])
+        except (ImageReadError, OSError):
+            continue
+        axis.imshow(crop[..., ::-1], extent=(x0, x1, y1, y0))
         name = facts.labels.names[row]
         red, green, blue = class_colour(known.index(name)) if name in known else (255, 0, 0)
         ring = np.concatenate((corners, corners[:1]))
