@@ -49,7 +49,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
     )
-    parser.add_argument("--scores", action="store_true", help="write the score at each detection")
+    parser.add_argument("--scores", action="store_true", help="write the score at each detection, where there is room")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
     parser.add_argument(
         "--image-list", type=Path, metavar="FILE", help="draw only these images: one id a line, or a manifest.json"

@@ -137,7 +137,7 @@ def draw_detections(
         score_thr: detections below this are left out.
         iou_thr: IoU above which a detection has found an object.
         task: 1 for polygons, 2 for upright boxes.
-        show_scores: write its score at each detection.
+        show_scores: write its score at each detection where there is room, the best first.
         legend: add a strip below the image that explains colours and shapes, with counts.
 
     Returns:
@@ -169,9 +169,9 @@ def draw_detections(
     pen.crossed(v.polys[wrong], [colours[c] for c in v.cls[wrong]])
     pen.solid(v.polys[right], [colours[c] for c in v.cls[right]])
     if show_scores:
-        # The best score is written last, so that it stays readable.
-        for k in range(len(v.scores))[::-1]:
-            pen.label(v.polys[k], f"{v.scores[k]:.2f}", colours[v.cls[k]])
+        written = np.zeros(canvas.shape[:2], dtype=bool)
+        for k in range(len(v.scores)):  # the best first: where boxes are dense, the others find no room
+            pen.label(v.polys[k], f"{v.scores[k]:.2f}", colours[v.cls[k]], written)
     if not legend:
         return canvas
     strip = _legend(v, classes, colours, canvas.shape[1], detections is not None, truth is not None)
@@ -229,15 +229,19 @@ class _Pen:
         """Outlines in dots."""
         self._broken(polys, colours, dash=0.5, gap=3.5)
 
-    def label(self, poly: NDArray[np.float64], text: str, colour: Colour) -> None:
-        """Text on its own ground, above the highest corner."""
+    def label(self, poly: NDArray[np.float64], text: str, colour: Colour, written: NDArray[np.bool_]) -> None:
+        """Text on its own ground, above the highest corner; none where it would touch what is ``written``, (H, W)."""
         corner = _corners(poly)[np.argmin(_corners(poly)[:, 1])]
         scale, thickness = _font(self.letters)
         (width, height), _ = cv2.getTextSize(text, _FONT, scale, thickness)
         pad = max(1, round(self.letters / 6))
         x = int(np.clip(corner[0] - width / 2, 0, max(self.canvas.shape[1] - width - 2 * pad, 0)))
         y = int(np.clip(corner[1] - self.width - pad, height + 2 * pad, max(self.canvas.shape[0], height + 2 * pad)))
-        cv2.rectangle(self.canvas, (x, y - height - 2 * pad), (x + width + 2 * pad, y), colour, cv2.FILLED)
+        ground = (slice(max(y - height - 2 * pad, 0), y + 1), slice(x, x + width + 2 * pad + 1))
+        if written[ground].any():
+            return
+        written[ground] = True
+        self.canvas[ground] = colour
         ink = _INK if _light(colour) else _WHITE
         cv2.putText(self.canvas, text, (x + pad, y - pad), _FONT, scale, ink, thickness, cv2.LINE_AA)
 

@@ -139,6 +139,21 @@ def test_scores_are_written_above_their_box() -> None:
     assert near(scored, 122, 145, SHIP, reach=3)  # its ground is the colour of the class
 
 
+def test_a_score_that_would_hide_a_better_one_is_not_written() -> None:
+    above = slice(60, 94)  # rows where scores stand, above the boxes
+    both, best, apart = (
+        draw_detections(GREY, ships(*rows), classes=CLASSES, show_scores=True, legend=False)[above]
+        for rows in (
+            [(0.5, square(40, 100)), (0.9, square(46, 100))],
+            [(0.9, square(46, 100))],
+            [(0.5, square(240, 100)), (0.9, square(46, 100))],
+        )
+    )
+    assert (both == best).all()
+    assert (best != 90).any()
+    assert (apart != best).any()
+
+
 def test_the_legend_lies_below_and_changes_with_the_counts() -> None:
     plain = draw_detections(GREY, FOUND, classes=CLASSES, truth=TRUTH, legend=False)
     with_legend = draw_detections(GREY, FOUND, classes=CLASSES, truth=TRUTH)
