@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,17 +103,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written = 0
+    unknown: Counter[str] = Counter()
     for source in tqdm(sources, desc="drawing", unit="image", delay=2, leave=False):
         try:
             image, _ = read_image(source.path)
         except ImageReadError as error:
             failures.append(str(error))
             continue
+        truth = None if source.label is None else read_labels(source.label, problems=lines)
+        unknown.update(name for name in (truth.names if truth else ()) if name not in classes)
         picture = draw_detections(
             image,
             None if found is None else found.get(source.image_id, {}),
             classes=classes,
-            truth=None if source.label is None else read_labels(source.label, problems=lines),
+            truth=truth,
             score_thr=args.score_thr,
             iou_thr=args.iou,
             task=args.task,
@@ -125,6 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         written += 1
     without = sum(problem.kind == "no-label" for problem in told)
     note = f", {without} without label file and so without a verdict" if without else ""
+    for name, count in sorted(unknown.items()):
+        print(f"warning: {count} objects of class {name!r}, which is not in the class list, were left out")
     print(f"wrote {written} pictures to {out}{note}")
     for line in [*failures, *format_problems(lines)]:
         print(line, file=sys.stderr)

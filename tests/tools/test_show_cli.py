@@ -86,6 +86,12 @@ def test_options_change_the_picture(data: Path, load_tool: Load) -> None:
     assert [p.name for p in (data / "out").iterdir()] == ["a.b.png"]
 
 
+def test_objects_of_unknown_classes_are_told(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "gt" / "c.txt").write_text(2 * LABEL.replace("ship", "shp"))
+    assert show(load_tool, data) == 0
+    assert "warning: 2 objects of class 'shp', which is not in the class list, were left out" in capsys.readouterr().out
+
+
 def test_unreadable_images_and_lines_are_named_and_the_rest_drawn(
     data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
