@@ -129,8 +129,8 @@ def _read_header(path: Path) -> tuple[int, int, int]:
                 file.seek(0)
                 try:
                     width, height, orientation = read(file)
-                except Exception as error:  # damaged headers fail in many ways
-                    raise ImageReadError(f"{path}: its header cannot be read: {error}") from None
+                except Exception as error:  # damaged headers fail in many ways, few of which tell a user anything
+                    raise ImageReadError(f"{path}: its header cannot be read: truncated or damaged") from error
                 return width, height, orientation if 1 <= orientation <= 8 else 1
     kinds = "not a known kind of image: expected PNG, JPEG, TIFF or BMP"
     raise ImageReadError(f"{path}: {kinds if magic else 'the file is empty (0 bytes)'}")
