@@ -303,6 +303,34 @@ def test_archives_are_unpacked_whatever_their_folders(tmp_path: Path, kind: str)
     assert (out / "images/P0002.PNG").stat().st_mtime_ns == stamps["images/P0002.PNG"]
 
 
+@pytest.mark.parametrize("name", ["trainset_reclabelTxt.zip", "DOTA-v1.5_train_hbb.zip"])
+def test_an_archive_named_after_upright_boxes_replaces_no_label(name: str, tmp_path: Path) -> None:
+    (tmp_path / "labelTxt.zip").write_bytes(zip_of({"P1.txt": b"oriented"}))
+    (tmp_path / name).write_bytes(zip_of({"P1.txt": b"upright!"}))
+    unpack(tmp_path / "labelTxt.zip", tmp_path / "out")
+    assert unpack(tmp_path / name, tmp_path / "out").passed == {"labels of upright boxes": 1}
+    assert (tmp_path / "out/labelTxt/P1.txt").read_bytes() == b"oriented"
+
+
+def test_other_labels_of_the_same_name_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_of({"P1.txt": b"oriented"}))
+    (tmp_path / "b.tar").write_bytes(tar_of({"P0.txt": b"x", "P1.txt": b"upright!"}, "w"))  # as many bytes
+    for _ in range(2):
+        assert unpack(tmp_path / "a.zip", tmp_path / "out").labels == 1
+    with pytest.raises(
+        DownloadError, match=r"b\.tar: 'P1\.txt' is not what .*P1\.txt holds: labels of another version"
+    ):
+        unpack(tmp_path / "b.tar", tmp_path / "out")
+    assert (tmp_path / "out/labelTxt/P1.txt").read_bytes() == b"oriented"
+
+
+def test_archives_within_an_archive_are_told(tmp_path: Path) -> None:
+    (tmp_path / "drive.zip").write_bytes(zip_of({"labelTxt-v1.0/labelTxt.zip": zip_of({"P1.txt": b"a"})}))
+    assert list(unpack(tmp_path / "drive.zip", tmp_path / "out").passed) == [
+        "archives within it (unpack those, and name them too)"
+    ]
+
+
 def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.type, info.linkname = kind, target

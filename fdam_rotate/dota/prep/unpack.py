@@ -60,7 +60,8 @@ def unpack(archive: Path, folder: Path, *, version: str | None = None, progress:
 
     Raises:
         FileNotFoundError: there is no such archive.
-        DownloadError: it is damaged or of another kind, unsafe, or holds two files of one name.
+        DownloadError: it is damaged or of another kind, unsafe, or holds two files of one name, or a label file that
+            differs from the one that is there.
     """
     if not archive.is_file():
         raise FileNotFoundError(f"archive {archive} does not exist")
@@ -72,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, version: str | None = None, progress:
             path = _safe(member, archive)
             if member.kind == "folder":
                 continue
-            place = _place(path, version)
+            place = _place(path, version, archive.stem)
             if place not in ("images", "labelTxt"):
                 passed[place] += 1
                 continue
@@ -103,14 +104,16 @@ def _safe(member: _Member, archive: Path) -> PurePosixPath:
     return path
 
 
-def _place(path: PurePosixPath, version: str | None) -> str:
-    """``images``, ``labelTxt``, or why the member is passed over."""
-    folders = [part.lower() for part in path.parts[:-1]]
+def _place(path: PurePosixPath, version: str | None, archive: str) -> str:
+    """``images``, ``labelTxt``, or why the member is passed over; the archive's name counts as a folder."""
+    folders = [part.lower() for part in (archive, *path.parts[:-1])]
     if any(part in _JUNK for part in folders) or path.name.startswith("."):
         return "hidden files"
     suffix = path.suffix.lower()
     if suffix in IMAGE_SUFFIXES:
         return "images"
+    if suffix in (".zip", ".tar", ".gz", ".tgz"):
+        return "archives within it (unpack those, and name them too)"
     if suffix != ".txt":
         return f"{suffix or 'nameless'} files"
     if any(word in part for part in folders for word in _UPRIGHT):
@@ -122,8 +125,17 @@ def _place(path: PurePosixPath, version: str | None) -> str:
 
 
 def _write(member: _Member, target: Path, archive: Path) -> None:
-    if target.is_file() and target.stat().st_size == member.size:
-        return
+    if target.is_file():
+        if target.suffix.lower() == ".txt":  # small, and of other versions and kinds of boxes under the same names
+            with member.open() as source:
+                if source.read() == target.read_bytes():
+                    return
+            raise DownloadError(
+                f"{archive}: {member.name!r} is not what {target} holds: labels of another version of DOTA, or of "
+                "upright boxes? Give one kind of labels only, or remove the file"
+            )
+        if target.stat().st_size == member.size:
+            return
     with member.open() as source, atomic_path(target) as temporary, temporary.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
         if file.tell() != member.size:
