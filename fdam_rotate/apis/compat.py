@@ -7,6 +7,8 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from fdam_rotate.dota.errors import DotaError
+
 __all__ = ["accept_int_devices", "load_config", "quiet_host", "revert_sync_bn", "scale_lr"]
 
 
@@ -27,18 +29,25 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: an option names an index or key that the config cannot take.
+        DotaError: a module of ``custom_imports`` cannot be imported, or an option names an index or key that the config
+            cannot take.
     """
     from mmcv import Config
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"no such config: {path}")
-    cfg = Config.fromfile(str(path))
+    try:
+        cfg = Config.fromfile(str(path))
+    except ImportError as error:  # mmcv's own says nothing; what it met says which module
+        raise DotaError(
+            f"{path}: {error.__context__ or error}; where custom_imports names a module of yours, say where it lies: "
+            "PYTHONPATH=FOLDER python ..."
+        ) from error
     if options:
         try:
             cfg.merge_from_dict(options)
         except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"--cfg-options {options}: {error}") from error
+            raise DotaError(f"--cfg-options {options}: {error}") from error
     return cfg
 
 
@@ -58,6 +67,7 @@ def accept_int_devices() -> None:
 
 def revert_sync_bn(cfg: Any) -> int:
     """Turn every ``SyncBN`` into ``BN``, in place; returns how many. SyncBN needs several GPU processes."""
+    cfg = getattr(cfg, "_cfg_dict", cfg)  # a whole Config is no dict
     changed = 0
     if isinstance(cfg, dict):
         if cfg.get("type") in ("SyncBN", "MMSyncBN"):

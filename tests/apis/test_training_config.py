@@ -132,3 +132,15 @@ def test_a_work_folder_with_checkpoints_is_not_trained_over(tmp_path):
 def test_a_missing_config_is_one_clear_line(tmp_path):
     with pytest.raises(FileNotFoundError, match="no such config"):
         load_config(tmp_path / "none.py")
+
+
+def test_a_module_that_cannot_be_imported_is_named(tmp_path):
+    (tmp_path / "c.py").write_text("custom_imports = dict(imports=['no_such_backbone'], allow_failed_imports=False)")
+    with pytest.raises(DotaError, match=r"c\.py: No module named 'no_such_backbone'; .*PYTHONPATH=FOLDER"):
+        load_config(tmp_path / "c.py")
+
+
+def test_an_option_that_the_config_cannot_take_is_told(tmp_path):
+    (tmp_path / "c.py").write_text("names = ['a']")
+    with pytest.raises(DotaError, match=r"--cfg-options .*names"):
+        load_config(tmp_path / "c.py", {"names.5": "b"})

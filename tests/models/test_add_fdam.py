@@ -20,8 +20,11 @@ from fdam_formula import (
     softmax_attention,
     strengthen,
 )
+from mmcv import Config
+from mmcv.runner import build_optimizer
 from mmdet.models.backbones import SwinTransformer
-from mmrotate.models.builder import ROTATED_BACKBONES, build_backbone
+from mmrotate.datasets.builder import ROTATED_DATASETS
+from mmrotate.models.builder import ROTATED_BACKBONES, build_backbone, build_detector
 from torch import nn
 from torch.nn import functional as F
 
@@ -32,10 +35,15 @@ PAGE = Path(__file__).parents[2] / "docs" / "add_fdam.md"
 SWIN = dict(embed_dims=64, depths=(2, 1), num_heads=(2, 4), strides=(4, 2), window_size=4, out_indices=(0, 1))
 
 
+def page_blocks():
+    """The page's Python: the backbone, and the config that uses it."""
+    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def swin_fdam():
     """Run the page's first code block, which registers SwinFDAM."""
-    code = re.search(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL).group(1)
+    code = page_blocks()[0]
     assert len(code.splitlines()) < 30
     names: dict = {}
     exec(compile(code, str(PAGE), "exec"), names)
@@ -69,6 +77,22 @@ def test_swin_keeps_its_keys_and_starts_as_swin():
     silence(ours)
     for a, b in zip(ours(image()), plain(image()), strict=True):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
+
+
+def test_the_pages_config_trains(tmp_path):
+    """As printed, the folder of ``_base_`` and the pretrained file apart: a detector, its data set and optimizer."""
+    code = page_blocks()[1].replace('"configs/', f'"{PAGE.parents[1]}/configs/')
+    (tmp_path / "swin_t_fdam.py").write_text(code.replace(', "swin_fdam"', ""))
+    cfg = Config.fromfile(str(tmp_path / "swin_t_fdam.py"))
+    cfg.model.backbone.init_cfg = None
+    model = build_detector(cfg.model)
+    assert type(model.backbone).__name__ == "SwinFDAM"
+    levels = model.extract_feat(image((64, 64)))
+    assert [tuple(x.shape) for x in levels] == [(2, 256, n, n) for n in (16, 8, 4, 2, 1)]
+    assert cfg.data.train.type in ROTATED_DATASETS
+    groups = build_optimizer(model, cfg.optimizer).param_groups
+    fast = {id(p) for group in groups if group["lr"] == 2 * cfg.optimizer.lr for p in group["params"]}
+    assert fast == {id(p) for name, p in model.named_parameters() if "freq_scale" in name}
 
 
 def test_swin_keeps_small_starts_after_init_weights():
