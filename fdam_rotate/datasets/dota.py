@@ -10,7 +10,8 @@ from __future__ import annotations
 import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +24,13 @@ from mmrotate.datasets.builder import ROTATED_DATASETS
 from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
-from fdam_rotate.dota.evaluation import EvalResult, evaluate
+from fdam_rotate.dota.evaluation import evaluate
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, LineProblem, read_label_dir, read_labels
 from fdam_rotate.dota.merge import merge_patches
-from fdam_rotate.dota.prep.manifest import read_manifest
-from fdam_rotate.dota.report import format_table
+from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, read_manifest
+from fdam_rotate.dota.report import format_notes, format_table
+from fdam_rotate.dota.scores import EvalResult
 from fdam_rotate.dota.windows import parse_patch_name
 
 __all__ = ["DOTAPatchDataset"]
@@ -46,8 +48,8 @@ class DOTAPatchDataset(CustomDataset):
         ann_file: folder of label files; a folder of images (or without labels) gives a test set without objects.
         pipeline: MMDetection pipeline; steps that turn boxes get ``version`` where they state none.
         version: angle definition of the boxes: ``'le90'``, ``'le135'`` or ``'oc'``.
-        difficulty: objects whose difficulty exceeds this are left out (DOTA: 1 difficult; patches: 2 truncated).
-            The default keeps all, as MMRotate does.
+        difficulty: objects whose difficulty exceeds this are not trained on (DOTA: 1 difficult; patches: 2
+            truncated), and neutral where patches are scored. The default keeps all, as MMRotate does.
         gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches.
         manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else names are parsed.
         classes: ``'v1.0'``, ``'v1.5'``, ``'v2.0'``, a ``.txt`` file, or names; ``'ship'`` is one class.
@@ -127,25 +129,21 @@ class DOTAPatchDataset(CustomDataset):
         return records
 
     def _annotation(self, labels: Labels | None) -> dict[str, np.ndarray]:
-        boxes, names, polys, difficulties = [], [], [], []
+        rows: dict[str, list[tuple[Any, int, Any, int]]] = {"": [], "_ignore": []}
         if labels is not None:
             index = {name: i for i, name in enumerate(self.CLASSES)}
-            for poly, name, difficult in zip(labels.polys, labels.names, labels.difficult, strict=True):
-                box = poly2obb_np(poly.astype(np.float32), self.version) if difficult <= self.difficulty else None
+            for poly, name, difficult in zip(labels.polys, labels.names, labels.difficult.tolist(), strict=True):
+                box = poly2obb_np(poly.astype(np.float32), self.version)
                 if box is not None:
-                    boxes.append(box)
-                    names.append(index[name])
-                    polys.append(poly)
-                    difficulties.append(difficult)
-        return {
-            "bboxes": np.array(boxes, dtype=np.float32).reshape(-1, 5),
-            "labels": np.array(names, dtype=np.int64),
-            "polygons": np.array(polys, dtype=np.float32).reshape(-1, 8),
-            "difficult": np.array(difficulties, dtype=np.int64),
-            "bboxes_ignore": np.zeros((0, 5), dtype=np.float32),
-            "labels_ignore": np.zeros(0, dtype=np.int64),
-            "polygons_ignore": np.zeros((0, 8), dtype=np.float32),
-        }
+                    kind = "" if difficult <= self.difficulty else "_ignore"
+                    rows[kind].append((box, index[name], poly, difficult))
+        annotation = {}
+        for kind, found in rows.items():
+            annotation["bboxes" + kind] = np.array([row[0] for row in found], dtype=np.float32).reshape(-1, 5)
+            annotation["labels" + kind] = np.array([row[1] for row in found], dtype=np.int64)
+            annotation["polygons" + kind] = np.array([row[2] for row in found], dtype=np.float32).reshape(-1, 8)
+            annotation["difficult" + kind] = np.array([row[3] for row in found], dtype=np.int64)
+        return annotation
 
     def _filter_imgs(self) -> list[int]:  # type: ignore[override]
         """Indices of the patches to train on: those with objects, unless ``filter_empty_gt`` is off."""
@@ -185,20 +183,24 @@ class DOTAPatchDataset(CustomDataset):
 
     def merge(self, detections: dict[str, Detections], *, iou_thr: float = 0.1) -> dict[str, Detections]:
         """Patch detections in original-image pixels, after the class-wise polygon NMS of the DOTA protocol."""
-        path = Path(self.manifest) if self.manifest else Path(self.ann_file).parent / "manifest.json"
-        if self.manifest or path.is_file():
-            return merge_patches(detections, locate=read_manifest(path), iou_thr=iou_thr)
-        return merge_patches(detections, iou_thr=iou_thr)
+        return merge_patches(detections, locate=self._locate, iou_thr=iou_thr)
+
+    @cached_property
+    def _locate(self) -> Callable[[str], Any]:
+        """(image id, x, y, scale, ...) of a patch: from the manifest if there is one, else from the patch's name."""
+        path = Path(self.manifest) if self.manifest else Path(self.ann_file).parent / MANIFEST_NAME
+        return read_manifest(path).locate if self.manifest or path.is_file() else parse_patch_name
 
     def truths(self) -> tuple[dict[str, Labels], bool]:
         """What to score against, by image id, and whether these are whole images (``gt_dir``) or the patches.
 
         Raises:
             ScoreError: there is no object, or a tested image has no label file.
+        DotaError: neither manifest nor name tells of which image a patch is.
         """
         whole = self.gt_dir is not None and Path(self.gt_dir).is_dir()
         if whole:
-            wanted = sorted({parse_patch_name(patch).image_id for patch in self.img_ids})
+            wanted = sorted({self._locate(patch)[0] for patch in self.img_ids})
             absent = [image for image in wanted if not (Path(str(self.gt_dir)) / f"{image}.txt").is_file()]
             if absent:
                 raise ScoreError(f"{len(absent)} tested images have no labels in {self.gt_dir}, first {absent[0]}")
@@ -226,7 +228,7 @@ class DOTAPatchDataset(CustomDataset):
             ScoreError: there is nothing to score against.
         """
         truths, whole = self.truths()
-        thresholds = (iou_thr,) if isinstance(iou_thr, float) else tuple(iou_thr)
+        thresholds = (iou_thr,) if isinstance(iou_thr, (int, float)) else tuple(iou_thr)
         found = self.merge(detections) if whole else detections
         return evaluate(found, truths, self.CLASSES, iou_thrs=thresholds, metric=ap), whole
 
@@ -243,7 +245,7 @@ class DOTAPatchDataset(CustomDataset):
             raise ValueError(f"metric must be 'mAP', got {metric!r}")
         result, whole = self.score(self.detections(results), iou_thr=iou_thr, ap=ap)
         what = "merged whole images" if whole else f"PATCHES, not whole images (no gt_dir: {self.gt_dir})"
-        print_log(f"scored on {what}\n{format_table(result)}", logger=logger)
+        print_log("\n".join([f"scored on {what}", format_table(result), *format_notes(result)]), logger=logger)
         return OrderedDict({"mAP" if whole else "patch_mAP": float(result.map)})
 
 
@@ -266,11 +268,13 @@ def image_index(folder: Path) -> dict[str, str]:
 
 
 def _labels_of(annotation: dict[str, np.ndarray], classes: Sequence[str]) -> Labels:
-    """Patch annotations as labels, to score patches; difficult and truncated (2) objects are neutral there."""
+    """Patch annotations as labels, to score patches; difficult, truncated (2) and ignored objects are neutral there."""
+
+    def column(name: str) -> np.ndarray:
+        return np.concatenate([annotation[name], annotation[f"{name}_ignore"]])
+
     return Labels(
-        polys=annotation["polygons"].astype(np.float64),
-        names=tuple(classes[i] for i in annotation["labels"]),
-        difficult=annotation["difficult"],
-        lines=np.zeros(len(annotation["labels"]), dtype=np.int64),
-        header=(),
+        polys=column("polygons").astype(np.float64),
+        names=tuple(classes[i] for i in column("labels")),
+        difficult=column("difficult"),
     )

@@ -10,6 +10,7 @@ import pytest
 
 from fdam_rotate.datasets import DOTAPatchDataset
 from fdam_rotate.dota.errors import DotaError, ScoreError
+from fdam_rotate.dota.prep.manifest import Manifest
 
 CLASSES = ("ship", "plane")
 
@@ -46,7 +47,16 @@ def test_reads_sorted_with_any_extension_and_leaves_out_patches_without_objects(
 
 def test_difficulty_threshold_leaves_out_objects(tmp_path):
     _patch(tmp_path, "a__64__0___0", [PLANE, SHIP])
-    assert _dataset(tmp_path, difficulty=0).get_cat_ids(0) == [0]
+    dataset = _dataset(tmp_path, difficulty=0, test_mode=True)
+    assert dataset.get_cat_ids(0) == [0]
+    assert dataset.get_ann_info(0)["labels_ignore"].tolist() == [1]
+    # the plane that is left out of training is neutral where the patch is scored: no false positive, nothing missed
+    empty, ship = np.zeros((0, 6), np.float32), np.array([[25, 25, 30, 10, 0, 0.9]], np.float32)
+    plane = np.array([[15, 50, 20, 20, 0, 0.8]], np.float32)
+    result, whole = dataset.score(dataset.detections([[ship, plane]]))
+    assert not whole
+    assert (result.per_class["plane"].fp(), result.per_class["plane"].ignored()) == (0, 1)
+    assert dataset.evaluate([[ship, empty]], iou_thr=0) == {"patch_mAP": pytest.approx(1.0)}
 
 
 def test_objects_too_thin_for_training_are_left_out(tmp_path):
@@ -176,6 +186,32 @@ def test_tested_image_without_labels_is_refused(tmp_path):
     (tmp_path / "labelTxt").mkdir()
     with pytest.raises(ScoreError, match=r"1 tested images have no labels in .*labelTxt, first im"):
         _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True).truths()
+
+
+def test_the_manifest_tells_of_which_image_a_patch_is(tmp_path):
+    _patch(tmp_path, "renamed", [SHIP])
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt" / "im.txt").write_text("110 20 140 20 140 30 110 30 ship 0\n")
+    dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True)
+    with pytest.raises(DotaError, match="'renamed' is not a patch name"):
+        dataset.truths()
+    patch = {"id": "renamed", "x": 100, "y": 0, "scale": 1.0, "width": 64, "height": 64, "bytes": 1, "lines": []}
+    objects = {"in": 1, "kept": 1, "cut": 0, "dropped": {}}
+    Manifest({}, {}, [{"id": "im", "objects": objects, "problems": [], "patches": [patch]}]).write(
+        tmp_path / "manifest.json"
+    )
+    dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True)
+    ship = np.array([[25, 25, 30, 10, 0, 0.9]], np.float32)
+    assert dataset.evaluate([[ship, np.zeros((0, 6), np.float32)]]) == {"mAP": pytest.approx(1.0)}
+
+
+def test_detections_that_are_no_numbers_are_refused(tmp_path):
+    _patch(tmp_path, "im__64__0___0", [SHIP])
+    (tmp_path / "labelTxt").mkdir()
+    (tmp_path / "labelTxt" / "im.txt").write_text(SHIP)
+    dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True)
+    with pytest.raises(DotaError, match="class ship"):
+        dataset.evaluate([[np.full((1, 6), np.nan, np.float32), np.zeros((0, 6), np.float32)]])
 
 
 def test_other_metrics_are_refused(tmp_path):
