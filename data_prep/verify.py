@@ -14,6 +14,7 @@ Prints objects by class and part, then each problem with file and line. Exit cod
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 
 # Problems of a kind that are printed unless --all is given; --json holds all of them.
 _TOLD = 10
+
+# Kinds of file that --picture writes.
+_PICTURES = (".png", ".pdf", ".svg")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -57,12 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.nproc < 1:
         parser.error(f"--nproc must be at least 1, got {args.nproc}")
     from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import write_text
     from fdam_rotate.dota.prep.verify import PROBLEM_KINDS, verify
 
     unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
     if unknown:
         parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
+    if args.picture is not None:
+        if args.picture.suffix.lower() not in _PICTURES:
+            parser.error(f"--picture {args.picture}: the name must end in one of {' '.join(_PICTURES)}")
+        if importlib.util.find_spec("matplotlib") is None:
+            raise DotaError("--picture needs matplotlib: pip install matplotlib")
     for path in (args.picture, args.json):
         if path is not None and path.exists() and not args.overwrite:
             parser.error(f"{path} exists; give another name, or --overwrite")

@@ -13,7 +13,7 @@ from types import ModuleType
 import cv2
 import pytest
 
-from fdam_rotate.dota.errors import OutputExistsError
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.labels import read_label_dir
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,6 +74,7 @@ def test_help_needs_no_heavy_import(tmp_path: Path, name: str) -> None:
         ("verify", [".", "--accept", "everything"]),
         ("verify", [".", "--nproc", "0"]),
         ("verify", [".", "--json", "there.txt"]),
+        ("verify", [".", "--picture", "page.doc"]),
         ("convert", ["a", "b"]),
         ("convert", ["a", "b", "--to", "dota"]),
         ("convert", ["a", "b", "--to", "voc"]),
@@ -111,6 +112,16 @@ def test_bad_input_is_one_line_and_exit_1(tmp_path: Path, name: str, argv: list[
     assert result.stderr.startswith(message)
     assert result.stderr.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_without_matplotlib_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    main = load("verify").main
+    monkeypatch.setattr("fdam_rotate.dota.prep.verify.verify", lambda *_, **__: pytest.fail("it has begun"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(DotaError, match="pip install matplotlib"):
+        main([str(tmp_path), "--picture", str(tmp_path / "page.png")])
 
 
 def test_synthetic_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
