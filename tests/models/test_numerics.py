@@ -111,6 +111,11 @@ def test_checkpointing_equals_the_plain_step():
     saving[0].with_cp = True
     x = torch.randn(2, 3, 45, 64)
     assert all(torch.equal(a, b) for a, b in zip(step(parts, x), step(saving, x), strict=True))
+    # recomputing a block must not count its batch a second time in BatchNorm's running statistics
+    for (name, a), b in zip(parts.state_dict().items(), saving.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
+    norm = saving[0].block1[0].norm1
+    assert (norm.momentum, norm.num_batches_tracked) == (0.1, 1)
 
 
 @pytest.mark.parametrize("size", [(33, 61), (101, 32)])

@@ -12,7 +12,8 @@ frozen stages freeze; an unknown keyword is an error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from mmcv.cnn import build_norm_layer
@@ -279,7 +280,7 @@ class LSKNet(BaseModule):
             embed, blocks, norm = self._stage(stage)
             x = embed(x)
             for block in blocks:
-                x = checkpoint(block, x, use_reentrant=False) if self.with_cp and x.requires_grad else block(x)
+                x = _recomputed(block, x) if self.with_cp and x.requires_grad else block(x)
             x = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
             if stage in self.out_indices:
                 outs.append(x)
@@ -293,6 +294,24 @@ class LSKNet(BaseModule):
             for module in self._stage(stage):
                 module.eval()
                 module.requires_grad_(False)
+
+
+def _recomputed(block: LSKBlock, x: Tensor) -> Tensor:
+    """Run ``block`` with gradient checkpointing; recomputing leaves BatchNorm's statistics as the first run did."""
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(block)))
+
+
+@contextmanager
+def _statistics_kept(block: LSKBlock) -> Iterator[None]:
+    norms = [module for module in block.modules() if isinstance(module, _BatchNorm)]
+    settings = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, count) in zip(norms, settings, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, count
 
 
 def check_stages(**settings: Sequence) -> None:
