@@ -21,52 +21,57 @@ LINES = ("-", "--", ":", "-.")
 
 
 def draw_spectra(path: str | Path, runs: Mapping[str, Sequence[LayerSpectrum]]) -> None:
-    """Log amplitude over frequency, a panel a run, a curve a layer; below, energy by depth, in the same colours.
+    """Log amplitude over frequency, a panel a run, a curve a layer; below, energy by depth, a curve a run.
 
     Args:
         path: PNG file to write.
         runs: name of the model -> its layers' spectra.
     """
-    figure, axes = plt.subplots(
-        2, len(runs), figsize=(1 + 4.6 * len(runs), 7.6), squeeze=False, height_ratios=(3, 2), layout="constrained"
+    figure, axes = plt.subplot_mosaic(
+        [list(range(len(runs))), ["energy"] * len(runs)],
+        figsize=(1 + 4.6 * max(len(runs), 1.3), 7.6),
+        height_ratios=(3, 2),
+        layout="constrained",
     )
     values = np.concatenate([layer.log_amplitude for layers in runs.values() for layer in layers])
     limits = (np.nanmin(values) - 0.3, np.nanmax(values) + 0.3)
-    top = max(layer.high_energy for layers in runs.values() for layer in layers) * 1.15 + 0.01
     for column, (name, layers) in enumerate(runs.items()):
-        curve, bars = axes[:, column]
+        curve = axes[column]
         colours = plt.colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
         for layer, colour in zip(layers, colours, strict=True):
-            curve.plot(layer.radii, layer.log_amplitude, color=colour, lw=1.4)
+            curve.plot(layer.radii, layer.log_amplitude, color=colour, lw=1.4, label=_short(layer.name))
         curve.set(xlim=(0, 1), ylim=limits, title=name, xlabel="frequency / Nyquist")
         if column == 0:
             curve.set_ylabel("log amplitude over the lowest ring")
+            curve.legend(fontsize=6, ncols=2)
         curve.grid(alpha=0.3)
-        bars.bar(range(len(layers)), [layer.high_energy for layer in layers], color=colours)
-        bars.set(ylim=(0, top))
-        _depth_axis(bars, [layer.name for layer in layers])
-        if column == 0:
-            bars.set_ylabel("energy above half of Nyquist")
+    axes["energy"].set_ylabel("energy above half of Nyquist")
+    _draw_by_depth(axes["energy"], runs, "high_energy")
+    axes["energy"].set_ylim(bottom=0)
     _save(figure, path)
 
 
 def draw_ranks(path: str | Path, runs: Mapping[str, Sequence[LayerRank]]) -> None:
     """Effective rank over its largest value, and mean cosine similarity, by depth, one curve a run."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
-    for (name, layers), line in zip(runs.items(), LINES * len(runs), strict=False):
-        depth = range(len(layers))
-        axes[0].plot(depth, [layer.relative_rank for layer in layers], line, marker="o", ms=3, label=name)
-        axes[1].plot(depth, [layer.cosine for layer in layers], line, marker="o", ms=3, label=name)
-    for axis, title in zip(axes, ("effective rank / largest possible", "mean cosine between places"), strict=True):
+    for axis, what, title in (
+        (axes[0], "relative_rank", "effective rank / largest possible"),
+        (axes[1], "cosine", "mean cosine between places"),
+    ):
         axis.set_title(title)
-        axis.grid(alpha=0.3)
-        axis.legend(fontsize=8)
-        _depth_axis(axis, [layer.name for layer in next(iter(runs.values()))])
+        _draw_by_depth(axis, runs, what)
     _save(figure, path)
 
 
-def _depth_axis(axis: plt.Axes, names: Sequence[str]) -> None:
-    axis.set_xticks(range(len(names)), [_short(name) for name in names], rotation=90, fontsize=7)
+def _draw_by_depth(axis: plt.Axes, runs: Mapping[str, Sequence[LayerSpectrum | LayerRank]], what: str) -> None:
+    """Attribute ``what`` of the layers, one curve a run."""
+    for (name, layers), line in zip(runs.items(), LINES * len(runs), strict=False):
+        axis.plot(range(len(layers)), [getattr(layer, what) for layer in layers], line, marker="o", ms=3, label=name)
+    longest = max(runs.values(), key=len)
+    axis.set_xticks(range(len(longest)), [_short(layer.name) for layer in longest], rotation=90, fontsize=7)
+    axis.set_xlabel("layer")
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
 
 
 def _short(name: str) -> str:
