@@ -1,4 +1,4 @@
-"""What every command line shares: errors as one line, exit codes (0 done, 1 failed on data, 2 usage), KEY=VALUE."""
+"""What the command lines share: errors as one line, exit codes (0 done, 1 failed on data, 2 usage), options."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.errors import DotaError, ScoreError
 
-__all__ = ["parse_options", "run"]
+__all__ = ["add_class_options", "parse_options", "run"]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -27,6 +28,26 @@ def run(main: Callable[[], int]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     raise SystemExit(code)
+
+
+def add_class_options(parser: argparse.ArgumentParser) -> None:
+    """Add ``--classes``, whose value is a tuple of names, and ``--task``, 1 or 2."""
+    parser.add_argument(
+        "--classes",
+        type=_class_list,
+        default="v1.0",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+    )
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+
+
+def _class_list(text: str) -> tuple[str, ...]:
+    try:
+        return resolve_classes(text)
+    except DotaError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def parse_options(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> dict[str, Any]:

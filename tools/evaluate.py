@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import run
+from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.labels import Labels, LineProblem
@@ -46,14 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="THR",
         help="IoU thresholds in [0, 1), or 0.5:0.95 for steps of 0.05; the first is the one of 'map' (default: 0.5)",
     )
-    parser.add_argument(
-        "--classes",
-        default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
-    )
-    parser.add_argument(
-        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
-    )
+    add_class_options(parser)
     parser.add_argument(
         "--image-list",
         type=Path,
@@ -92,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from fdam_rotate.dota.analysis import confusion, score_by_size, worst_images
-    from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import DotaError, ScoreError
     from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
@@ -109,7 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     try:
         thrs = parse_iou_thrs(args.iou)
-        classes = resolve_classes(args.classes)
     except DotaError as error:
         parser.error(str(error))
     for option, path in (("--json", args.json), ("--markdown", args.markdown)):
@@ -129,9 +120,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not args.detections.exists():
             raise
         raise ScoreError(str(error)) from error
-    if not any(len(found) for name, found in detections.items() if name in classes):
-        raise ScoreError(f"{args.detections} holds no detection of the classes {', '.join(classes)}: nothing to score")
-    result = evaluate(detections, truths, classes, iou_thrs=thrs, metric=args.metric, task=args.task)
+    if not any(len(found) for name, found in detections.items() if name in args.classes):
+        raise ScoreError(
+            f"{args.detections} holds no detection of the classes {', '.join(args.classes)}: nothing to score"
+        )
+    result = evaluate(detections, truths, args.classes, iou_thrs=thrs, metric=args.metric, task=args.task)
 
     print(format_table(result))
     for note in format_notes(result, trained_on):

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import run
+from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.labels import LineProblem
@@ -70,14 +70,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", type=float, nargs="+", metavar="W", help="one positive number for each input (default: all equal)"
     )
-    parser.add_argument(
-        "--classes",
-        default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
-    )
-    parser.add_argument(
-        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
-    )
+    add_class_options(parser)
     parser.add_argument(
         "--nproc", type=int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
     )
@@ -107,15 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from fdam_rotate.dota.classes import resolve_classes
-    from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.merge_files import merge_files, zip_path_of
     from fdam_rotate.dota.report import format_problems
 
-    try:
-        classes = resolve_classes(args.classes)
-    except DotaError as error:
-        parser.error(str(error))
     begin = time.perf_counter()
     locate = None
     if args.manifest is not None:
@@ -127,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         summary = merge_files(
             args.detections,
             args.out,
-            classes,
+            args.classes,
             task=args.task,
             locate=locate,
             max_per_image=args.max_per_image,

@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import run
+from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -42,14 +42,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--iou", type=float, default=0.5, metavar="THR", help="IoU above which an object is found (default: 0.5)"
     )
-    parser.add_argument(
-        "--classes",
-        default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
-    )
-    parser.add_argument(
-        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
-    )
+    add_class_options(parser)
     parser.add_argument("--scores", action="store_true", help="write the score at each detection, where there is room")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
     parser.add_argument(
@@ -72,10 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     import cv2
     from tqdm import tqdm
 
-    from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.drawing import draw_detections
-    from fdam_rotate.dota.errors import DotaError, ImageReadError
+    from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path, prepare_output_dir
     from fdam_rotate.dota.imagelist import read_image_list
     from fdam_rotate.dota.labels import LineProblem, read_labels
@@ -83,10 +75,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.prep.sources import Problem, list_sources
     from fdam_rotate.dota.report import format_problems
 
-    try:
-        classes = resolve_classes(args.classes)
-    except DotaError as error:
-        parser.error(str(error))
     lines: list[LineProblem] = []
     told: list[Problem] = []
     sources = list_sources([args.images], [args.gt], told)
@@ -97,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = [source for source in sources if source.image_id in wanted]
     found = None
     if args.detections is not None:
-        found = _by_image(read_detections(args.detections, classes=classes, task=args.task, problems=lines))
+        found = _by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
         _check_ids(found, [source.image_id for source in sources])
     out = prepare_output_dir(args.out, overwrite=args.overwrite)
 
@@ -111,11 +99,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             failures.append(str(error))
             continue
         truth = None if source.label is None else read_labels(source.label, problems=lines)
-        unknown.update(name for name in (truth.names if truth else ()) if name not in classes)
+        unknown.update(name for name in (truth.names if truth else ()) if name not in args.classes)
         picture = draw_detections(
             image,
             None if found is None else found.get(source.image_id, {}),
-            classes=classes,
+            classes=args.classes,
             truth=truth,
             score_thr=args.score_thr,
             iou_thr=args.iou,

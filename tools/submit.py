@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import run
+from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.submission import SubmissionProblem
@@ -33,14 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file a class")
     parser.add_argument("zip", type=Path, nargs="?", metavar="OUT.zip", help="the zip to write")
     parser.add_argument("--check", type=Path, metavar="ZIP", help="check this zip and write nothing")
-    parser.add_argument(
-        "--classes",
-        default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
-    )
-    parser.add_argument(
-        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
-    )
+    add_class_options(parser)
     parser.add_argument(
         "--image-list",
         type=Path,
@@ -65,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.errors import DotaError, OutputExistsError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.imagelist import read_image_list
@@ -73,15 +65,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if not args.max_mb > 0:
         parser.error(f"--max-mb must be above 0, got {args.max_mb}")
-    try:
-        classes = resolve_classes(args.classes)
-    except DotaError as error:
-        parser.error(str(error))
     image_ids = None if args.image_list is None else read_image_list(args.image_list)
 
     def check(path: Path) -> list[SubmissionProblem]:
         with tqdm(desc="checking", unit="B", unit_scale=True, delay=2, leave=False) as bar:
-            return check_submission(path, classes, image_ids, args.task, max_megabytes=args.max_mb, progress=bar.update)
+            return check_submission(
+                path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=bar.update
+            )
 
     if args.check:
         errors = _print_problems(check(args.check))
@@ -96,13 +86,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.zip.exists() and not args.overwrite:
         raise OutputExistsError(f"{args.zip} exists; give another name, or --overwrite to replace it")
     unreadable: list[LineProblem] = []
-    detections = read_detections(args.detections, classes=classes, task=args.task, problems=unreadable)
+    detections = read_detections(args.detections, classes=args.classes, task=args.task, problems=unreadable)
     with atomic_path(args.zip) as temporary:
-        write_submission(temporary, detections, classes, args.task)
+        write_submission(temporary, detections, args.classes, args.task)
         if _print_problems(check(temporary)):
             raise DotaError(f"{args.zip} was not written: it would not pass")
     count = sum(len(found) for found in detections.values())
-    print(f"wrote {args.zip}: {count} detections, {len(classes)} files, {args.zip.stat().st_size / 1e6:.2f} MB")
+    print(f"wrote {args.zip}: {count} detections, {len(args.classes)} files, {args.zip.stat().st_size / 1e6:.2f} MB")
     for line in format_problems(unreadable):
         print(line, file=sys.stderr)
     return 1 if unreadable else 0
