@@ -93,7 +93,7 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
         notes.append(f"{len(silent)} images hold objects and have no detection{_some(silent)}")
     if foreign := result.detections_only:
         notes.append(
-            f"warning: {len(foreign)} image ids have detections and no label{_some(foreign)}; "
+            f"warning: {len(foreign)} image ids have detections and no label, or are not listed{_some(foreign)}; "
             f"their {result.left_out} detections were left out"
         )
     if absent := result.without_truth:

@@ -145,7 +145,8 @@ def check_submission(
     classes = resolve_classes(classes)
     zip_path = Path(zip_path)
     if not zip_path.is_file():
-        raise FileNotFoundError(f"{zip_path} does not exist; give a submission zip")
+        what = "is a folder" if zip_path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{zip_path} {what}; give a submission zip")
     problems = []
     size = zip_path.stat().st_size
     if size > max_megabytes * 1e6:

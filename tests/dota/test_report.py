@@ -169,7 +169,7 @@ def test_notes_say_what_was_scored(result: EvalResult) -> None:
     assert "2 images scored, 1 of them without objects" in text
     assert "3 objects and 1 difficult ones (neutral), 6 detections" in text
     warnings = [note for note in notes if note.startswith("warning: ")]
-    assert any("1 image ids have detections and no label (z); their 1 detections were left out" in w for w in warnings)
+    assert any("1 image ids have detections and no label, or are not listed (z)" in w for w in warnings)
     assert any("(harbor), so no AP (-); mAP is the mean over the other 2" in w for w in warnings)
     assert "warning: 1 classes have no file Task1_<class>.txt (harbor); they are scored as without detections" in notes
     assert any("class 'boat'" in w and "1 objects" in w for w in warnings)

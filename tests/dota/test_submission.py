@@ -153,6 +153,8 @@ def test_no_zip_at_all(tmp_path: Path) -> None:
     assert errors(check_submission(path, CLASSES)) == [("archive", "zip", 0)]
     with pytest.raises(FileNotFoundError, match="does not exist"):
         check_submission(tmp_path / "b.zip", CLASSES)
+    with pytest.raises(FileNotFoundError, match="is a folder"):
+        check_submission(tmp_path, CLASSES)
 
 
 def test_size_limits(tmp_path: Path) -> None:
