@@ -83,6 +83,34 @@ def test_exported_model_equals_the_fft_form(detector, tmp_path, suffix):
     assert max(float((a - b).abs().max()) for a, b in zip(plain, without, strict=True)) > 0.1
 
 
+@pytest.mark.parametrize("suffix", [".onnx", ".pt"])
+@pytest.mark.parametrize(
+    ("backbone", "neck"),
+    [
+        pytest.param(
+            dict(type="ViTFDAM", arch=dict(embed_dims=64, depth=2, num_heads=2), img_size=64, window_size=3),
+            dict(type="SimplePyramid", in_channels=64, out_channels=32),
+            id="ViTFDAM",
+        ),
+        pytest.param(
+            dict(type="MiTFDAM", arch=dict(embed_dims=16, depths=[1, 1, 1, 1])),
+            dict(type="FDAMFPN", in_channels=[16, 32, 80, 128], out_channels=32, num_outs=5),
+            id="MiTFDAM",
+        ),
+    ],
+)
+def test_transformers_export(backbone, neck, suffix, tmp_path):
+    """Windows of unequal size and position embeddings of another size included."""
+    torch.manual_seed(0)
+    model = Detector(backbone, neck).eval()
+    for name, parameter in model.named_parameters():
+        if name.endswith(("complex_weights", "lf_gamma", "hf_gamma", "gamma_1", "gamma_2")):
+            nn.init.normal_(parameter, std=0.5)
+    report = export_features(model, tmp_path / f"f{suffix}", (72, 112))
+    assert report.difference < 1e-4
+    assert report.freq_layers >= 4
+
+
 def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
     import fdam_rotate.apis.export as module
 

@@ -116,7 +116,7 @@ class _PatchEmbed(BaseModule):
     def forward(self, x: Tensor) -> tuple[Tensor, tuple[int, int]]:
         height, width = x.shape[-2:]
         x = self.proj(F.pad(x, (0, -width % self.patch_size, 0, -height % self.patch_size)))
-        return x.flatten(2).transpose(1, 2), tuple(x.shape[-2:])
+        return x.flatten(2).transpose(1, 2), tuple(map(int, x.shape[-2:]))  # tracers hand out tensors
 
 
 class _Mlp(BaseModule):
