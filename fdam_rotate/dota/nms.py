@@ -87,8 +87,8 @@ def greedy_nms(
             for i, j in _Grid(boxes, kept).pairs_with(rest):
                 lost[boxes.suppressing(i, j)[1]] = True
             rest = rest[~lost[rest]]
-    kept_of_order: Bools = keep[place]
-    return kept_of_order
+    survives: Bools = keep[place]
+    return survives
 
 
 def _neighbours_together(polys: Array, groups: Ints) -> Ints:
