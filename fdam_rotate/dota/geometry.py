@@ -15,8 +15,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 __all__ = [
+    "area_of",
+    "iou_of",
     "is_convex",
     "le90_to_poly",
+    "overlap_of",
     "pairwise_hbb_iou",
     "pairwise_iou",
     "pairwise_overlap",

@@ -6,11 +6,13 @@ A detection looks only at the object of its group (class and image) that it over
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.geometry import pairwise_hbb_iou, pairwise_iou, poly_to_hbb, polygon_area
+from fdam_rotate.dota.geometry import area_of, iou_of, is_convex, overlap_of, pairwise_hbb_iou, poly_to_hbb
 
 __all__ = ["FALSE_POSITIVE", "NEUTRAL", "TRUE_POSITIVE", "best_matches", "iou_pairs", "judge"]
 
@@ -19,6 +21,10 @@ TRUE_POSITIVE, NEUTRAL, FALSE_POSITIVE = 1, 0, -1
 
 Polys = NDArray[np.float64]
 Index = NDArray[np.intp]
+PairIoU = Callable[[Index, Index], NDArray[np.float64]]
+
+#: Pairs of boxes compared together; about 600 bytes each.
+_CHUNK_PAIRS = 1 << 17
 
 
 def best_matches(
@@ -79,14 +85,45 @@ def iou_pairs(
         det_boxes[:, 2:] += 1.0  # the last pixel counts
         gt_boxes[:, 2:] += 1.0
     i, j = _overlapping_pairs(det_boxes, det_group, gt_boxes, gt_group)
-    if task == 2:
-        iou = pairwise_hbb_iou(det_boxes[i], gt_boxes[j])
-    else:
-        near = _may_exceed(det, det_boxes, gt, gt_boxes, i, j, least)
+    iou_of_pairs = _upright_iou(det_boxes, gt_boxes) if task == 2 else _polygon_iou(det, det_boxes, gt, gt_boxes, least)
+    parts = []
+    for begin in range(0, len(i), _CHUNK_PAIRS):
+        part_i, part_j = i[begin : begin + _CHUNK_PAIRS], j[begin : begin + _CHUNK_PAIRS]
+        iou = iou_of_pairs(part_i, part_j)
+        above = iou > least
+        parts.append((part_i[above], part_j[above], iou[above]))
+    if not parts:
+        return i, j, np.empty(0)
+    first, second, ious = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second), np.concatenate(ious)
+
+
+def _upright_iou(det_boxes: Polys, gt_boxes: Polys) -> PairIoU:
+    """IoU of pairs of upright boxes, rows xmin ymin xmax ymax."""
+    return lambda i, j: pairwise_hbb_iou(det_boxes[i], gt_boxes[j])
+
+
+def _polygon_iou(det: Polys, det_boxes: Polys, gt: Polys, gt_boxes: Polys, least: float) -> PairIoU:
+    """IoU of pairs of polygons; 0 for a pair that cannot exceed ``least``, which saves most of the polygon work.
+
+    The intersection lies in both outer boxes and in both polygons, so it is at most m, the least of the three areas,
+    and the IoU is at most m / (area a + area b - m).
+    """
+    det_convex, gt_convex = is_convex(det), is_convex(gt)
+    det_area, gt_area = area_of(det, det_convex), area_of(gt, gt_convex)
+
+    def iou_of_pairs(i: Index, j: Index) -> NDArray[np.float64]:
+        sides = np.minimum(det_boxes[i, 2:], gt_boxes[j, 2:]) - np.maximum(det_boxes[i, :2], gt_boxes[j, :2])
+        area_i, area_j = det_area[i], gt_area[j]
+        most = np.minimum(np.maximum(sides, 0.0).prod(1), np.minimum(area_i, area_j))
+        near = np.flatnonzero(most * (1.0 + 1e-9) >= least * (area_i + area_j - most))
         i, j = i[near], j[near]
-        iou = pairwise_iou(det[i], gt[j])
-    above = iou > least
-    return i[above], j[above], iou[above]
+        inter = overlap_of(det[i], gt[j], det_convex[i] & gt_convex[j])
+        iou = np.zeros(len(most))
+        iou[near] = iou_of(inter, area_i[near], area_j[near])
+        return iou
+
+    return iou_of_pairs
 
 
 def _overlapping_pairs(
@@ -107,19 +144,3 @@ def _overlapping_pairs(
     tree = shapely.STRtree(shapely.box(b[:, 0] + shift_b - pad, b[:, 1], b[:, 2] + shift_b + pad, b[:, 3]))
     i, j = tree.query(shapely.box(a[:, 0] + shift_a, a[:, 1], a[:, 2] + shift_a, a[:, 3]))
     return i.astype(np.intp), j.astype(np.intp)
-
-
-def _may_exceed(
-    a: NDArray[np.float64], a_boxes: NDArray[np.float64], b: NDArray[np.float64], b_boxes: NDArray[np.float64],
-    i: NDArray[np.intp], j: NDArray[np.intp], least: float,
-) -> NDArray[np.bool_]:  # fmt: skip
-    """Which pairs (i, j) can have an IoU above ``least``, (K,): a bound that saves most of the polygon work.
-
-    The intersection lies in both outer boxes and in both polygons, so it is at most m, the least of the three areas,
-    and the IoU is at most m / (area a + area b - m).
-    """
-    sides = np.minimum(a_boxes[i, 2:], b_boxes[j, 2:]) - np.maximum(a_boxes[i, :2], b_boxes[j, :2])
-    area_a, area_b = polygon_area(a)[i], polygon_area(b)[j]
-    most = np.minimum(np.maximum(sides, 0.0).prod(1), np.minimum(area_a, area_b))
-    near: NDArray[np.bool_] = most * (1.0 + 1e-9) >= least * (area_a + area_b - most)
-    return near

@@ -14,6 +14,7 @@ import shapely
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fdam_rotate.dota import matching
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
@@ -171,6 +172,17 @@ def test_equals_the_slow_evaluator_at_all_thresholds_in_one_pass(seed: int, metr
 
 
 # -- hand arithmetic ------------------------------------------------------------------------------------------------
+
+
+def test_pairs_taken_in_portions_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, truths = random_scene(3)
+    whole = run(found, truths, tuple(found), iou_thrs=(0.3, 0.5))
+    monkeypatch.setattr(matching, "_CHUNK_PAIRS", 3)
+    parts = run(found, truths, tuple(found), iou_thrs=(0.3, 0.5))
+    for name in found:
+        assert parts.per_class[name].iou.tolist() == whole.per_class[name].iou.tolist()
+        assert parts.per_class[name].truth.tolist() == whole.per_class[name].truth.tolist()
+    assert max(result.iou.max(initial=0) for result in parts.per_class.values()) > 0.5
 
 
 def test_counts_and_curve_by_hand() -> None:
