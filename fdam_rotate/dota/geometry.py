@@ -191,14 +191,25 @@ def _clip_area(a: Array, b: Array) -> Array:
         np.clip(t, 0, 1, out=t)
         cut_x, cut_y = x[old] + t * (next_x[old] - x[old]), y[old] + t * (next_y[old] - y[old])
         leaves, enters = cross & start_in, cross & end_in
-        x[new], y[new] = (cut_x * leaves).sum(0), (cut_y * leaves).sum(0)
-        next_x[new], next_y[new] = (cut_x * enters).sum(0), (cut_y * enters).sum(0)
+        x[new], y[new] = _total(cut_x * leaves), _total(cut_y * leaves)
+        next_x[new], next_y[new] = _total(cut_x * enters), _total(cut_y * enters)
         np.copyto(x[old], cut_x, where=~start_in)
         np.copyto(y[old], cut_y, where=~start_in)
         np.copyto(next_x[old], cut_x, where=~end_in)
         np.copyto(next_y[old], cut_y, where=~end_in)
-    area: Array = 0.5 * np.abs((x * next_y - y * next_x).sum(0))
+    area: Array = 0.5 * np.abs(_total(x * next_y - y * next_x))
     return area
+
+
+def _total(rows: Array) -> Array:
+    """Sum (K,) of (R, K), row after row: ``rows.sum(0)`` takes another order where K is 1, and so rounds otherwise.
+
+    An IoU must not depend on which pairs are clipped together.
+    """
+    total = rows[0] + rows[1]
+    for row in rows[2:]:
+        total += row
+    return total
 
 
 def poly_to_hbb(polys: ArrayLike) -> Array:

@@ -88,6 +88,15 @@ def test_nearly_equal_boxes_overlap_wholly() -> None:
     assert pairwise_iou(polys, polys).min() > 1 - 1e-12
 
 
+def test_iou_does_not_depend_on_its_company() -> None:
+    """To the last bit: a pair that lies exactly at a threshold must not be judged by what is computed beside it."""
+    rng = np.random.default_rng(7)
+    a, b = (le90_to_poly(rng.uniform(0, 20, (500, 5))) for _ in range(2))
+    together = pairwise_iou(a, b)
+    assert (together > 0).sum() > 50
+    assert [float(pairwise_iou(a[k : k + 1], b[k : k + 1])[0]) for k in range(500)] == together.tolist()
+
+
 def test_matrix_equals_pairs_and_handles_empty() -> None:
     rng = np.random.default_rng(2)
     a, b = le90_to_poly(boxes(rng, 20)), le90_to_poly(boxes(rng, 30))
