@@ -39,7 +39,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--img-dirs", nargs="+", metavar="DIR", help="folders of images (needed)")
     add("--ann-dirs", nargs="+", metavar="DIR", help="as many folders of labelTxt files; leave out for a test set")
     add("--save-dir", default=".", metavar="DIR", help="output folder: new, empty, or a run to go on with (default .)")
-    add("--save-ext", default=".png", choices=[".png", ".jpg", ".bmp", "bmp", ".tif"], help="(default .png)")
+    extensions = [".png", ".jpg", ".bmp", "bmp", ".tif"]
+    add("--save-ext", default=".png", choices=extensions, help="kind of the patch files (default .png)")
     add("--base-json", metavar="FILE", help="JSON file of these options, such as MMRotate's split_configs")
     preset = (
         "a usual split of DOTA, with its folders data/DOTA/...: dota-VERSION-SCALE-SET; VERSION v1.0, v1.5 or v2.0; "
@@ -53,7 +54,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--sizes", nargs="+", type=int, default=[1024], metavar="PX", help="sides of the windows (default 1024)")
     gaps = "overlap of neighbouring windows, not the stride; one for each size (default 512)"
     add("--gaps", nargs="+", type=int, default=[512], metavar="PX", help=gaps)
-    add("--rates", nargs="+", type=float, default=[1.0], metavar="RATE", help="scales (default 1.0)")
+    rates = "scales, above 0 and below 16; --style tells how they are taken (default 1.0)"
+    add("--rates", nargs="+", type=float, default=[1.0], metavar="RATE", help=rates)
     rate = "a window needs more than this share of image, 0 to 1 (default 0.6)"
     add("--img-rate-thr", type=float, default=0.6, metavar="SHARE", help=rate)
     iof = "a window takes the objects of which it holds at least this share, 0 to 1 (default 0.7)"
@@ -81,8 +83,8 @@ def build_parser() -> argparse.ArgumentParser:
     add("--dry-run", action="store_true", help="tell how many patches and bytes it would be; write nothing")
     add("--strict", action="store_true", help="stop at the first problem of the input")
     accept = (
-        "kinds of problem that are known of: told, but no reason for exit code 1; for instance zero-area "
-        "self-crossing, which DOTA's own files hold (a preset accepts those)"
+        "kinds of problem (in brackets behind each) that are known of: told, but no reason for exit code 1; for "
+        "instance zero-area self-crossing, which DOTA's own files hold (a preset accepts those)"
     )
     add("--accept", nargs="+", default=[], metavar="KIND", help=accept)
     return parser
