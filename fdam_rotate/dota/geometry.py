@@ -206,7 +206,7 @@ def _total(rows: Array) -> Array:
 
     An IoU must not depend on which pairs are clipped together.
     """
-    total = rows[0] + rows[1]
+    total: Array = rows[0] + rows[1]
     for row in rows[2:]:
         total += row
     return total
