@@ -132,6 +132,18 @@ def test_test_scores_submits_and_draws_in_one_run(demo, repo, tmp_path):
     assert "patch_detections exists and is not empty" in text
 
 
+def test_predict_gives_what_splitting_testing_and_merging_give(demo, repo, tmp_path):
+    work, _ = demo
+    text = _run(
+        repo, "tools/predict.py", work / "config.py", work / "train" / "latest.pth", work / "scenes" / "val" / "images",
+        "--out", tmp_path, "--sizes", 256, "--gaps", 64, "--score-thr", 0,
+    )  # fmt: skip
+    assert "0 images left out" in text
+    expected = {path.name: path.read_bytes() for path in (work / "submission").glob("Task1_*.txt")}
+    assert any(expected.values())
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("Task1_*.txt")} == expected
+
+
 def test_wrong_inputs_end_in_one_line(demo, repo, tmp_path):
     work, _ = demo
     checkpoint = work / "train" / "latest.pth"

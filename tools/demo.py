@@ -1,6 +1,6 @@
 """Run the whole path once: data, patches, training, test, merge, submission, score, picture.
 
-    python tools/demo.py                         generated scenes, about 7 minutes on two cores
+    python tools/demo.py                         generated scenes, about 8 minutes on two cores
     python tools/demo.py --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
 
 Prints each step's command as one would type it. Everything lands in WORK_DIR: the trained model in train/, detections
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="DOTA-layout folder (default: generate scenes)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: work_dirs/demo")
-    parser.add_argument("--iters", type=int, help="training steps (default: 1300, or 300 with --data)")
+    parser.add_argument("--iters", type=int, help="training steps (default: 1000, or 300 with --data)")
     parser.add_argument("--scenes", type=int, default=180, help="generated training scenes (default: 180)")
     parser.add_argument("--seed", type=int, default=0, help="of scenes and training (default: 0)")
     return parser
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         )  # fmt: skip
 
     config = work / "config.py"
-    iters = args.iters or (1300 if args.data is None else 300)
+    iters = args.iters or (1000 if args.data is None else 300)
     write_text(config, _config(data, patches, classes, iters=iters))
     print(f"\n-- {config} names the data, the classes and the schedule; its base is configs/demo/lsk_fdam_demo.py")
     train, test, merged = work / "train", work / "test", work / "submission"
