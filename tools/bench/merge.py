@@ -69,24 +69,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 1
         name = f"{count} detections to files and zip; plain loop without files"
         lines.append((name, _ms(ours), _ms(plain), f"1/{plain / ours:.0f}"))
-    polys, scores, boxes = _cloud(rng, 4000)
-    small, _ = _best(lambda: nms_polygons(polys, scores))
-    mmcv = _mmcv_nms(boxes, scores)
-    if mmcv is not None:
-        lines.append(
-            ("4000 boxes of one image, mmcv nms_rotated (CPU)", _ms(small), _ms(mmcv), f"1/{mmcv / small:.0f}")
-        )
+    few, few_scores, few_boxes = _cloud(rng, 4000)
     for many in (64_000, 300_000):
         polys, scores, _ = _cloud(rng, many)
-        large, _ = _best(lambda polys=polys, scores=scores: nms_polygons(polys, scores))
+        small = large = math.inf
+        for _ in range(3):  # by turns, as other work on the machine comes and goes
+            small = min(small, _best(lambda: nms_polygons(few, few_scores))[0])
+            large = min(large, _best(lambda polys=polys, scores=scores: nms_polygons(polys, scores), repeat=1)[0])
         lines.append(
             (f"{many} boxes, against 4000 at the same density", _ms(large), _ms(small), f"{large / small:.1f}")
         )
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    mmcv = _mmcv_nms(few_boxes, few_scores)
+    if mmcv is not None:
+        lines.append(
+            ("4000 boxes of one image, mmcv nms_rotated (CPU)", _ms(small), _ms(mmcv), f"1/{mmcv / small:.0f}")
+        )
     print(f"{'what':60} {'ours':>10} {'other':>10} {'ratio':>8}")
     for what, one, other, ratio in lines:
         print(f"{what:60} {one:>10} {other:>10} {ratio:>8}")
-    print(f"peak memory of this process: {peak:.2f} GB")
+    print(f"peak memory of this process, before mmcv came: {peak:.2f} GB")
     return 0
 
 
