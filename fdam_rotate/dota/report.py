@@ -106,7 +106,8 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
             f"warning: {len(missing)} classes have no file Task{result.task}_<class>.txt ({', '.join(missing)}); they "
             "are scored as without detections"
         )
-    empty = [n for n in result.classes if n not in result.without_file and not len(result.per_class[n].scores)]
+    told = {*result.without_file, *result.without_truth}
+    empty = [name for name in result.classes if name not in told and not len(result.per_class[name].scores)]
     if empty:
         notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
     for kind, counts in (("objects", result.unknown_truth), ("detections", result.unknown_detections)):

@@ -183,6 +183,9 @@ def test_notes_name_the_class_meant_and_the_empty_ones() -> None:
     assert any("class 'Ship'" in note and "did you mean ship?" in note for note in notes)
     assert any("no detection on a scored image of 1 classes (ship)" in note for note in notes)
     assert any("1 images hold objects and have no detection (a)" in note for note in notes)
+    # a class without objects is told once, whether it has detections or not
+    nothing = {"ship": Detections.empty(), "plane": Detections.empty()}
+    assert sum("plane" in note for note in format_notes(evaluate(nothing, truths, ["ship", "plane"]))) == 1
 
 
 def test_notes_ask_for_the_frame_where_nothing_overlaps() -> None:
