@@ -6,8 +6,8 @@ RoIAlignRotated and rotated NMS have no ONNX operators, and run in Python on wha
 Exporters know no FFT of a real image, so FreqScale runs by products with fixed cosine and sine matrices here
 (``impl='dft'``), which is why the size is fixed. The result is compared with the FFT form before it is kept.
 
-LSKNet, LSKNetFDAM, ViTFDAM and MiTFDAM with FPN, FDAMFPN or SimplePyramid export. FreqFusionFPN does not: its
-windows and chunks are made as it runs.
+LSKNet, LSKNetFDAM, ViTFDAM and MiTFDAM with FPN, FDAMFPN or SimplePyramid export to both. FreqFusionFPN exports to
+TorchScript; to ONNX it does too, but its sums over kernel taps unroll into so many nodes that it takes minutes.
 """
 
 from __future__ import annotations

@@ -111,6 +111,19 @@ def test_transformers_export(backbone, neck, suffix, tmp_path):
     assert report.freq_layers >= 4
 
 
+def test_freq_fusion_exports_to_torchscript(tmp_path):
+    """At an even and an odd ratio of sizes; to ONNX it takes minutes."""
+    torch.manual_seed(0)
+    dims = [16, 32, 80, 128]
+    model = Detector(
+        dict(type="LSKNet", embed_dims=dims, depths=[1, 1, 1, 1], mlp_ratios=[2, 2, 2, 2]),
+        dict(type="FreqFusionFPN", in_channels=dims, out_channels=32, num_outs=5),
+    ).eval()
+    for parameter in model.neck.fusions.parameters():
+        nn.init.normal_(parameter, std=0.05)
+    assert export_features(model, tmp_path / "f.pt", (75, 96)).difference < 1e-4
+
+
 def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
     import fdam_rotate.apis.export as module
 

@@ -19,11 +19,16 @@ facts only: it states no licence), so their fusion weights load here. Difference
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
+
+from fdam_rotate.models.layers.autograd import records_gradient
 
 __all__ = ["FreqFusion", "OffsetSampler", "local_similarity", "normalize_kernels", "reassemble"]
 
@@ -37,10 +42,10 @@ def normalize_kernels(logits: Tensor) -> Tensor:
     Returns:
         (B, k * k, H, W), all positive, each pixel's taps summing to 1; float32, or float64 for float64 logits.
     """
-    size = round(logits.shape[1] ** 0.5)
     dtype = torch.promote_types(logits.dtype, torch.float32)
-    line = torch.hamming_window(size, periodic=False, dtype=dtype, device=logits.device)
-    kernels = logits.to(dtype).softmax(dim=1) * torch.outer(line, line).reshape(1, -1, 1, 1)
+    line = np.hamming(_side(logits.shape[1]))  # numpy's: ONNX has no operator for torch's
+    window = torch.from_numpy(np.outer(line, line).reshape(1, -1, 1, 1)).to(logits.device, dtype)
+    kernels = logits.to(dtype).softmax(dim=1) * window
     return kernels / kernels.sum(dim=1, keepdim=True)
 
 
@@ -57,11 +62,10 @@ def reassemble(x: Tensor, kernels: Tensor) -> Tensor:
     Returns:
         (B, C, H, W) in the dtype of ``x``; sums are taken in the dtype of ``kernels``.
     """
-    taps = kernels.shape[1]
-    size = round(taps**0.5)
-    if size * size != taps or size % 2 == 0:
-        raise ValueError(f"kernels must hold k * k taps with k odd, got {taps} channels")
-    (h, w), (height, width) = x.shape[-2:], kernels.shape[-2:]
+    size = _side(kernels.shape[1])
+    if size * size != kernels.shape[1] or size % 2 == 0:
+        raise ValueError(f"kernels must hold k * k taps with k odd, got {kernels.shape[1]} channels")
+    (h, w), (height, width) = map(int, x.shape[-2:]), map(int, kernels.shape[-2:])  # tracers hand out tensors
     padded = F.pad(x.to(kernels.dtype), (size // 2,) * 4, mode="replicate")
     up_h, up_w = _whole_ratio(h, height), _whole_ratio(w, width)
     if up_h and up_w:
@@ -279,6 +283,11 @@ class FreqFusion(nn.Module):
         return hr_feat, low
 
 
+def _side(taps: int) -> int:
+    """The k of k * k taps."""
+    return math.isqrt(int(taps))
+
+
 def _with_similarity(x: Tensor) -> Tensor:
     return torch.cat((x, local_similarity(x).to(x.dtype)), dim=1)
 
@@ -299,10 +308,7 @@ def _reassemble_whole(padded: Tensor, kernels: Tensor, source: tuple[int, int], 
     taps, height, width = kernels.shape[1:]
     kernels = F.pad(kernels, (0, w * up_w - width, 0, h * up_h - height))
     blocks = kernels.reshape(batch, 1, taps, h, up_h, w, up_w).permute(0, 1, 2, 4, 6, 3, 5).contiguous()
-    if torch.is_grad_enabled() and (padded.requires_grad or blocks.requires_grad):
-        out = _SumTaps.apply(padded, blocks)
-    else:
-        out = _sum_taps(padded, blocks)
+    out = (_SumTaps.apply if records_gradient(padded, blocks) else _sum_taps)(padded, blocks)
     out = out.permute(0, 1, 4, 2, 5, 3).reshape(batch, channels, h * up_h, w * up_w)
     return out[..., :height, :width]
 
@@ -316,8 +322,7 @@ def _channel_chunks(padded: Tensor, blocks: Tensor) -> list[slice]:
 
 def _shifts(padded: Tensor, blocks: Tensor) -> list[tuple[slice, slice]]:
     """Rows and columns of ``padded`` that each tap reads."""
-    taps, (h, w) = blocks.shape[2], blocks.shape[-2:]
-    size = round(taps**0.5)
+    size, (h, w) = _side(blocks.shape[2]), blocks.shape[-2:]
     return [(slice(u, u + h), slice(v, v + w)) for u in range(size) for v in range(size)]
 
 
@@ -366,7 +371,7 @@ class _SumTaps(torch.autograd.Function):
 def _reassemble_any(padded: Tensor, kernels: Tensor, source: tuple[int, int]) -> Tensor:
     """Reassembly at any ratio by gathering each tap; taps are gathered anew in backward instead of being kept."""
     (h, w), (height, width) = source, kernels.shape[-2:]
-    size = round(kernels.shape[1] ** 0.5)
+    size = _side(kernels.shape[1])
     rows = torch.arange(height, device=padded.device) * h // height
     cols = torch.arange(width, device=padded.device) * w // width
 
