@@ -5,6 +5,8 @@ STAMP := .venv/.installed
 # DATA=DIR: a DOTA-layout folder (train/ and val/, each with images/ and labelTxt/) instead of generated scenes
 DATA ?=
 WORK ?= work_dirs/demo
+# processes that share the tests; each takes about a gigabyte
+JOBS ?= 2
 
 .PHONY: install demo test bench lint doctor clean help
 help:
@@ -22,7 +24,7 @@ demo: $(STAMP)
 	@$(PY) tools/demo.py --work-dir $(WORK) $(if $(DATA),--data $(DATA))
 
 test: $(STAMP)
-	$(PY) -m pytest
+	$(PY) -m pytest -n $(JOBS) --dist loadfile
 
 bench: $(STAMP)
 	@for script in tools/bench/*.py; do echo; echo "== $$script"; $(PY) $$script || exit 1; done

@@ -9,7 +9,7 @@ from typing import Any
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["accept_int_devices", "load_config", "quiet_host", "revert_sync_bn", "scale_lr"]
+__all__ = ["accept_int_devices", "load_config", "quiet_host", "revert_sync_bn", "scale_lr", "share_seeds_on_cpu"]
 
 
 def quiet_host() -> None:
@@ -63,6 +63,18 @@ def accept_int_devices() -> None:
         return _get_stream(device)
 
     _functions._get_stream = get_stream
+
+
+def share_seeds_on_cpu() -> None:
+    """Let mmdet 2.28's samplers agree on a seed without a GPU: they put it on one to send it to all processes."""
+    from mmdet.core.utils import sync_random_seed
+    from mmdet.datasets.samplers import class_aware_sampler, distributed_sampler, infinite_sampler
+
+    def share_seed(seed: int | None = None, device: str = "cpu") -> int:
+        return sync_random_seed(seed, "cpu")
+
+    for module in (class_aware_sampler, distributed_sampler, infinite_sampler):
+        module.sync_random_seed = share_seed
 
 
 def revert_sync_bn(cfg: Any) -> int:

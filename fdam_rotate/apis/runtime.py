@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from fdam_rotate.apis.compat import accept_int_devices
+from fdam_rotate.apis.compat import accept_int_devices, share_seeds_on_cpu
 
 __all__ = ["Runtime", "data_parallel", "start_runtime"]
 
@@ -52,6 +52,7 @@ def start_runtime(launcher: str, gpu_id: int = 0, dist_params: dict[str, Any] | 
         gpu_id = torch.cuda.current_device()
     elif launcher == "pytorch":
         dist.init_process_group("gloo")
+        share_seeds_on_cpu()
     else:
         raise ValueError(f"--launcher {launcher} needs GPUs; on the CPU use torchrun with --launcher pytorch")
     return Runtime(device, gpu_id, dist.get_rank(), dist.get_world_size())
