@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.runner import DistSamplerSeedHook, EpochBasedRunner, Fp16OptimizerHook, OptimizerHook, build_runner
+from mmcv.runner import HOOKS, DistSamplerSeedHook, EpochBasedRunner, build_runner
 from mmcv.runner.optimizer import build_optimizer
+from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmdet.utils import compat_cfg, find_latest_checkpoint
@@ -215,13 +216,23 @@ def _check_disjoint(train_set: Any, val_set: Any) -> None:
         )
 
 
+def _optimizer_hook(cfg: Any, *, distributed: bool) -> Any:
+    """The hook that steps the optimizer: plain, in mixed precision (``fp16``), accumulating steps, or both."""
+    settings, fp16 = dict(cfg.optimizer_config), cfg.get("fp16")
+    kind = settings.pop("type", "OptimizerHook")
+    if fp16 is None:
+        return build_from_cfg({"type": kind, **settings}, HOOKS)
+    mixed = {
+        "OptimizerHook": "Fp16OptimizerHook",
+        "GradientCumulativeOptimizerHook": "GradientCumulativeFp16OptimizerHook",
+    }
+    if kind not in mixed:
+        raise DotaError(f"optimizer_config.type={kind} has no fp16 form; drop fp16, or use one of {', '.join(mixed)}")
+    return build_from_cfg({"type": mixed[kind], **settings, **fp16, "distributed": distributed}, HOOKS)
+
+
 def _register_hooks(runner: Any, cfg: Any, runtime: Runtime, classes: tuple[str, ...]) -> None:
-    fp16 = cfg.get("fp16")
-    optimizer_config: Any = cfg.optimizer_config
-    if fp16 is not None:
-        optimizer_config = Fp16OptimizerHook(**cfg.optimizer_config, **fp16, distributed=runtime.distributed)
-    elif "type" not in cfg.optimizer_config:
-        optimizer_config = OptimizerHook(**cfg.optimizer_config)
+    optimizer_config = _optimizer_hook(cfg, distributed=runtime.distributed)
     if cfg.get("checkpoint_config") is not None:
         cfg.checkpoint_config.meta = {"CLASSES": tuple(classes), "config": cfg.pretty_text}
     runner.register_training_hooks(

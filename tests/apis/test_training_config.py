@@ -9,7 +9,7 @@ from torch import nn
 
 from fdam_rotate.apis.compat import load_config, revert_sync_bn, scale_lr
 from fdam_rotate.apis.optimizer import FDAMOptimizerConstructor, parameter_groups
-from fdam_rotate.apis.train import check_classes, check_training_config
+from fdam_rotate.apis.train import _optimizer_hook, check_classes, check_training_config
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 
 
@@ -144,3 +144,26 @@ def test_an_option_that_the_config_cannot_take_is_told(tmp_path):
     (tmp_path / "c.py").write_text("names = ['a']")
     with pytest.raises(DotaError, match=r"--cfg-options .*names"):
         load_config(tmp_path / "c.py", {"names.5": "b"})
+
+
+@pytest.mark.parametrize(
+    ("kind", "fp16", "expected"),
+    [
+        (None, None, "OptimizerHook"),
+        (None, {"loss_scale": 512.0}, "Fp16OptimizerHook"),
+        ("GradientCumulativeOptimizerHook", None, "GradientCumulativeOptimizerHook"),
+        ("GradientCumulativeOptimizerHook", {"loss_scale": 512.0}, "GradientCumulativeFp16OptimizerHook"),
+    ],
+)
+def test_accumulation_and_mixed_precision_go_together(kind, fp16, expected):
+    config = {"grad_clip": {"max_norm": 35}, **({"type": kind, "cumulative_iters": 8} if kind else {})}
+    hook = _optimizer_hook(Config({"optimizer_config": config, "fp16": fp16}), distributed=False)
+    assert type(hook).__name__ == expected
+    assert hook.grad_clip == {"max_norm": 35}
+    assert getattr(hook, "cumulative_iters", 1) == (8 if kind else 1)
+
+
+def test_an_optimizer_hook_without_mixed_precision_is_refused_with_fp16():
+    cfg = Config({"optimizer_config": {"type": "MyHook"}, "fp16": {"loss_scale": 512.0}})
+    with pytest.raises(DotaError, match="MyHook has no fp16 form"):
+        _optimizer_hook(cfg, distributed=False)
