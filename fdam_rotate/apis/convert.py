@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -20,6 +19,7 @@ from fdam_rotate.apis.checkpoint import (
     save_checkpoint_file,
 )
 from fdam_rotate.apis.checkpoint_keys import find_state_dict, match_keys
+from fdam_rotate.dota.files import sha256_of
 
 __all__ = ["TARGETS", "convert_checkpoint", "infer_backbone", "licence_note"]
 
@@ -168,6 +168,4 @@ def _plain_meta(meta: Any, source: Path, note: str) -> dict[str, Any]:
         for key in ("epoch", "iter"):
             if meta.get(key) is not None:
                 kept[key] = int(meta[key])
-    with source.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {**kept, "source": source.name, "source_sha256": digest, "licence": note}
+    return {**kept, "source": source.name, "source_sha256": sha256_of(source), "licence": note}

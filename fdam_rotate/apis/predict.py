@@ -30,6 +30,7 @@ from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, concatenate, write_detections
 from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.geojson import read_georeference, write_geojson
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.merge import merge_patches
@@ -106,7 +107,7 @@ def predict_images(
     classes = tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
     check_classes(cfg.model, classes)
     settings = {
-        "checkpoint": _sha256(checkpoint),
+        "checkpoint": sha256_of(checkpoint),
         "model": hashlib.sha256(repr((cfg.model, dataset.pipeline)).encode()).hexdigest(),
         "classes": list(classes),
         **{key: options.to_json()[key] for key in ("sizes", "gaps", "rates", "img_rate_thr", "padding")},
@@ -292,8 +293,3 @@ def _count_windows(sources: Sequence[SourceImage], options: SplitOptions) -> int
             continue
         total += len(level.names)
     return total
-
-
-def _sha256(path: str | Path) -> str:
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 
-__all__ = ["atomic_path", "check_id", "prepare_output_dir", "write_text"]
+__all__ = ["atomic_path", "check_id", "prepare_output_dir", "sha256_of", "write_text"]
 
 
 @contextmanager
@@ -54,6 +55,12 @@ def prepare_output_dir(path: str | Path, *, overwrite: bool = False) -> Path:
         shutil.rmtree(path)
     path.mkdir(parents=True, exist_ok=True)
     return path
+
+
+def sha256_of(path: str | Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def check_id(name: str) -> str:

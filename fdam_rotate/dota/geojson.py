@@ -95,6 +95,7 @@ def write_geojson(
         reference: of that image.
         keep_crs: write coordinates of the image's own system.
     """
+    decimals = _UNIT_DECIMALS if keep_crs and not reference.crs.is_geographic else _DEGREE_DECIMALS
     features: list[dict[str, Any]] = []
     for name, found in detections.items():
         if image_id not in found.image_ids:
@@ -103,9 +104,7 @@ def write_geojson(
         own = own.take(np.argsort(-own.scores, kind="stable"))
         ground = reference.ground(own.polys.reshape(-1, 2))
         degrees = reference.lon_lat(ground).reshape(-1, 4, 2)
-        rings = ground.reshape(-1, 4, 2).round(_UNIT_DECIMALS) if keep_crs else degrees.round(_DEGREE_DECIMALS)
-        if keep_crs and reference.crs.is_geographic:
-            rings = ground.reshape(-1, 4, 2).round(_DEGREE_DECIMALS)
+        rings = (ground.reshape(-1, 4, 2) if keep_crs else degrees).round(decimals)
         for ring, score, bearing in zip(
             _counter_clockwise(rings).tolist(), own.scores, _bearings(degrees), strict=True
         ):

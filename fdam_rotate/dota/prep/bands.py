@@ -11,7 +11,6 @@ GDAL's colours may differ from OpenCV's by a few levels. Others are decoded whol
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
+from fdam_rotate.dota.files import sha256_of
 
 __all__ = ["BandReader", "open_bands"]
 
@@ -49,8 +49,7 @@ class BandReader:
         self._dataset = dataset
         self.width = int(dataset.width)
         self.height = int(dataset.height)
-        with path.open("rb") as file:
-            self.digest = hashlib.file_digest(file, "sha256").hexdigest()
+        self.digest = sha256_of(path)
 
     def crops(self, windows: Sequence[Sequence[int]]) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Number and pixels of each window (x0, y0, x1, y1), clipped to the image, from the top down.

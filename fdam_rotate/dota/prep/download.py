@@ -9,7 +9,6 @@ request, in the same run or the next one; the SHA-256 is checked over the whole 
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
@@ -25,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DownloadError
-from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.files import check_id, sha256_of
 
 __all__ = ["ARCHIVES", "TERMS", "Archive", "check_space", "fetch", "read_table", "select"]
 
@@ -173,14 +172,14 @@ def fetch(
     target = folder / check_id(archive.name)
     part = target.with_name(target.name + ".part")
     if target.is_file():
-        if _sha256(target) == archive.sha256:
+        if sha256_of(target) == archive.sha256:
             return target
         os.replace(target, part.with_suffix(".bad"))
     bar = _bar(archive.name) if progress else None
     for attempt in (1, 2):
         resumed = part.exists() and part.stat().st_size > 0
         _fill(archive, part, retries, wait, timeout, bar)
-        found = _sha256(part)
+        found = sha256_of(part)
         if found == archive.sha256:
             os.replace(part, target)
             return target
@@ -274,11 +273,6 @@ def _expected_size(response: Any, start: int) -> tuple[int | None, int]:
         return (int(total) if total.isdigit() else None), int(first)
     length = response.headers.get("Content-Length", "")
     return (int(length) if length.isdigit() else None), 0  # the host knows no ranges: from the start
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _bar(name: str) -> Any:

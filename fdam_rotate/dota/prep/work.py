@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
 from fdam_rotate.dota.prep.annotate import PatchObjects, annotate
 from fdam_rotate.dota.prep.images import WholeImage, open_pixels
@@ -52,7 +51,9 @@ def _remove_patches(task: ImageTask) -> None:
 def _kept_record(task: ImageTask) -> dict[str, Any] | None:
     """The record of an earlier run, if it still holds."""
     record = task.previous
-    if record is None or record["label_sha256"] != _sha256(task.label) or record["sha256"] != _sha256(task.image):
+    if record is None or record["sha256"] != sha256_of(task.image):
+        return None
+    if record["label_sha256"] != (None if task.label is None else sha256_of(task.label)):
         return None
     images, annfiles = task.out / "images", task.out / "annfiles"
     for patch in record["patches"]:
@@ -64,13 +65,6 @@ def _kept_record(task: ImageTask) -> dict[str, Any] | None:
     return dict(record)
 
 
-def _sha256(path: Path | None) -> str | None:
-    if path is None:
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _split(task: ImageTask) -> dict[str, Any]:
     options = task.options
     shown = task.shown[1] or ""
@@ -78,7 +72,7 @@ def _split(task: ImageTask) -> dict[str, Any]:
     labels, label_digest = _no_labels(), None
     if task.label is not None:
         labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
-        label_digest = _sha256(task.label)
+        label_digest = sha256_of(task.label)
     resizes = options.style == "devkit" and any(rate != 1 for rate in options.rates)
     with open_pixels(task.image, whole=resizes) as image:
         levels = plan_levels(options, task.image_id, image.width, image.height)
