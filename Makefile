@@ -17,7 +17,7 @@ help:
 	@echo "make install | doctor  build .venv | tell what is installed and whether its ops compute the right values"
 
 install: $(STAMP)
-$(STAMP): requirements.txt pyproject.toml tools/install.sh
+$(STAMP): requirements.txt pyproject.toml setup.py tools/install.sh $(wildcard fdam_rotate/models/layers/cpu/*.cpp fdam_rotate/models/layers/cpu/*.h)
 	@tools/install.sh
 
 demo: $(STAMP)

@@ -1,4 +1,4 @@
-"""Tell what is installed and whether it works: versions, imports, and mmcv's rotated ops against hand-worked values.
+"""Tell what is installed and whether it works: versions, imports, compiled ops against hand-worked values.
 
     python tools/doctor.py
 
@@ -35,13 +35,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.doctor import check_ops, check_versions, versions
+    from fdam_rotate.apis.doctor import check_kernels, check_ops, check_versions, versions
 
     if not args.quiet:
         for name, version in versions().items():
             print(f"{name:24} {version}")
     problems = check_versions()
     if not problems:
+        problems += check_kernels()
+        if not args.quiet and not problems:
+            print(f"{'FreqScale on cpu':24} C++: right")
         for device in ["cpu"] + (["cuda"] if torch.cuda.is_available() else []):
             found = check_ops(device)
             problems += found

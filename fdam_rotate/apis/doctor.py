@@ -9,7 +9,7 @@ from importlib import metadata
 
 import torch
 
-__all__ = ["check_ops", "check_versions", "versions"]
+__all__ = ["check_kernels", "check_ops", "check_versions", "versions"]
 
 #: What the project is tested with; requirements.txt tells what breaks otherwise.
 PACKAGES = (
@@ -60,6 +60,19 @@ def _mend(module: str) -> str:
             "mmcv-full==1.7.2"
         )
     return REINSTALL
+
+
+def check_kernels() -> list[str]:
+    """Run FreqScale's C++ for the CPU on values worked out by hand; returns what is wrong."""
+    from fdam_rotate.models.layers import cpu
+
+    mend = ".venv/bin/pip install --no-build-isolation --no-deps --force-reinstall --editable ."
+    if not cpu.available():
+        return [f"FreqScale's C++ for the CPU was not built from these sources, FDAM runs slower there: {mend}"]
+    # A filter of twos doubles every frequency, so that x plus its scaled self is 3 x.
+    x = torch.arange(2 * 5 * 6.0).view(2, 5, 6)
+    wrong = _differs(cpu.scaled(x, torch.full((2, 14, 8), 2.0), residual=True, keep=False)[0], (3 * x).tolist())
+    return [f"FreqScale's C++ for the CPU: {wrong}: {mend}"] if wrong else []
 
 
 def check_ops(device: str = "cpu") -> list[str]:
@@ -113,6 +126,6 @@ def _roi_align_rotated(device: str) -> str | None:
     return _differs(out[0, 0], expected)
 
 
-def _differs(got: torch.Tensor, expected: list[list[float]]) -> str | None:
+def _differs(got: torch.Tensor, expected: list) -> str | None:
     error = float((got.cpu().double() - torch.tensor(expected, dtype=torch.float64)).abs().max())
     return None if error < 1e-3 else f"{got.cpu().tolist()} is not {expected}"

@@ -6,11 +6,13 @@ import mmcv.ops
 import torch
 
 from fdam_rotate.apis import doctor
+from fdam_rotate.models.layers import cpu
 
 
 def test_this_installation_is_well():
     assert doctor.check_versions() == []
     assert doctor.check_ops("cpu") == []
+    assert doctor.check_kernels() == []
 
 
 def test_a_wrong_iou_is_found(monkeypatch):
@@ -42,3 +44,16 @@ def test_another_version_is_told_with_the_cure(monkeypatch):
     found = doctor.versions()
     monkeypatch.setattr(doctor, "versions", lambda: {**found, "mmdet": "3.0.0"})
     assert any("mmdet is 3.0.0, 2.28.2 is needed" in problem for problem in doctor.check_versions())
+
+
+def test_kernels_that_were_not_built_are_told_with_the_cure(monkeypatch):
+    monkeypatch.setattr(cpu, "_library", lambda: None)
+    (problem,) = doctor.check_kernels()
+    assert "was not built" in problem
+    assert problem.endswith(": .venv/bin/pip install --no-build-isolation --no-deps --force-reinstall --editable .")
+
+
+def test_wrong_kernels_are_found(monkeypatch):
+    monkeypatch.setattr(cpu, "scaled", lambda x, *_, **__: (2 * x, None))
+    (problem,) = doctor.check_kernels()
+    assert "is not [[[0.0, 3.0" in problem

@@ -6,7 +6,7 @@ from fdam_formula import strengthen
 from torch.autograd import gradcheck
 
 from fdam_rotate.models.backbones import LSKNetFDAM
-from fdam_rotate.models.layers import AttInvAttention, FreqScale, att_inv
+from fdam_rotate.models.layers import AttInvAttention, FreqScale, att_inv, cpu
 from fdam_rotate.models.necks import FDAMFPN
 
 SMALL = dict(embed_dims=(16, 16, 32, 32), mlp_ratios=(2, 2, 1, 1), depths=(1, 1, 1, 1), num_heads=(1, 2, 4, 2))
@@ -23,8 +23,11 @@ def checked(layer, x):
 
 
 @pytest.mark.parametrize("size", [(3, 5), (4, 4), (14, 14)])
-@pytest.mark.parametrize("impl", ["fft", "dft"])
-def test_gradcheck_freq_scale(size, impl):
+@pytest.mark.parametrize("impl", ["fft", "dft", "fft without C++"])
+def test_gradcheck_freq_scale(size, impl, monkeypatch):
+    if impl.endswith("without C++"):
+        monkeypatch.setattr(cpu, "serves", lambda x: False)
+        impl = "fft"
     torch.manual_seed(0)
     layer = FreqScale(4, group=2, num_filters=3, size=6, reweight_ratio=0.5, init_scale=0.5, impl=impl).double()
     assert checked(layer, torch.randn(2, 4, *size, dtype=torch.float64, requires_grad=True))

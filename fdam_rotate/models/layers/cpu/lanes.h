@@ -1,0 +1,118 @@
+// Eight numbers side by side, one from each of eight maps, and complex numbers of them.
+//
+// Everything the kernels compute is done for eight maps at once with the same instructions, so no transform needs a
+// shuffle; maps are transposed into this order when they are read, and back when they are written.
+// Included once for each instruction set, inside a namespace of its own (kernels.cpp).
+
+constexpr int kLanes = 8;
+
+#define FDAM_INLINE static inline __attribute__((always_inline))
+
+template <typename T>
+struct LaneTypes;
+template <>
+struct LaneTypes<float> {
+  typedef float Values __attribute__((vector_size(32)));
+  typedef int Order __attribute__((vector_size(32)));
+};
+template <>
+struct LaneTypes<double> {
+  typedef double Values __attribute__((vector_size(64)));
+  typedef long Order __attribute__((vector_size(64)));
+};
+template <typename T>
+using Lanes = typename LaneTypes<T>::Values;
+
+template <typename T>
+struct Complex {
+  Lanes<T> re, im;
+};
+
+template <typename T>
+FDAM_INLINE Complex<T> operator+(Complex<T> a, Complex<T> b) {
+  return {a.re + b.re, a.im + b.im};
+}
+template <typename T>
+FDAM_INLINE Complex<T> operator-(Complex<T> a, Complex<T> b) {
+  return {a.re - b.re, a.im - b.im};
+}
+template <typename T>
+FDAM_INLINE Complex<T> operator*(Complex<T> a, T b) {
+  return {a.re * b, a.im * b};
+}
+
+template <typename T>
+FDAM_INLINE Lanes<T> load(const T* from) {
+  Lanes<T> v;
+  __builtin_memcpy(&v, from, sizeof v);  // map rows lie at any address
+  return v;
+}
+template <typename T>
+FDAM_INLINE void store(T* to, Lanes<T> v) {
+  __builtin_memcpy(to, &v, sizeof v);
+}
+
+// Transpose eight vectors of eight numbers: pairs, then fours, then halves change places.
+template <typename T>
+FDAM_INLINE void transpose(Lanes<T>* v) {
+  typedef typename LaneTypes<T>::Order Order;
+  const Order even = {0, 8, 1, 9, 4, 12, 5, 13}, odd = {2, 10, 3, 11, 6, 14, 7, 15};
+  const Order low = {0, 1, 8, 9, 4, 5, 12, 13}, high = {2, 3, 10, 11, 6, 7, 14, 15};
+  const Order first = {0, 1, 2, 3, 8, 9, 10, 11}, second = {4, 5, 6, 7, 12, 13, 14, 15};
+  Lanes<T> t[kLanes];
+  for (int i = 0; i < kLanes; i += 2) {
+    t[i] = __builtin_shuffle(v[i], v[i + 1], even);
+    t[i + 1] = __builtin_shuffle(v[i], v[i + 1], odd);
+  }
+  for (int i = 0; i < kLanes; i += 4)
+    for (int k = 0; k < 2; k++) {
+      v[i + 2 * k] = __builtin_shuffle(t[i + k], t[i + k + 2], low);
+      v[i + 2 * k + 1] = __builtin_shuffle(t[i + k], t[i + k + 2], high);
+    }
+  for (int i = 0; i < kLanes / 2; i++) {
+    t[i] = __builtin_shuffle(v[i], v[i + 4], first);
+    t[i + 4] = __builtin_shuffle(v[i], v[i + 4], second);
+  }
+  for (int i = 0; i < kLanes; i++) v[i] = t[i];
+}
+
+// Read `count` numbers of each of `lanes` maps, `stride` numbers apart; missing lanes are zero.
+// The n-th goes to out[n].*part, so that two rows become the parts of one complex row.
+template <typename T>
+static void read_row(const T* map, long stride, int count, int lanes, Complex<T>* out, Lanes<T> Complex<T>::*part) {
+  int n = 0;
+  if (lanes == kLanes)
+    for (; n + kLanes <= count; n += kLanes) {
+      Lanes<T> v[kLanes];
+      for (int k = 0; k < kLanes; k++) v[k] = load(map + k * stride + n);
+      transpose<T>(v);
+      for (int k = 0; k < kLanes; k++) out[n + k].*part = v[k];
+    }
+  for (; n < count; n++) {
+    T v[kLanes] = {};
+    for (int k = 0; k < lanes; k++) v[k] = map[k * stride + n];
+    out[n].*part = load(v);
+  }
+}
+
+// The way back: out = row, plus `add` where that is given; both have the layout of read_row's maps.
+template <typename T>
+static void write_row(T* out, const T* add, long stride, int count, int lanes, const Complex<T>* row,
+                      Lanes<T> Complex<T>::*part) {
+  int n = 0;
+  if (lanes == kLanes)
+    for (; n + kLanes <= count; n += kLanes) {
+      Lanes<T> v[kLanes];
+      for (int k = 0; k < kLanes; k++) v[k] = row[n + k].*part;
+      transpose<T>(v);
+      for (int k = 0; k < kLanes; k++) {
+        if (add) v[k] += load(add + k * stride + n);
+        store(out + k * stride + n, v[k]);
+      }
+    }
+  for (; n < count; n++) {
+    T v[kLanes];
+    store(v, row[n].*part);
+    for (int k = 0; k < lanes; k++) out[k * stride + n] = add ? v[k] + add[k * stride + n] : v[k];
+  }
+}

@@ -1,0 +1,170 @@
+"""``irfft2(rfft2(x) * M)`` with M resized from small filters, and its gradient: FreqScale's arithmetic.
+
+Three ways to the same numbers: operations of torch, on any device; C++ for the CPU (``fdam_rotate.models.layers.cpu``),
+taken there wherever nobody traces the operations; and products with fixed cosine and sine matrices, for exporters that
+know no FFT.
+
+Bicubic resizing is linear and separable, so the filters come here already mixed for each map, at their own 14 x 8 size,
+and are resized by two small fixed matrices. That needs no cache of resized weights, and its gradient is a matrix
+product too, hence deterministic on a GPU, where that of ``F.interpolate`` is not. X * M is one real product on the
+interleaved (real, imaginary) values; the resize matrix writes M interleaved already. The gradient is written out: it
+keeps the spectrum and makes M again, and ``irfft2(rfft2(.) * M)`` is its own transpose, where autograd would go through
+a full complex FFT.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from fdam_rotate.models.layers import cpu
+from fdam_rotate.models.layers.autograd import records_gradient
+from fdam_rotate.models.layers.resize import bicubic_matrix
+
+__all__ = ["freq_modulation", "scale_spectrum", "scale_spectrum_dft"]
+
+
+def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor:
+    """Return ``irfft2(rfft2(x) * M)``, with ``x`` added where ``residual`` is true.
+
+    Args:
+        x: Features (B, C, H, W), float32 or float64.
+        kernels: Mixed filters (B, C, S, S2) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
+        residual: Add ``x`` to the result.
+
+    Returns:
+        Tensor (B, C, H, W) in the dtype of ``x``.
+    """
+    maps, kernels = x.flatten(0, 1), kernels.flatten(0, 1)
+    if records_gradient(maps, kernels):
+        return _ScaleSpectrum.apply(maps, kernels, residual).view(x.shape)
+    scaled = cpu.scaled if cpu.serves(maps) else _scaled
+    return scaled(maps, kernels, residual, False)[0].view(x.shape)
+
+
+class _ScaleSpectrum(torch.autograd.Function):
+    """``scale_spectrum`` of maps (N, H, W) with its gradient; keeps the kernels and the spectra."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, kernels: Tensor, residual: bool) -> Tensor:
+        ctx.on_cpu, ctx.residual = cpu.serves(x), residual
+        scaled = cpu.scaled if ctx.on_cpu else _scaled
+        y, spectra = scaled(x, kernels, residual, ctx.needs_input_grad[1])
+        ctx.save_for_backward(kernels, spectra)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+        kernels, spectra = ctx.saved_tensors
+        gradient = cpu.scaled_gradient if ctx.on_cpu else _scaled_gradient
+        return *gradient(grad, kernels, ctx.residual, spectra), None
+
+
+def _scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """``cpu.scaled`` in operations of torch."""
+    spectra = _spectrum(x)
+    modulation = _interleaved_modulation(kernels, *x.shape[1:])
+    # In place on whichever is not needed any more.
+    y = _maps(modulation.mul_(spectra) if keep else spectra.mul_(modulation), *x.shape[1:])
+    return (y.add_(x) if residual else y), (spectra if keep else None)
+
+
+def _scaled_gradient(
+    grad: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """``cpu.scaled_gradient`` in operations of torch."""
+    # The map from x to y is symmetric, so the gradient passes through it like the features.
+    grad_x, grad_spectra = _scaled(grad, kernels, residual, keep=spectra is not None)
+    if spectra is None:
+        return grad_x, None
+    height, width = grad.shape[1:]
+    rows, cols = _resize_matrices(*kernels.shape[1:], height, width, kernels.device, kernels.dtype)
+    # dM is the real part of conj(X) * G, counted twice where a column stands for its mirror image too.
+    cols = (cols * _column_weights(width, cols.device, cols.dtype)).T
+    return grad_x, torch.matmul(rows.T, torch.matmul(grad_spectra.mul_(spectra), cols))
+
+
+def _spectrum(x: Tensor) -> Tensor:
+    """Half spectrum of real maps, (N, H, W) -> (N, H, 2 * (W // 2 + 1)), real and imaginary parts interleaved."""
+    return torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).flatten(-2)
+
+
+def _maps(spectrum: Tensor, height: int, width: int) -> Tensor:
+    """Real maps (N, H, W) of an interleaved half spectrum (N, H, 2 * (W // 2 + 1))."""
+    spectrum = torch.view_as_complex(spectrum.unflatten(-1, (-1, 2)))
+    return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
+
+
+def freq_modulation(kernels: Tensor, height: int, width: int) -> Tensor:
+    """Resize mixed filters (..., S, S2) to the half spectrum: (..., H, W // 2 + 1)."""
+    return _interleaved_modulation(kernels, height, width)[..., ::2]
+
+
+def _interleaved_modulation(kernels: Tensor, height: int, width: int) -> Tensor:
+    """Resize mixed filters (..., S, S2) to (..., H, 2 * (W // 2 + 1)), each column twice."""
+    rows, cols = _resize_matrices(*kernels.shape[-2:], height, width, kernels.device, kernels.dtype)
+    return torch.matmul(torch.matmul(rows, kernels), cols)
+
+
+@lru_cache(maxsize=128)
+def _resize_matrices(
+    rows_in: int, cols_in: int, height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Matrices (H, rows_in) and (cols_in, 2 * (W // 2 + 1)) that resize a filter to a half spectrum, each column twice.
+
+    The doubled columns match the interleaved real and imaginary parts of ``view_as_real``.
+    """
+    rows = bicubic_matrix(rows_in, height)
+    cols = np.repeat(bicubic_matrix(cols_in, width // 2 + 1), 2, axis=0).T
+    # Made outside inference mode: a cached inference tensor could not take part in training later.
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(m, dtype=dtype, device=device) for m in (rows, cols))
+
+
+@lru_cache(maxsize=128)
+def _column_weights(width: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """How often each stored column stands in the full spectrum, (2 * (W // 2 + 1),): 1 for DC and Nyquist, else 2."""
+    weights = np.full(width // 2 + 1, 2.0)
+    weights[0] = 1.0
+    if width % 2 == 0:
+        weights[-1] = 1.0
+    with torch.inference_mode(False):
+        return torch.tensor(np.repeat(weights, 2), dtype=dtype, device=device)
+
+
+@lru_cache(maxsize=128)
+def _dft_matrices(
+    height: int, width: int, device: torch.device, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Cosine and sine matrices of a 2-D real DFT and its inverse, orthonormal.
+
+    Returns:
+        Row transform (W, W2) cos and sin; column transform (H, H) cos and sin; inverse row transform (W2, W) cos and
+        sin, the columns that stand for their mirror image counted twice. W2 = W // 2 + 1.
+    """
+    half = width // 2 + 1
+    row = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(half)) % width)
+    col = 2 * np.pi / height * (np.outer(np.arange(height), np.arange(height)) % height)
+    weights = _column_weights(width, torch.device("cpu"), torch.float64).numpy()[::2, None]
+    matrices = (np.cos(row), np.sin(row), np.cos(col), np.sin(col), weights * np.cos(row.T), weights * np.sin(row.T))
+    scales = [1 / math.sqrt(n) for n in (width, width, height, height, width, width)]
+    with torch.inference_mode(False):
+        return tuple(torch.tensor(m * s, dtype=dtype, device=device) for m, s in zip(matrices, scales, strict=True))
+
+
+def scale_spectrum_dft(x: Tensor, kernels: Tensor) -> Tensor:
+    """``scale_spectrum`` without residual by matrix products only; same shapes."""
+    height, width = map(int, x.shape[-2:])  # tracers hand out tensors here; an exported model has one size
+    modulation = freq_modulation(kernels, height, width)
+    row_cos, row_sin, col_cos, col_sin, inv_cos, inv_sin = _dft_matrices(height, width, x.device, x.dtype)
+    real, imag = x @ row_cos, -(x @ row_sin)  # (B, C, H, W2)
+    real, imag = col_cos @ real + col_sin @ imag, col_cos @ imag - col_sin @ real
+    real, imag = real * modulation, imag * modulation
+    real, imag = col_cos @ real - col_sin @ imag, col_cos @ imag + col_sin @ real
+    return real @ inv_cos - imag @ inv_sin

@@ -1,0 +1,21 @@
+"""The one thing pyproject.toml cannot say: FreqScale's C++ for the CPU (fdam_rotate/models/layers/cpu)."""
+
+from setuptools import Extension, setup
+
+FOLDER = "fdam_rotate/models/layers/cpu"
+
+setup(
+    ext_modules=[
+        Extension(
+            "fdam_rotate.models.layers.cpu._kernels",
+            sources=[f"{FOLDER}/kernels.cpp"],
+            depends=[f"{FOLDER}/{name}.h" for name in ("lanes", "fft", "freq_scale")],
+            # -Wno-psabi: vectors pass between the functions of one file only
+            extra_compile_args=[
+                "-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-fopenmp",
+            ],
+            extra_link_args=["-fopenmp"],
+            optional=True,  # without a C++ compiler the package still installs, and takes torch's operations
+        )
+    ]
+)  # fmt: skip
