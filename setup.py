@@ -1,4 +1,4 @@
-"""The one thing pyproject.toml cannot say: FreqScale's C++ for the CPU (fdam_rotate/models/layers/cpu)."""
+"""The one thing pyproject.toml cannot say: FDAM's C++ for the CPU (fdam_rotate/models/layers/cpu)."""
 
 from setuptools import Extension, setup
 
@@ -9,7 +9,7 @@ setup(
         Extension(
             "fdam_rotate.models.layers.cpu._kernels",
             sources=[f"{FOLDER}/kernels.cpp"],
-            depends=[f"{FOLDER}/{name}.h" for name in ("lanes", "fft", "freq_scale")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("lanes", "fft", "freq_scale", "gate")],
             # -Wno-psabi: vectors pass between the functions of one file only
             extra_compile_args=[
                 "-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-fopenmp",

@@ -7,6 +7,7 @@ import torch
 
 from fdam_rotate.apis import doctor
 from fdam_rotate.models.layers import cpu
+from fdam_rotate.models.layers.cpu import library
 
 
 def test_this_installation_is_well():
@@ -47,7 +48,7 @@ def test_another_version_is_told_with_the_cure(monkeypatch):
 
 
 def test_kernels_that_were_not_built_are_told_with_the_cure(monkeypatch):
-    monkeypatch.setattr(cpu, "_library", lambda: None)
+    monkeypatch.setattr(library, "_library", lambda: None)
     (problem,) = doctor.check_kernels()
     assert "was not built" in problem
     assert problem.endswith(": .venv/bin/pip install --no-build-isolation --no-deps --force-reinstall --editable .")

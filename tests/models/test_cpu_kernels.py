@@ -1,4 +1,4 @@
-"""FreqScale's C++ against torch's operations, which test_freq_scale.py holds to the formula."""
+"""FDAM's C++ against torch's operations, which test_freq_scale.py and test_att_inv.py hold to the formulas."""
 
 import ctypes
 import subprocess
@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from fdam_rotate.models.layers import FreqScale, cpu, spectrum
+from fdam_rotate.models.layers import FreqScale, att_inv, cpu, spectrum
+from fdam_rotate.models.layers.cpu import library, scale
 
 SOURCE = Path(cpu.__file__).with_name("kernels.cpp")
 
@@ -42,24 +43,26 @@ def case(n, height, width, size, dtype):
 
 
 def close(a, b):
-    return torch.allclose(a, b, rtol=0, atol=(1e-12 if a.dtype == torch.float64 else 4e-6) * b.abs().max().item())
+    """Whether ``a`` equals ``b``, which torch computed in float64, within some roundings of its dtype."""
+    return a.shape == b.shape and (a - b).abs().max() <= 30 * torch.finfo(a.dtype).eps * b.abs().max()
 
 
-def assert_equal_to_torch(shape, dtype, residual):
+def assert_scale_equals_torch(shape, dtype, residual):
     x, kernels, grad = case(*shape, dtype)
     y, kept = cpu.scaled(x, kernels, residual, keep=True)
-    expected, spectra = spectrum._scaled(x, kernels, residual, keep=True)
+    wide, wide_kernels, wide_grad = (t.double() for t in (x, kernels, grad))
+    expected, spectra = spectrum._scaled(wide, wide_kernels, residual, keep=True)
     assert close(y, expected)
     assert torch.equal(cpu.scaled(x, kernels, residual, keep=False)[0], y)
     pairs = zip(
         cpu.scaled_gradient(grad, kernels, residual, kept),
-        spectrum._scaled_gradient(grad, kernels, residual, spectra),
+        spectrum._scaled_gradient(wide_grad, wide_kernels, residual, spectra),
         strict=True,
     )
     assert all(close(a, b) for a, b in pairs)
     grad_x, nothing = cpu.scaled_gradient(grad, kernels, residual, None)
     assert nothing is None
-    assert close(grad_x, spectrum._scaled_gradient(grad, kernels, residual, None)[0])
+    assert close(grad_x, spectrum._scaled_gradient(wide_grad, wide_kernels, residual, None)[0])
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -67,12 +70,51 @@ def assert_equal_to_torch(shape, dtype, residual):
 @pytest.mark.parametrize("shape", SHAPES)
 def test_equals_torch(shape, dtype, residual):
     assert cpu.available(), "not built: make install"
-    assert_equal_to_torch(shape, dtype, residual)
+    assert_scale_equals_torch(shape, dtype, residual)
+
+
+# images, channels, heads, height, width: less than eight positions, a rest, a whole and a broken block of 128 and 1024
+GATES = [(1, 4, 1, 1, 3), (2, 6, 3, 5, 5), (3, 10, 5, 16, 16), (1, 8, 8, 31, 34), (2, 2, 2, 32, 64)]
+
+
+def gate_case(images, channels, heads, height, width, dtype):
+    maps, weights = (images, channels, height, width), (images, heads, height, width)
+    shapes = (maps, maps, weights, weights, (channels,), (channels,), maps)
+    return [values(*shape, dtype=dtype, seed=seed) for seed, shape in enumerate(shapes)]
+
+
+def assert_gate_equals_torch(shape, dtype, monkeypatch):
+    *arguments, grad = gate_case(*shape, dtype)
+    x, weight, bias = arguments[0].flatten(2), values(2 * shape[2], shape[1], dtype=dtype, seed=8), grad[0, 0].flatten()
+    bias = bias.repeat(2 * shape[2])[: 2 * shape[2]]
+    logits, gated = cpu.squared_relu_linear(x, weight, bias), cpu.inverted_gate(*arguments)
+    found = (*cpu.squared_relu_linear_gradient(logits, x, weight), *cpu.inverted_gate_gradient(grad, *arguments))
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "serves", lambda x: False)
+        x, weight, bias, wide_logits, grad, *arguments = (
+            t.double() for t in (x, weight, bias, logits, grad, *arguments)
+        )
+        assert close(logits, att_inv._squared_relu_linear(x, weight, bias))
+        assert close(gated, att_inv._inverted_gate(*arguments))
+        expected = att_inv._squared_relu_linear_gradient(wide_logits, x, weight)
+        expected = (*expected, *att_inv._inverted_gate_gradient(grad, *arguments))
+    assert all(close(a, b) for a, b in zip(found, expected, strict=True))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", GATES)
+def test_gate_equals_torch(shape, dtype, monkeypatch):
+    assert_gate_equals_torch(shape, dtype, monkeypatch)
+
+
+def test_gate_lets_nan_through():
+    x = torch.tensor([[[float("nan")] * 11, [1.0] * 11]])
+    assert cpu.squared_relu_linear(x, torch.ones(1, 2), torch.zeros(1)).isnan().all()
 
 
 def test_it_is_what_layers_run(monkeypatch):
     runs = []
-    monkeypatch.setattr(cpu, "_run", lambda x, *_: runs.append(x.shape) or torch.zeros_like(x))
+    monkeypatch.setattr(scale, "_run", lambda x, *_: runs.append(x.shape) or torch.zeros_like(x))
     layer, x = FreqScale(16), torch.randn(1, 16, 4, 4)
     layer(x.requires_grad_()).sum().backward()
     with torch.no_grad():
@@ -99,19 +141,20 @@ def test_inputs_of_any_layout_stay_as_they_are():
 
 def test_threads_do_not_change_a_bit():
     x, kernels, grad = case(37, 20, 22, 14, torch.float32)
+    *gate, grad_gate = gate_case(2, 6, 3, 40, 41, torch.float32)
+    logits = gate[0].flatten(2), values(6, 6, dtype=torch.float32, seed=8), gate[4]
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 7):
             torch.set_num_threads(count)
             y, kept = cpu.scaled(x, kernels, True, keep=True)
-            results.append((y, kept, *cpu.scaled_gradient(grad, kernels, True, kept)))
+            found = [y, *cpu.scaled_gradient(grad, kernels, True, kept), cpu.squared_relu_linear(*logits)]
+            found += cpu.squared_relu_linear_gradient(found[-1], *logits[:2])
+            results.append([*found, cpu.inverted_gate(*gate), *cpu.inverted_gate_gradient(grad_gate, *gate)])
     finally:
         torch.set_num_threads(threads)
-    full = slice(0, 4)  # the fifth group of eight has five maps; what its spare lanes hold is nobody's
     for others in results[1:]:
-        for a, b in zip(results[0], others, strict=True):
-            assert torch.equal(a[full], b[full])
-            assert a is results[0][1] or torch.equal(a, b)
+        assert all(torch.equal(a, b) for a, b in zip(results[0], others, strict=True))
 
 
 def build(folder, *flags):
@@ -122,34 +165,63 @@ def build(folder, *flags):
 
 
 def test_processors_without_avx2(tmp_path, monkeypatch):
-    library = build(tmp_path, "-DFDAM_NO_AVX2")
-    monkeypatch.setattr(cpu, "_library", lambda: library)
+    plain = build(tmp_path, "-DFDAM_NO_AVX2")
+    monkeypatch.setattr(library, "_library", lambda: plain)
     for shape in SHAPES[2:5]:
-        assert_equal_to_torch(shape, torch.float32, True)
-        assert_equal_to_torch(shape, torch.float64, False)
+        assert_scale_equals_torch(shape, torch.float32, True)
+        assert_scale_equals_torch(shape, torch.float64, False)
+    for shape in GATES:
+        assert_gate_equals_torch(shape, torch.float32, monkeypatch)
 
 
 @pytest.mark.parametrize("state", ["missing", "older"])
 def test_without_kernels_torch_serves(state, monkeypatch):
     layer, x = FreqScale(16, init_scale=1.0), torch.randn(2, 16, 9, 10)
     expected = layer(x)
-    old = SimpleNamespace(fdam_interface=lambda: cpu._INTERFACE - 1)
+    old = SimpleNamespace(fdam_interface=lambda: library._INTERFACE - 1)
     monkeypatch.setattr(ctypes, "CDLL", lambda path: old)
     if state == "missing":
-        monkeypatch.setattr(cpu, "EXTENSION_SUFFIXES", [".none"])
-    cpu._library.cache_clear()
+        monkeypatch.setattr(library, "EXTENSION_SUFFIXES", [".none"])
+    library._library.cache_clear()
     try:
         assert not cpu.available()
-        monkeypatch.setattr(cpu, "_run", None)
+        monkeypatch.setattr(scale, "_run", None)
         y = layer(x.requires_grad_())
         y.sum().backward()
     finally:
-        cpu._library.cache_clear()
+        library._library.cache_clear()
     assert torch.allclose(y, expected, atol=1e-5)
     assert x.grad is not None
 
 
 def test_short_memory_is_told(monkeypatch):
-    monkeypatch.setattr(cpu, "_library", lambda: SimpleNamespace(fdam_scale_float32=lambda job: 1))
+    monkeypatch.setattr(library, "_library", lambda: SimpleNamespace(fdam_scale_float32=lambda job: 1))
     with pytest.raises(MemoryError, match="no memory for the spectra of 6 x 5 maps"):
         cpu.scaled(torch.zeros(1, 6, 5), torch.zeros(1, 14, 8), False, keep=False)
+
+
+def test_wrong_shapes_and_dtypes_are_refused():
+    x, kernels, _ = case(8, 6, 5, 14, torch.float32)
+    y, kept = cpu.scaled(x, kernels, False, keep=True)
+    with pytest.raises(ValueError, match=r"expected kernels of shape \(8, 14, 8\) .*, got \(7, 14, 8\)"):
+        cpu.scaled(x, kernels[1:], False, keep=False)
+    with pytest.raises(ValueError, match=r"expected kernels of .*torch\.float32 on the CPU, got .*torch\.float64"):
+        cpu.scaled(x, kernels.double(), False, keep=False)
+    with pytest.raises(ValueError, match="expected spectra of shape"):
+        cpu.scaled_gradient(y, kernels, False, kept[:, 1:])
+    *gate, grad = gate_case(1, 6, 3, 4, 5, torch.float32)
+    for i, name in enumerate(["s", "alpha", "beta", "lf_gamma", "hf_gamma"], start=1):
+        if name != "alpha":  # which says how many heads there are
+            with pytest.raises(ValueError, match=f"expected {name} of shape"):
+                cpu.inverted_gate(*gate[:i], gate[i].repeat_interleave(2, dim=gate[i].dim() // 4), *gate[i + 1 :])
+    with pytest.raises(ValueError, match="got 4 heads for 6 channels"):
+        cpu.inverted_gate(*gate[:2], *[t.repeat(1, 2, 1, 1)[:, :4] for t in gate[2:4]], *gate[4:])
+    with pytest.raises(ValueError, match="expected grad of shape"):
+        cpu.inverted_gate_gradient(grad[:, :5], *gate)
+    x, many = gate[0].flatten(2), torch.zeros(65, 6)
+    with pytest.raises(ValueError, match=r"expected weight of shape \(64, 6\) .*, got \(65, 6\)"):
+        cpu.squared_relu_linear(x, many, many[:, 0])
+    with pytest.raises(ValueError, match="expected bias of shape"):
+        cpu.squared_relu_linear(x, many[:4], many[0])
+    with pytest.raises(ValueError, match="expected grad of shape"):
+        cpu.squared_relu_linear_gradient(x, x, many[:4])

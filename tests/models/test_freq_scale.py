@@ -7,6 +7,7 @@ from mmcv.runner import BaseModule
 from torch.nn import functional as F
 
 from fdam_rotate.models.layers import FreqScale, cpu, set_freq_impl, spectrum
+from fdam_rotate.models.layers.cpu import scale
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
 SIZES = [(14, 14), (7, 9), (8, 8), (33, 32), (50, 31), (1, 1), (1, 6), (5, 1), (2, 2)]
@@ -140,7 +141,7 @@ def test_frozen_filters_need_no_gradient():
 
 
 def test_training_after_inference_mode(impl):
-    for caching in (cpu._tables, spectrum._resize_matrices, spectrum._column_weights, spectrum._dft_matrices):
+    for caching in (scale._tables, spectrum._resize_matrices, spectrum._column_weights, spectrum._dft_matrices):
         caching.cache_clear()
     layer, x = strong(impl=impl), features(1, 32, 23, 17)
     with torch.inference_mode():

@@ -4,9 +4,10 @@ Example: python tools/bench/fdam.py --device cpu --threads 2
 
 Each row compares our network or layer with another: 'LSKNet-S' is this package's, without FDAM; 'published form' is
 the same network with FDAM's formulas written as the paper's code has them (rfft2, bicubic resize, einsum, multiply,
-irfft2; weights repeated over each head's channels). Times are the best of rounds that run all by turns, so that
-another program's share of the machine shows least. Memory is the process's peak above what it held before the model
-was built, in a process of its own (on a GPU the allocator's peak).
+irfft2; weights repeated over each head's channels). Each round runs all by turns; a row gives the medians of the times,
+and the median and quartiles of the rounds' ratios, so that a machine that changes its speed meanwhile does no harm.
+Memory is the process's peak above what it held before the model was built, in a process of its own (on a GPU the
+allocator's peak).
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from fdam_rotate.cli import run
 
@@ -31,7 +34,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", help="torch device: cpu, cuda or cuda:N (default: cpu)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--rounds", type=int, default=9, help="rounds of each measurement, at least 1 (default: 9)")
+    parser.add_argument("--rounds", type=int, default=25, help="rounds of each measurement, at least 2 (default: 25)")
     parser.add_argument("--amp", action="store_true", help="mixed precision: bfloat16 on the CPU, float16 on a GPU")
     parser.add_argument("--json", type=Path, help="write the table to this file too")
     parser.add_argument("--peak-memory", nargs=2, metavar=("MODEL", "TASK"), help=argparse.SUPPRESS)
@@ -42,8 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Print the table."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.rounds < 1 or args.threads < 1:
-        parser.error("--rounds and --threads must be at least 1")
+    if args.rounds < 2 or args.threads < 1:
+        parser.error("--rounds must be at least 2 and --threads at least 1")
     import torch
 
     torch.set_num_threads(args.threads)
@@ -67,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _format(row: dict) -> str:
     ours, other = (f"{row[key]} {row[key + '_value']:.1f} {row['unit']}" for key in ("ours", "other"))
-    return f"{row['what']:<36} {ours:<26} {other:<30} ratio {row['ratio']:.3f}"
+    spread = " ({:.3f} to {:.3f})".format(*row["quartiles"]) if "quartiles" in row else ""
+    return f"{row['what']:<36} {ours:<26} {other:<30} ratio {row['ratio']:.3f}{spread}"
 
 
 def _measure(args: argparse.Namespace, device):
@@ -76,7 +80,7 @@ def _measure(args: argparse.Namespace, device):
 
     for what, backward in (("FreqScale 64x256x256, forward", False), ("FreqScale 64x256x256, and gradients", True)):
         tasks = _layer_tasks(device, args.amp, backward)
-        yield what, "ours", "plain", "ms", _compare(tasks, "ours", "plain", args.rounds * 3, device)
+        yield what, "ours", "plain", "ms", _ratio(_time(tasks, args.rounds * 3, device), "ours", "plain")
     models = {name: _build(name).to(device) for name in _MODELS}
     for name in _MODELS[1:]:
         models[name].load_state_dict(models["LSKNet-S"].state_dict(), strict=False)
@@ -226,7 +230,7 @@ def _time(tasks: dict[str, Callable[[], None]], rounds: int, device) -> dict[str
 
     times: dict[str, list[float]] = {name: [] for name in tasks}
     for number in range(rounds + 2):
-        for name, task in tasks.items():
+        for name, task in sorted(tasks.items(), reverse=number % 2 == 1):  # each follows each other one
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             start = time.perf_counter()
@@ -238,13 +242,11 @@ def _time(tasks: dict[str, Callable[[], None]], rounds: int, device) -> dict[str
     return times
 
 
-def _ratio(times: dict[str, list[float]], ours: str, other: str) -> dict[str, float]:
-    first, second = min(times[ours]), min(times[other])
-    return {"ours_value": first, "other_value": second, "ratio": first / second}
-
-
-def _compare(tasks: dict[str, Callable[[], None]], ours: str, other: str, rounds: int, device) -> dict[str, float]:
-    return _ratio(_time(tasks, rounds, device), ours, other)
+def _ratio(times: dict[str, list[float]], ours: str, other: str) -> dict[str, Any]:
+    ratios = [a / b for a, b in zip(times[ours], times[other], strict=True)]
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    first, second = statistics.median(times[ours]), statistics.median(times[other])
+    return {"ours_value": first, "other_value": second, "ratio": middle, "quartiles": (low, high)}
 
 
 def _in_own_process(name: str, task: str, args: argparse.Namespace) -> float:

@@ -14,7 +14,8 @@ In self-attention ``y = softmax(q k^T / sqrt(d)) v``. Where the low-pass operato
 Differences from the published form, none of which changes the result beyond rounding: one linear map makes both
 weights, with StarReLU's scale and bias folded into it; alpha and beta are broadcast over their head's channels, not
 repeated; attention runs in ``scaled_dot_product_attention``. The gradients of that map and of the gate are written
-out: they keep nothing for the backward pass that the layers around them do not keep anyway.
+out: they keep nothing for the backward pass that the layers around them do not keep anyway. On the CPU both run in C++
+(``fdam_rotate.models.layers.cpu``).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from fdam_rotate.models.layers import cpu
 from fdam_rotate.models.layers.autograd import records_gradient
 from fdam_rotate.models.layers.star_relu import StarReLU
 
@@ -61,7 +63,14 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
 
 def _squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N)."""
+    if _logits_on_cpu(x, weight):
+        return cpu.squared_relu_linear(x, weight, bias)
     return torch.matmul(weight, F.relu(x).square_()).add_(bias[:, None])
+
+
+def _logits_on_cpu(x: Tensor, weight: Tensor) -> bool:
+    # Tokens come here transposed: torch's matrix product takes them as they are, the kernel would copy them.
+    return cpu.serves(x) and x.is_contiguous() and len(weight) <= cpu.MOST_OUTPUTS
 
 
 class _SquaredReLULinear(torch.autograd.Function):
@@ -74,12 +83,16 @@ class _SquaredReLULinear(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        positive = F.relu(x)
-        grad_x = torch.matmul(2 * weight.T, grad).mul_(positive) if ctx.needs_input_grad[0] else None
-        grad_weight = torch.matmul(grad, positive.square_().transpose(1, 2)).sum(0)
-        return grad_x, grad_weight, grad.sum((0, 2))
+        gradient = cpu.squared_relu_linear_gradient if _logits_on_cpu(x, weight) else _squared_relu_linear_gradient
+        return *gradient(grad, x, weight), grad.sum((0, 2))
+
+
+def _squared_relu_linear_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    positive = F.relu(x)
+    grad_x = torch.matmul(2 * weight.T, grad).mul_(positive)
+    return grad_x, torch.matmul(grad, positive.square_().transpose(1, 2)).sum(0)
 
 
 def blend_inversion(y: Tensor, v: Tensor, low: Tensor, high: Tensor) -> Tensor:
@@ -106,6 +119,8 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
 
 
 def _inverted_gate(u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
+    if cpu.serves(u):
+        return cpu.inverted_gate(u, s, *weights)
     keep, high = _gate_factors(u, *weights)
     return high.addcmul_(s, keep).mul_(u)
 
@@ -121,22 +136,28 @@ class _InvertedGate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        u, s, alpha, beta, lf_gamma, hf_gamma = ctx.saved_tensors
-        heads = alpha.shape[1]
-        keep, high = _gate_factors(u, alpha, beta, lf_gamma, hf_gamma)
-        grad_u = high.addcmul_(s, keep).mul_(grad)
-        grad_gate = grad * u
-        grad_s = keep.mul_(grad_gate)
-        # In (B, h, C / h, H * W): the gradient of low = lf_gamma * alpha is both * s, that of high is both * (1 - s).
-        both, low = (x.flatten(2).unflatten(1, (heads, -1)) for x in (grad_gate, grad_gate * s))
-        gammas = torch.stack((lf_gamma, hf_gamma)).view(2, heads, -1).transpose(0, 1)  # (h, 2, C / h)
-        weights = torch.stack((alpha, beta), dim=2).flatten(3)  # (B, h, 2, H * W)
-        low_weights, low_gammas = torch.matmul(gammas, low), torch.matmul(weights, low.transpose(2, 3)).sum(0)
-        grad_alpha = low_weights[:, :, 0].view_as(alpha)
-        grad_beta = (torch.matmul(gammas[:, 1:], both)[:, :, 0] - low_weights[:, :, 1]).view_as(beta)
-        grad_lf = low_gammas[:, 0].flatten()
-        grad_hf = (torch.matmul(weights[:, :, 1:], both.transpose(2, 3)).sum(0)[:, 0] - low_gammas[:, 1]).flatten()
-        return grad_u, grad_s, grad_alpha, grad_beta, grad_lf, grad_hf
+        gradient = cpu.inverted_gate_gradient if cpu.serves(grad) else _inverted_gate_gradient
+        return gradient(grad, *ctx.saved_tensors)
+
+
+def _inverted_gate_gradient(
+    grad: Tensor, u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor
+) -> tuple[Tensor, ...]:
+    heads = alpha.shape[1]
+    keep, high = _gate_factors(u, alpha, beta, lf_gamma, hf_gamma)
+    grad_u = high.addcmul_(s, keep).mul_(grad)
+    grad_gate = grad * u
+    grad_s = keep.mul_(grad_gate)
+    # In (B, h, C / h, H * W): the gradient of low = lf_gamma * alpha is both * s, that of high is both * (1 - s).
+    both, low = (x.flatten(2).unflatten(1, (heads, -1)) for x in (grad_gate, grad_gate * s))
+    gammas = torch.stack((lf_gamma, hf_gamma)).view(2, heads, -1).transpose(0, 1)  # (h, 2, C / h)
+    weights = torch.stack((alpha, beta), dim=2).flatten(3)  # (B, h, 2, H * W)
+    low_weights, low_gammas = torch.matmul(gammas, low), torch.matmul(weights, low.transpose(2, 3)).sum(0)
+    grad_alpha = low_weights[:, :, 0].view_as(alpha)
+    grad_beta = (torch.matmul(gammas[:, 1:], both)[:, :, 0] - low_weights[:, :, 1]).view_as(beta)
+    grad_lf = low_gammas[:, 0].flatten()
+    grad_hf = (torch.matmul(weights[:, :, 1:], both.transpose(2, 3)).sum(0)[:, 0] - low_gammas[:, 1]).flatten()
+    return grad_u, grad_s, grad_alpha, grad_beta, grad_lf, grad_hf
 
 
 def _gate_factors(u: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor) -> tuple[Tensor, Tensor]:

@@ -6,14 +6,14 @@
 // size of the filters in the same visit.
 
 template <typename T>
-static size_t group_bytes(const Job<T>& job) {
+static size_t group_bytes(const ScaleJob<T>& job) {
   const size_t longest = job.height > job.width ? job.height : job.width;
   const size_t complex = (size_t)job.height * (job.width / 2 + 1) + 2 * longest;
   return complex * sizeof(Complex<T>) + ((size_t)2 * job.size * job.half + 2 * job.size) * sizeof(Lanes<T>);
 }
 
 template <typename T>
-static void scale_group(const Job<T>& job, int group, void* memory) {
+static void scale_group(const ScaleJob<T>& job, int group, void* memory) {
   const int height = job.height, width = job.width, columns = width / 2 + 1, size = job.size, half = job.half;
   const int first = group * kLanes, lanes = job.maps - first < kLanes ? job.maps - first : kLanes;
   const int taps = size < kTaps ? size : kTaps;

@@ -1,19 +1,21 @@
-// FreqScale on the CPU: y = irfft2(rfft2(x) * M), forward and gradient, float32 and float64.
+// FDAM's arithmetic on the CPU, forward and gradient, float32 and float64: FreqScale, and the gate of AttInv.
 //
-// Built by setuptools (pyproject.toml) with a C++17 compiler of the GNU kind, called through ctypes (__init__.py). Plain
-// pointers go in, so that it depends on no version of torch. The same source is compiled for two instruction sets; the
-// better one that the processor has is taken at run time.
+// Built by setuptools (setup.py) with a C++17 compiler of the GNU kind, called through ctypes (library.py). Plain pointers
+// go in, so that it depends on no version of torch. The same source is compiled for two instruction sets; the better one
+// that the processor has is taken at run time. Work is cut into tasks that do not depend on the number of threads, and
+// no two tasks add to the same sum: any number of threads gives the same bits.
 
 #include <cstddef>
 #include <cstdlib>
 
-constexpr int kTaps = 4;  // a cubic kernel's
+// The Python side builds the structures below field by field: keep both alike, and count this up (library.py).
+constexpr int kInterface = 2;
+constexpr int kTaps = 4;         // nonzero weights of a cubic kernel
+constexpr int kMostLogits = 64;  // outputs of a LogitJob, at most
 
-// What one call works on. __init__.py builds this structure field by field: keep both alike, and count kInterface up.
-constexpr int kInterface = 1;
-
+// FreqScale: y = irfft2(rfft2(x) * M), plus x where `residual` is set.
 template <typename T>
-struct Job {
+struct ScaleJob {
   const T* x;               // (maps, height, width)
   const T* kernels;         // (maps, size, half): filters at their own size
   T* y;                     // (maps, height, width)
@@ -27,28 +29,58 @@ struct Job {
   int maps, height, width, size, half, residual, threads;
 };
 
+// AttInv: logits = weight relu(x)^2 + bias; with `grad`, the gradients to x and weight.
+template <typename T>
+struct LogitJob {
+  const T* x;       // (images, channels, positions)
+  const T* weight;  // (outputs, channels)
+  const T* bias;    // (outputs,)
+  T* logits;        // (images, outputs, positions)
+  const T* grad;    // nullptr, or (images, outputs, positions)
+  T* grad_x;        // like x
+  T* grad_weight;   // like weight
+  int images, channels, outputs, positions, threads;
+};
+
+// AttInv: out = u (s (1 + lf_gamma alpha - hf_gamma beta) + hf_gamma beta); with `grad`, the gradients to all of them.
+template <typename T>
+struct GateJob {
+  const T *u, *s;                // (images, channels, positions)
+  const T *alpha, *beta;         // (images, heads, positions)
+  const T *lf_gamma, *hf_gamma;  // (channels,)
+  T* out;                        // like u
+  const T* grad;                 // nullptr, or like u
+  T *grad_u, *grad_s, *grad_alpha, *grad_beta;
+  T* grad_gammas;  // (images, blocks of 1024 positions, 2, channels): to be summed over the first two
+  int images, channels, heads, positions, threads;
+};
+
 #if defined(__x86_64__) && !defined(FDAM_NO_AVX2)  // a test defines it, to run the other code on any machine
-#define FDAM_AVX2
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 #include "lanes.h"
 #include "fft.h"
 #include "freq_scale.h"
+#include "gate.h"
 }  // namespace avx2
 #pragma GCC pop_options
 static const bool has_avx2 = (__builtin_cpu_init(), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
+#define FDAM_BEST(call) (has_avx2 ? avx2::call : plain::call)
+#else
+#define FDAM_BEST(call) plain::call
 #endif
 
 namespace plain {
 #include "lanes.h"
 #include "fft.h"
 #include "freq_scale.h"
+#include "gate.h"
 }  // namespace plain
 
-// Scale all maps; returns 0, or 1 where memory is short.
+// Returns 1 where memory is short, else 0.
 template <typename T>
-static int scale(const Job<T>& job) {
+static int scale(const ScaleJob<T>& job) {
   const int groups = (job.maps + plain::kLanes - 1) / plain::kLanes;
   const size_t bytes = (plain::group_bytes(job) + 63) / 64 * 64;
   int failed = 0;
@@ -57,23 +89,35 @@ static int scale(const Job<T>& job) {
     void* const memory = std::aligned_alloc(64, bytes);
     failed = memory == nullptr;
 #pragma omp for schedule(static)
-    for (int group = 0; group < groups; group++) {
-      if (!memory) continue;
-#ifdef FDAM_AVX2
-      if (has_avx2) {
-        avx2::scale_group(job, group, memory);
-        continue;
-      }
-#endif
-      plain::scale_group(job, group, memory);
-    }
+    for (int group = 0; group < groups; group++)
+      if (memory) FDAM_BEST(scale_group(job, group, memory));
     std::free(memory);
   }
   return failed;
 }
 
+template <typename T>
+static int logits(const LogitJob<T>& job) {
+  const long tasks = plain::logit_tasks(job);
+#pragma omp parallel for schedule(static) num_threads(job.threads)
+  for (long task = 0; task < tasks; task++) FDAM_BEST(logit_task(job, task));
+  return 0;
+}
+
+template <typename T>
+static int gate(const GateJob<T>& job) {
+  const long tasks = plain::gate_tasks(job);
+#pragma omp parallel for schedule(static) num_threads(job.threads)
+  for (long task = 0; task < tasks; task++) FDAM_BEST(gate_task(job, task));
+  return 0;
+}
+
 extern "C" {
 int fdam_interface() { return kInterface; }
-int fdam_scale_float32(const Job<float>* job) { return scale(*job); }
-int fdam_scale_float64(const Job<double>* job) { return scale(*job); }
+int fdam_scale_float32(const ScaleJob<float>* job) { return scale(*job); }
+int fdam_scale_float64(const ScaleJob<double>* job) { return scale(*job); }
+int fdam_logits_float32(const LogitJob<float>* job) { return logits(*job); }
+int fdam_logits_float64(const LogitJob<double>* job) { return logits(*job); }
+int fdam_gate_float32(const GateJob<float>* job) { return gate(*job); }
+int fdam_gate_float64(const GateJob<double>* job) { return gate(*job); }
 }

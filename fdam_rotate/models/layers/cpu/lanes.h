@@ -1,8 +1,8 @@
-// Eight numbers side by side, one from each of eight maps, and complex numbers of them.
+// Eight numbers side by side, and complex numbers of them.
 //
-// Everything the kernels compute is done for eight maps at once with the same instructions, so no transform needs a
-// shuffle; maps are transposed into this order when they are read, and back when they are written.
-// Included once for each instruction set, inside a namespace of its own (kernels.cpp).
+// In FFTs they are of eight maps, which go through the same instructions, so that no transform needs a shuffle; maps are
+// transposed into this order when they are read, and back when they are written. Included once for each instruction
+// set, inside a namespace of its own (kernels.cpp).
 
 constexpr int kLanes = 8;
 

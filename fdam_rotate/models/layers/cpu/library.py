@@ -1,0 +1,74 @@
+"""The compiled kernels: where they are, when they serve, and how they are called."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.machinery import EXTENSION_SUFFIXES
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
+
+__all__ = ["available", "call", "expect", "job_type", "serves"]
+
+_INTERFACE = 2  # kInterface in kernels.cpp
+
+
+@lru_cache(maxsize=1)
+def _library() -> ctypes.CDLL | None:
+    """Load what was built from these sources; None where there is nothing, or something older than this file."""
+    for suffix in EXTENSION_SUFFIXES:
+        path = Path(__file__).with_name("_kernels" + suffix)
+        if path.exists():
+            library = ctypes.CDLL(str(path))
+            return library if library.fdam_interface() == _INTERFACE else None
+    return None
+
+
+def available() -> bool:
+    """Whether the kernels were built."""
+    return _library() is not None
+
+
+def serves(x: Tensor) -> bool:
+    """Whether ``x`` can be given to the kernels: on the CPU, float32 or float64, and nobody follows the operations.
+
+    Tracers, exporters and counters (``torch.utils.flop_counter``) see torch's operations only.
+    """
+    return (
+        x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and not torch.jit.is_tracing()
+        and not torch.compiler.is_compiling()
+        and not is_in_torch_dispatch_mode()
+        and available()
+    )
+
+
+def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:
+    """Make the structure ``name`` of kernels.cpp: pointers, then integers, both as lists of names, then ``threads``."""
+    fields = [(field, ctypes.c_void_p) for field in tensors.split()]
+    fields += [(field, ctypes.c_int) for field in [*numbers.split(), "threads"]]
+    return type(name, (ctypes.Structure,), {"_fields_": fields})
+
+
+def expect(like: Tensor, **tensors: tuple[Tensor, Sequence[int]]) -> None:
+    """Raise ValueError where one of ``tensors`` is not on the CPU in the dtype of ``like``, or has not the shape told.
+
+    The kernels get bare pointers: what is not checked here would be read and written out of bounds.
+    """
+    for name, (tensor, shape) in tensors.items():
+        if tensor.device.type != "cpu" or tensor.dtype != like.dtype or tuple(tensor.shape) != tuple(shape):
+            got = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
+            raise ValueError(f"expected {name} of shape {tuple(shape)} and {like.dtype} on the CPU, got {got}")
+
+
+def call(function: str, job: type[ctypes.Structure], tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> bool:
+    """Run ``function`` in the dtype of the first of ``tensors``, all contiguous; False where memory was short."""
+    pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
+    dtype = str(tensors[0].dtype).removeprefix("torch.")
+    run = getattr(_library(), f"fdam_{function}_{dtype}")
+    return run(ctypes.byref(job(*pointers, *numbers, torch.get_num_threads()))) == 0

@@ -1,0 +1,94 @@
+"""FreqScale on the CPU: ``irfft2(rfft2(x) * M)``, eight maps at a time; the work is in freq_scale.h."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fdam_rotate.models.layers.cpu.library import call, expect, job_type
+from fdam_rotate.models.layers.resize import bicubic_matrix
+
+__all__ = ["scaled", "scaled_gradient"]
+
+_LANES = 8  # maps that are worked on at a time
+_TAPS = 4  # nonzero weights of a cubic kernel
+_Job = job_type(
+    "ScaleJob",
+    "x kernels y spectra grad_kernels row_taps row_starts resize_columns row_roots column_roots",
+    "maps height width size half residual",
+)
+
+
+def scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
+    """Return ``irfft2(rfft2(x) * M)``, plus ``x`` if ``residual``, and what ``scaled_gradient`` wants if ``keep``.
+
+    Args:
+        x: Maps (N, H, W), float32 or float64.
+        kernels: (N, S, S // 2 + 1) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
+        residual: Add ``x``.
+        keep: Return the spectra of x too, in the kernels' own order: eight maps side by side.
+
+    Returns:
+        Tensor (N, H, W), and the spectra or None.
+    """
+    spectra = x.new_empty(_spectra_shape(x)) if keep else None
+    return _run(x, kernels, residual, spectra, None), spectra
+
+
+def scaled_gradient(
+    grad: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Return the gradients of ``scaled`` to ``x``, and to ``kernels`` where there are ``spectra``.
+
+    Args:
+        grad: Gradient of the result, (N, H, W).
+        kernels: As in ``scaled``.
+        residual: As in ``scaled``.
+        spectra: What ``scaled`` kept.
+    """
+    grad_kernels = torch.empty_like(kernels, memory_format=torch.contiguous_format) if spectra is not None else None
+    # The map from x to y is symmetric, so the gradient passes through it like the features.
+    return _run(grad, kernels, residual, spectra, grad_kernels), grad_kernels
+
+
+def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, grad_kernels: Tensor | None) -> Tensor:
+    (n, height, width), (size, half) = x.shape, kernels.shape[1:]
+    expect(x, kernels=(kernels, (n, size, half)))
+    if spectra is not None:
+        expect(x, spectra=(spectra, _spectra_shape(x)))
+    x, kernels = x.contiguous(), kernels.contiguous()
+    y = torch.empty_like(x)
+    tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, x.dtype))
+    if not call("scale", _Job, tensors, (n, height, width, size, half, residual)):
+        raise MemoryError(f"no memory for the spectra of {height} x {width} maps, {_LANES} maps for each thread")
+    return y
+
+
+def _spectra_shape(x: Tensor) -> tuple[int, ...]:
+    n, height, width = x.shape
+    return -(-n // _LANES), width // 2 + 1, height, 2, _LANES
+
+
+@lru_cache(maxsize=128)
+def _tables(size: int, half: int, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    """``row_taps``, ``row_starts``, ``resize_columns``, ``row_roots`` and ``column_roots`` of ``Job``."""
+    taps = min(_TAPS, size)
+    rows = bicubic_matrix(size, height)
+    starts = np.minimum((rows != 0).argmax(1), size - taps)
+    arrays = (
+        np.take_along_axis(rows, starts[:, None] + np.arange(taps), 1),
+        starts.astype(np.int32),
+        bicubic_matrix(half, width // 2 + 1).T,
+        *(np.stack((np.cos(angles), np.sin(angles)), 1) for angles in map(_angles, (width, height))),
+    )
+    # Made outside inference mode: a cached inference tensor could not take part in training later.
+    with torch.inference_mode(False):
+        tensors = (torch.tensor(a, dtype=torch.int32 if a.dtype == np.int32 else dtype) for a in arrays)
+        return tuple(tensor.contiguous() for tensor in tensors)  # torch.tensor keeps the order of a transposed array
+
+
+def _angles(count: int) -> np.ndarray:
+    return 2 * np.pi / count * np.arange(count)
