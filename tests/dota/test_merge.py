@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 
 import numpy as np
@@ -228,14 +228,22 @@ def test_a_killed_worker_is_an_error_that_names_the_image(monkeypatch: pytest.Mo
     monkeypatch.setattr(suppress, "_POOL_BOXES", 0)
     stop = threading.Event()
 
+    def workers() -> set[int]:
+        found = set()
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # one ended meanwhile: next time
+            for thread in Path(f"/proc/{os.getpid()}/task").glob("*/children"):
+                for child in thread.read_text().split():
+                    if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+                        found.add(int(child))
+        return found
+
+    others = workers()  # of a pool that another test left
+
     def kill() -> None:
-        task = Path(f"/proc/{os.getpid()}/task")
-        while not stop.is_set():
-            for child in " ".join(p.read_text() for p in task.glob("*/children")).split():
-                if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-                    os.kill(int(child), signal.SIGKILL)
-                    return
-            time.sleep(0.01)
+        while not stop.wait(0.01):
+            for worker in workers() - others:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(worker, signal.SIGKILL)
 
     killer = threading.Thread(target=kill)
     killer.start()
