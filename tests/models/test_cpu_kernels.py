@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.autograd import forward_ad as fwAD
 from torch.utils.flop_counter import FlopCounterMode
 
 from fdam_rotate.models.layers import FreqScale, att_inv, cpu, spectrum
@@ -124,6 +125,24 @@ def test_it_is_what_layers_run(monkeypatch):
         layer(x)
     assert counter.get_total_flops() > 0
     assert len(runs) == 3
+
+
+def test_negated_views_and_function_transforms():
+    layer, x = FreqScale(16, init_scale=1.0), torch.randn(3, 2, 16, 6, 7)
+    gate = gate_case(2, 6, 3, 4, 5, torch.float32)[:6]
+    with torch.no_grad():
+        assert torch.equal(layer(torch._neg_view(x[0])), layer(-x[0]))
+        assert torch.equal(cpu.inverted_gate(*map(torch._neg_view, gate)), cpu.inverted_gate(*(-t for t in gate)))
+        expected = torch.stack([layer(part) for part in x])
+        assert torch.allclose(torch.vmap(layer)(x), expected, atol=1e-5)
+    step = 1e-3 * x[1]
+    for chosen in (layer, layer.double()):
+        kind = chosen.complex_weights.dtype
+        y, slope = torch.func.jvp(chosen, (x[0].to(kind),), (step.to(kind),))
+        with torch.no_grad(), fwAD.dual_level():
+            tangent = fwAD.unpack_dual(chosen(fwAD.make_dual(x[0].to(kind), step.to(kind)))).tangent
+        assert torch.allclose(tangent, slope)
+    assert torch.allclose(chosen(x[0].double() + step) - y, slope, rtol=1e-2, atol=1e-6)
 
 
 def test_inputs_of_any_layout_stay_as_they_are():

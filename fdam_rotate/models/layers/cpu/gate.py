@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, expect, job_type
+from fdam_rotate.models.layers.cpu.library import call, dense, expect, job_type
 
 __all__ = [
     "MOST_OUTPUTS",
@@ -30,8 +30,7 @@ def squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     sizes = _logit_sizes(x, weight)
     expect(x, bias=(bias, (len(weight),)))
     logits = x.new_empty(sizes[0], len(weight), sizes[3])
-    inputs = (t.contiguous() for t in (x, weight, bias))
-    call("logits", _LogitJob, (*inputs, logits, None, None, None), sizes)
+    call("logits", _LogitJob, (*dense(x, weight, bias), logits, None, None, None), sizes)
     return logits
 
 
@@ -39,7 +38,7 @@ def squared_relu_linear_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> tup
     """Return the gradients of ``squared_relu_linear`` to ``x`` and ``weight``; ``grad`` is (B, K, N)."""
     sizes = _logit_sizes(x, weight)
     expect(x, grad=(grad, (sizes[0], len(weight), sizes[3])))
-    grad, x, weight = (t.contiguous() for t in (grad, x, weight))
+    grad, x, weight = dense(grad, x, weight)
     found = torch.empty_like(x), torch.empty_like(weight)
     call("logits", _LogitJob, (x, weight, None, None, grad, *found), sizes)
     return found
@@ -58,7 +57,7 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
     gammas (C,).
     """
     sizes = _gate_sizes(u, s, alpha, beta, lf_gamma, hf_gamma)
-    tensors = [t.contiguous() for t in (u, s, alpha, beta, lf_gamma, hf_gamma)]
+    tensors = dense(u, s, alpha, beta, lf_gamma, hf_gamma)
     out = torch.empty_like(tensors[0])
     call("gate", _GateJob, (*tensors, out, *[None] * 6), sizes)
     return out
@@ -68,10 +67,10 @@ def inverted_gate_gradient(grad: Tensor, *arguments: Tensor) -> tuple[Tensor, ..
     """Return the gradients of ``inverted_gate`` to its arguments, in their order; ``grad`` is (B, C, H, W)."""
     images, channels, _, positions = sizes = _gate_sizes(*arguments)
     expect(arguments[0], grad=(grad, arguments[0].shape))
-    tensors = [t.contiguous() for t in arguments]
+    *tensors, grad = dense(*arguments, grad)
     found = [torch.empty_like(t) for t in tensors[:4]]
     gammas = grad.new_empty(images * -(-positions // _GRADIENT_BLOCK), 2, channels)
-    call("gate", _GateJob, (*tensors, None, grad.contiguous(), *found, gammas), sizes)
+    call("gate", _GateJob, (*tensors, None, grad, *found, gammas), sizes)
     return *found, *gammas.sum(0)
 
 

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["available", "call", "expect", "job_type", "serves"]
+__all__ = ["available", "call", "dense", "expect", "job_type", "serves"]
 
 _INTERFACE = 2  # kInterface in kernels.cpp
 
@@ -36,16 +37,22 @@ def available() -> bool:
 def serves(x: Tensor) -> bool:
     """Whether ``x`` can be given to the kernels: on the CPU, float32 or float64, and nobody follows the operations.
 
-    Tracers, exporters and counters (``torch.utils.flop_counter``) see torch's operations only.
+    Tracers, exporters, counters (``torch.utils.flop_counter``), function transforms (``torch.func``) and forward-mode
+    differentiation see torch's operations only.
     """
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and not torch.jit.is_tracing()
-        and not torch.compiler.is_compiling()
-        and not is_in_torch_dispatch_mode()
-        and available()
+    followed = (
+        torch.jit.is_tracing()
+        or torch.compiler.is_compiling()
+        or is_in_torch_dispatch_mode()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
     )
+    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not followed and available()
+
+
+def dense(*tensors: Tensor) -> list[Tensor]:
+    """Return ``tensors`` with their values in memory, in order: a view may be transposed, or negated lazily."""
+    return [tensor.resolve_neg().contiguous() for tensor in tensors]
 
 
 def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:
@@ -67,7 +74,7 @@ def expect(like: Tensor, **tensors: tuple[Tensor, Sequence[int]]) -> None:
 
 
 def call(function: str, job: type[ctypes.Structure], tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> bool:
-    """Run ``function`` in the dtype of the first of ``tensors``, all contiguous; False where memory was short."""
+    """Run ``function`` in the dtype of the first of ``tensors``, all ``dense``; False where memory was short."""
     pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
     dtype = str(tensors[0].dtype).removeprefix("torch.")
     run = getattr(_library(), f"fdam_{function}_{dtype}")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, expect, job_type
+from fdam_rotate.models.layers.cpu.library import call, dense, expect, job_type
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
 __all__ = ["scaled", "scaled_gradient"]
@@ -59,7 +59,7 @@ def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, gra
     expect(x, kernels=(kernels, (n, size, half)))
     if spectra is not None:
         expect(x, spectra=(spectra, _spectra_shape(x)))
-    x, kernels = x.contiguous(), kernels.contiguous()
+    x, kernels = dense(x, kernels)
     y = torch.empty_like(x)
     tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, x.dtype))
     if not call("scale", _Job, tensors, (n, height, width, size, half, residual)):
