@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad as fwAD
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -91,7 +92,7 @@ def assert_gate_equals_torch(shape, dtype, monkeypatch):
     logits, gated = cpu.squared_relu_linear(x, weight, bias), cpu.inverted_gate(*arguments)
     found = (*cpu.squared_relu_linear_gradient(logits, x, weight), *cpu.inverted_gate_gradient(grad, *arguments))
     with monkeypatch.context() as patch:
-        patch.setattr(cpu, "serves", lambda x: False)
+        patch.setattr(cpu, "serves", lambda *_: False)
         x, weight, bias, wide_logits, grad, *arguments = (
             t.double() for t in (x, weight, bias, logits, grad, *arguments)
         )
@@ -156,6 +157,49 @@ def test_inputs_of_any_layout_stay_as_they_are():
     for a, b in zip(cpu.scaled_gradient(turned[2], turned[1], True, kept), gradients, strict=True):
         assert torch.equal(a, b)
     assert all(torch.equal(a, b) for a, b in zip((*turned, kept), before, strict=True))
+
+
+def layer_gradients(layer, x, grad=None):
+    y = layer(x)
+    return torch.autograd.grad(y, [x, *layer.parameters()], y.detach() if grad is None else grad)
+
+
+def at_an_odd_address(t):
+    return torch.empty(t.numel() + 1, dtype=t.dtype)[1:].view(t.shape).copy_(t)
+
+
+def in_another_order(t):
+    return t.contiguous(memory_format=torch.channels_last_3d) if t.dim() == 5 else t
+
+
+@pytest.mark.parametrize("elsewhere", [at_an_odd_address, in_another_order])
+def test_saved_spectra_may_come_back_elsewhere(elsewhere):
+    layer, x = FreqScale(16, init_scale=1.0), torch.randn(2, 16, 6, 7).requires_grad_()
+    expected = layer_gradients(layer, x)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), elsewhere):
+        found = layer_gradients(layer, x)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_tensors_without_memory():
+    layer, x = FreqScale(16, init_scale=1.0), torch.randn(2, 16, 6, 7).requires_grad_()
+    assert all((g == 0).all() for g in layer_gradients(layer, x, torch._efficientzerotensor(x.shape)))
+    with FakeTensorMode():
+        fake = torch.randn(16, 6, 7)
+    assert not cpu.serves(fake)  # outside the mode too
+    scale._tables.cache_clear()
+    with torch.device("meta"):  # where new tensors would go
+        y = layer(x)
+    assert torch.equal(y, layer(x))
+
+
+def test_sizes_with_large_prime_factors_are_left_to_torch(monkeypatch):
+    assert [n for n in range(1, 240) if not cpu.quick(16, n)][:6] == [59, 61, 67, 71, 73, 79]
+    assert cpu.quick(106, 53 * 4)
+    assert not cpu.quick(118, 8)
+    monkeypatch.setattr(scale, "_run", None)
+    layer = FreqScale(16)
+    layer(torch.randn(1, 16, 59, 4).requires_grad_()).sum().backward()
 
 
 def test_threads_do_not_change_a_bit():

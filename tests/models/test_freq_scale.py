@@ -27,7 +27,7 @@ def features(*shape, dtype=torch.float64, seed=2):
 def impl(request, monkeypatch):
     """Each way to compute: C++, torch's FFT (what a GPU runs) and matrix products."""
     if request.param == "torch":
-        monkeypatch.setattr(cpu, "serves", lambda x: False)
+        monkeypatch.setattr(cpu, "serves", lambda *_: False)
     return "dft" if request.param == "dft" else "fft"
 
 

@@ -63,14 +63,14 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
 
 def _squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N)."""
-    if _logits_on_cpu(x, weight):
+    if _logits_on_cpu(x, weight, bias):
         return cpu.squared_relu_linear(x, weight, bias)
     return torch.matmul(weight, F.relu(x).square_()).add_(bias[:, None])
 
 
-def _logits_on_cpu(x: Tensor, weight: Tensor) -> bool:
+def _logits_on_cpu(x: Tensor, weight: Tensor, other: Tensor) -> bool:
     # Tokens come here transposed: torch's matrix product takes them as they are, the kernel would copy them.
-    return cpu.serves(x) and x.is_contiguous() and len(weight) <= cpu.MOST_OUTPUTS
+    return cpu.serves(x, weight, other) and x.is_contiguous() and len(weight) <= cpu.MOST_OUTPUTS
 
 
 class _SquaredReLULinear(torch.autograd.Function):
@@ -85,7 +85,8 @@ class _SquaredReLULinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        gradient = cpu.squared_relu_linear_gradient if _logits_on_cpu(x, weight) else _squared_relu_linear_gradient
+        on_cpu = _logits_on_cpu(x, weight, grad)
+        gradient = cpu.squared_relu_linear_gradient if on_cpu else _squared_relu_linear_gradient
         return *gradient(grad, x, weight), grad.sum((0, 2))
 
 
@@ -119,7 +120,7 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
 
 
 def _inverted_gate(u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
-    if cpu.serves(u):
+    if cpu.serves(u, s, *weights):
         return cpu.inverted_gate(u, s, *weights)
     keep, high = _gate_factors(u, *weights)
     return high.addcmul_(s, keep).mul_(u)
@@ -136,8 +137,8 @@ class _InvertedGate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
-        gradient = cpu.inverted_gate_gradient if cpu.serves(grad) else _inverted_gate_gradient
-        return gradient(grad, *ctx.saved_tensors)
+        tensors = (grad, *ctx.saved_tensors)
+        return (cpu.inverted_gate_gradient if cpu.serves(*tensors) else _inverted_gate_gradient)(*tensors)
 
 
 def _inverted_gate_gradient(

@@ -43,8 +43,12 @@ def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor
     maps, kernels = x.flatten(0, 1), kernels.flatten(0, 1)
     if records_gradient(maps, kernels):
         return _ScaleSpectrum.apply(maps, kernels, residual).view(x.shape)
-    scaled = cpu.scaled if cpu.serves(maps) else _scaled
+    scaled = cpu.scaled if _on_cpu(maps, kernels) else _scaled
     return scaled(maps, kernels, residual, False)[0].view(x.shape)
+
+
+def _on_cpu(x: Tensor, kernels: Tensor) -> bool:
+    return cpu.serves(x, kernels) and cpu.quick(*x.shape[1:])
 
 
 class _ScaleSpectrum(torch.autograd.Function):
@@ -52,7 +56,7 @@ class _ScaleSpectrum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, x: Tensor, kernels: Tensor, residual: bool) -> Tensor:
-        ctx.on_cpu, ctx.residual = cpu.serves(x), residual
+        ctx.on_cpu, ctx.residual = _on_cpu(x, kernels), residual
         scaled = cpu.scaled if ctx.on_cpu else _scaled
         y, spectra = scaled(x, kernels, residual, ctx.needs_input_grad[1])
         ctx.save_for_backward(kernels, spectra)

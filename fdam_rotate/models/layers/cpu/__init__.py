@@ -14,13 +14,14 @@ from fdam_rotate.models.layers.cpu.gate import (
     squared_relu_linear_gradient,
 )
 from fdam_rotate.models.layers.cpu.library import available, serves
-from fdam_rotate.models.layers.cpu.scale import scaled, scaled_gradient
+from fdam_rotate.models.layers.cpu.scale import quick, scaled, scaled_gradient
 
 __all__ = [
     "MOST_OUTPUTS",
     "available",
     "inverted_gate",
     "inverted_gate_gradient",
+    "quick",
     "scaled",
     "scaled_gradient",
     "serves",

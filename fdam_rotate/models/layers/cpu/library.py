@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 __all__ = ["available", "call", "dense", "expect", "job_type", "serves"]
@@ -34,25 +35,32 @@ def available() -> bool:
     return _library() is not None
 
 
-def serves(x: Tensor) -> bool:
-    """Whether ``x`` can be given to the kernels: on the CPU, float32 or float64, and nobody follows the operations.
+def serves(*tensors: Tensor) -> bool:
+    """Whether the kernels can take ``tensors``: plain ones on the CPU, all float32 or all float64, and nobody watches.
 
     Tracers, exporters, counters (``torch.utils.flop_counter``), function transforms (``torch.func``) and forward-mode
-    differentiation see torch's operations only.
+    differentiation see torch's operations only, and so do subclasses of Tensor, whose values may lie anywhere.
     """
-    followed = (
+    dtype = tensors[0].dtype
+    if dtype not in (torch.float32, torch.float64) or not available():
+        return False
+    if not all(type(t) in (Tensor, Parameter) and t.device.type == "cpu" and t.dtype == dtype for t in tensors):
+        return False
+    return not (
         torch.jit.is_tracing()
         or torch.compiler.is_compiling()
         or is_in_torch_dispatch_mode()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and not followed and available()
 
 
 def dense(*tensors: Tensor) -> list[Tensor]:
-    """Return ``tensors`` with their values in memory, in order: a view may be transposed, or negated lazily."""
-    return [tensor.resolve_neg().contiguous() for tensor in tensors]
+    """Return ``tensors`` with their values in memory, in order.
+
+    A view may be transposed or negated lazily, and the zeros that autograd makes have no memory at all.
+    """
+    return [t.clone() if t._is_zerotensor() else t.resolve_neg().contiguous() for t in tensors]
 
 
 def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:
