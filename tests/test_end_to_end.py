@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -83,6 +84,38 @@ def test_training_resumes_and_is_reproducible(demo, repo, tmp_path):
     assert (first / "iter_6.pth").exists()
 
 
+def test_averaged_and_raw_weights_are_both_resumed(demo, repo, tmp_path):
+    import torch
+
+    work, _ = demo
+    config, folder, few = tmp_path / "ema.py", tmp_path / "train", tmp_path / "annfiles"
+    few.mkdir()
+    labels = sorted((work / "patches" / "train" / "annfiles").iterdir(), key=lambda path: -path.stat().st_size)
+    for path in labels[:4]:
+        shutil.copy(path, few)
+    # the average hardly moves, so that it stays at the start while the raw weights go their way
+    config.write_text(
+        f"_base_ = {str(work / 'config.py')!r}\n"
+        "runner = dict(_delete_=True, type='EpochBasedRunner', max_epochs=1)\n"
+        "checkpoint_config = dict(interval=1)\n"
+        f"data = dict(train=dict(ann_file={str(few)!r}))\n"
+        "custom_hooks = [dict(type='LinearMomentumEMAHook', momentum=1e-8, priority=49)]\n"
+    )
+
+    def weights(epoch):
+        state = torch.load(folder / f"epoch_{epoch}.pth", weights_only=False)["state_dict"]
+        name = "backbone.patch_embed1.proj.weight"
+        return state[name], state["ema_" + name.replace(".", "_")]
+
+    command = ["tools/train.py", config, "--work-dir", folder, "--no-validate"]
+    _run(repo, *command)
+    _run(repo, *command, "--auto-resume", "--cfg-options", "runner.max_epochs=2")
+    (mean, raw), (next_mean, next_raw) = weights(1), weights(2)
+    assert torch.allclose(mean, next_mean, atol=1e-6)
+    assert (raw - mean).abs().max() > 1e-4
+    assert (next_raw - raw).norm() < (next_raw - mean).norm()
+
+
 def test_validation_scores_whole_images_and_keeps_the_best(demo, repo, tmp_path):
     work, _ = demo
     text = _run(
@@ -158,6 +191,8 @@ def test_wrong_inputs_end_in_one_line(demo, repo, tmp_path):
          "both in data.train and in data.val"),
         (["tools/test.py", work / "config.py", checkpoint, "--work-dir", tmp_path / "t2", "--cfg-options",
           "model.backbone.mlp_ratios=[2,2,2,2]"], "is not the one that"),
+        (["tools/test.py", work / "config.py", checkpoint, "--work-dir", tmp_path / "t2", "--cfg-options",
+          "model.backbone.freq_scale=False"], "of the file's are not in the model, first backbone.block1.0.freq_scale"),
         (["tools/test.py", work / "config.py", checkpoint, "--work-dir", tmp_path / "t", "--eval", "mAP"],
          "nothing to score against"),
         (["tools/test.py", work / "config.py", checkpoint, "--work-dir", tmp_path / "t", "--cfg-options",

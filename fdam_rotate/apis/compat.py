@@ -29,8 +29,8 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
 
     Raises:
         FileNotFoundError: there is no such file.
-        DotaError: a module of ``custom_imports`` cannot be imported, or an option names an index or key that the config
-            cannot take.
+        DotaError: a module of ``custom_imports`` cannot be imported, or a setting does not fit its ``_base_``, or an
+            option names an index or key that the config cannot take.
     """
     from mmcv import Config
 
@@ -43,6 +43,8 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
             f"{path}: {error.__context__ or error}; where custom_imports names a module of yours, say where it lies: "
             "PYTHONPATH=FOLDER python ..."
         ) from error
+    except (KeyError, TypeError) as error:  # a setting that does not fit what _base_ has in its place
+        raise DotaError(f"{path}: {error}") from error
     if options:
         try:
             cfg.merge_from_dict(options)

@@ -35,7 +35,7 @@ def load_detector(
 
     Raises:
         DotaError: it was trained on other classes.
-        CheckpointError: it cannot be read, or tensors of the model are not in it.
+        CheckpointError: it cannot be read, or its tensors are not those of the model.
     """
     install_safe_loader(unsafe_load)
     cfg.model.train_cfg = None
@@ -53,11 +53,12 @@ def load_detector(
     report = load_into(model, content, name=str(checkpoint))
     if not report.exact:
         get_root_logger().warning(report.table())
-    if report.missing or report.mismatched:
-        first = next(iter([*report.mismatched, *report.missing]))
+    if report.missing or report.mismatched or report.unexpected:
+        first = next(iter([*report.mismatched, *report.missing, *report.unexpected]))
         raise CheckpointError(
             f"the config's model is not the one that {checkpoint} was trained as: {len(report.missing)} of its tensors "
-            f"are not in the file, {len(report.mismatched)} have another shape there, first {first}"
+            f"are not in the file, {len(report.mismatched)} have another shape there, {len(report.unexpected)} of the "
+            f"file's are not in the model, first {first}"
         )
     model.CLASSES = tuple(classes)
     return model

@@ -17,6 +17,7 @@ from mmcv.runner import HOOKS, DistSamplerSeedHook, EpochBasedRunner, build_runn
 from mmcv.runner.optimizer import build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
+from mmdet.core.hook.ema import BaseEMAHook
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmdet.utils import compat_cfg, find_latest_checkpoint
 from mmrotate.datasets import build_dataset
@@ -42,12 +43,17 @@ def check_training_config(cfg: Any) -> None:
         raise OutputExistsError(f"{work_dir} holds checkpoints; go on with --auto-resume, or give another --work-dir")
     for split in ("train", "val"):
         data = cfg.data.get(split) or {}
-        for key in ("ann_file", "img_prefix"):
+        for key in ("ann_file", "ann_dir", "img_prefix"):
             folders = data.get(key) or []
             for folder in [folders] if isinstance(folders, str) else folders:
                 if not Path(folder).exists():
+                    make = (
+                        "unpack the data set there"
+                        if data.get("type") == "HRSC2016Dataset"
+                        else "make it with data_prep/split.py"
+                    )
                     raise FileNotFoundError(
-                        f"data.{split}.{key} is {folder}, which does not exist; make it with data_prep/split.py, "
+                        f"data.{split}.{key} is {folder}, which does not exist; {make}, "
                         f"or set --cfg-options data.{split}.{key}=FOLDER"
                     )
     init = cfg.model.backbone.get("init_cfg") or {}
@@ -141,7 +147,10 @@ def train(
     resume_from = cfg.get("resume_from")
     if not resume_from and cfg.get("auto_resume"):
         resume_from = find_latest_checkpoint(cfg.work_dir)
-    if resume_from:
+    averaging = [hook for hook in runner.hooks if isinstance(hook, BaseEMAHook)]
+    if resume_from and averaging:  # it makes room for the second set of weights in the file first, then resumes
+        averaging[0].checkpoint = resume_from
+    elif resume_from:
         runner.resume(resume_from, map_location="cpu")
     elif cfg.get("load_from"):
         runner.load_checkpoint(cfg.load_from)

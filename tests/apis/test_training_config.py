@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from mmcv import Config
@@ -138,6 +140,25 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path):
     (tmp_path / "c.py").write_text("custom_imports = dict(imports=['no_such_backbone'], allow_failed_imports=False)")
     with pytest.raises(DotaError, match=r"c\.py: No module named 'no_such_backbone'; .*PYTHONPATH=FOLDER"):
         load_config(tmp_path / "c.py")
+
+
+def test_a_setting_that_does_not_fit_its_base_is_told(tmp_path):
+    (tmp_path / "base.py").write_text("head = [1]")
+    (tmp_path / "c.py").write_text("_base_ = 'base.py'\nhead = dict(num_classes=4)")
+    with pytest.raises(DotaError, match=r"c\.py: head=.* cannot inherit from base"):
+        load_config(tmp_path / "c.py")
+
+
+def test_missing_hrsc_data_are_not_to_be_split(tmp_path):
+    cfg = load_config(Path(__file__).parents[2] / "configs" / "lsknet" / "lsk_s_fpn_3x_hrsc_le90.py")
+    cfg.work_dir = str(tmp_path)
+    with pytest.raises(
+        FileNotFoundError, match=r"data\.train\.ann_file is .*; unpack the data set there"
+    ):
+        check_training_config(cfg)
+    cfg.data.train.ann_file = str(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"data\.train\.ann_dir is "):
+        check_training_config(cfg)
 
 
 def test_an_option_that_the_config_cannot_take_is_told(tmp_path):

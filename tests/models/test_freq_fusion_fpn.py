@@ -138,3 +138,8 @@ def test_wrong_number_of_inputs_and_unknown_keywords():
         neck()(pyramid(EVEN)[:3])
     with pytest.raises(TypeError, match="upsample_cfg"):
         build_neck(dict(type="FreqFusionFPN", in_channels=CHANNELS, out_channels=8, num_outs=5, upsample_cfg={}))
+
+
+def test_empty_features_are_refused():
+    with pytest.raises(ValueError, match="expected non-empty features"):
+        neck()([x[:0] for x in pyramid(EVEN)])

@@ -136,9 +136,10 @@ def test_an_image_does_not_depend_on_its_batch():
         assert torch.allclose(a[1:2], b, atol=1e-4)
 
 
-def test_empty_batch_is_refused():
+@pytest.mark.parametrize("settings", [{}, {"freq_scale": False}, {"att_inv": False}])
+def test_empty_batch_is_refused(settings):
     with pytest.raises(ValueError, match="expected non-empty features"):
-        LSKNetFDAM(**SMALL).eval()(torch.zeros(0, 3, 32, 32))
+        LSKNetFDAM(**SMALL, **settings).eval()(torch.zeros(0, 3, 32, 32))
 
 
 @pytest.mark.gpu

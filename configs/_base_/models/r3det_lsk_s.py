@@ -1,4 +1,5 @@
-# R3Det (oc) with one refinement on LSKNet-S; the heads' settings are MMRotate's r3det_r50_fpn_1x_dota_oc.
+# R3Det (oc) with two refinements on LSKNet-S, as LSKNet's authors train it; the heads' settings are those of MMRotate's
+# r3det_r50_fpn_1x_dota_oc, which refines once.
 _base_ = './oriented_rcnn_lsk_s.py'
 
 strides = [8, 16, 32, 64, 128]
@@ -44,17 +45,20 @@ model = dict(
             ratios=[1.0, 0.5, 2.0],
             strides=strides),
         **head),
-    frm_cfgs=[dict(in_channels=256, featmap_strides=strides)],
-    num_refine_stages=1,
+    frm_cfgs=[dict(in_channels=256, featmap_strides=strides)] * 2,
+    num_refine_stages=2,
     refine_heads=[
         dict(
             type='RotatedRetinaRefineHead',
             assign_by_circumhbbox=None,
             anchor_generator=dict(type='PseudoAnchorGenerator', strides=strides),
             **head)
-    ],
+    ] * 2,
     train_cfg=dict(
         s0=dict(assigner=dict(pos_iou_thr=0.5, neg_iou_thr=0.4, **assigner), **training),
-        sr=[dict(assigner=dict(pos_iou_thr=0.6, neg_iou_thr=0.5, **assigner), **training)],
-        stage_loss_weights=[1.0]),
+        sr=[
+            dict(assigner=dict(pos_iou_thr=0.6, neg_iou_thr=0.5, **assigner), **training),
+            dict(assigner=dict(pos_iou_thr=0.7, neg_iou_thr=0.6, **assigner), **training),
+        ],
+        stage_loss_weights=[1.0, 1.0]),
     test_cfg=dict(nms_pre=2000, min_bbox_size=0, score_thr=0.05, nms=dict(iou_thr=0.1), max_per_img=2000))

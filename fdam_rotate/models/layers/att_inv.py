@@ -52,7 +52,12 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
 
     Returns:
         Two tensors (B, h, N) in the dtype of ``x``: low and high logits.
+
+    Raises:
+        ValueError: Where ``x`` is empty.
     """
+    if x.numel() == 0:
+        raise ValueError(f"expected non-empty features of shape (B, C, N), got {tuple(x.shape)}")
     with torch.autocast(x.device.type, enabled=False):
         weight = torch.cat((low.weight, high.weight)).flatten(1)  # (2h, C)
         bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)

@@ -112,6 +112,8 @@ class FreqFusionFPN(FPN):
         """
         if len(inputs) != self.num_ins:
             raise ValueError(f"expected {self.num_ins} feature maps, got {len(inputs)}")
+        if any(x.numel() == 0 for x in inputs):
+            raise ValueError(f"expected non-empty features, got {[tuple(x.shape) for x in inputs]}")
         used = inputs[self.start_level : self.backbone_end_level]
         maps = [conv(x) for conv, x in zip(self.lateral_convs, used, strict=True)]
         for i in range(len(maps) - 1, 0, -1):
