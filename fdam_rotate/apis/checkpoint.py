@@ -1,9 +1,10 @@
 """Checkpoints: read as tensors only, loaded with a report, written whole or not at all.
 
 A ``.pth`` file is a pickle, and a pickle can run any program when it is opened. :func:`load_checkpoint_file` opens
-one with torch's restricted unpickler, which knows tensors and plain containers; numpy scalars and arrays (mmcv keeps
-scores in ``meta``) and ``argparse.Namespace`` (timm keeps its arguments) are allowed besides, because making them runs
-nothing. Anything else is refused before it runs. ``unsafe=True`` opts out, for files whose author you trust.
+one with torch's restricted unpickler, which knows tensors and plain containers. ``argparse.Namespace`` (timm keeps its
+arguments) is allowed besides, because making one runs nothing; so are numpy scalars and arrays (mmcv keeps scores in
+``meta``) of booleans, numbers and text, for which the file calls stand-ins (``fdam_rotate.apis.plain_numpy``).
+Anything else is refused before it runs. ``unsafe=True`` opts out, for files whose author you trust.
 
 mmcv 1.7.2 opens checkpoints in ways that this alone does not cover: an ``http(s)://`` checkpoint goes through
 ``torch.utils.model_zoo``, which unpickles everything, and ``resume`` executes the config text that the file carries.
@@ -18,6 +19,8 @@ from __future__ import annotations
 import argparse
 import ast
 import json
+import logging
+import math
 import os
 import pickle
 import re
@@ -27,10 +30,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fdam_rotate.apis import plain_numpy
 from fdam_rotate.apis.checkpoint_keys import find_state_dict, group_keys, match_keys
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.files import atomic_path
@@ -65,6 +68,9 @@ class LoadReport:
         mismatched: keys in both with different shapes, as key -> (shape in the file, shape in the model).
         dropped: left out on purpose, as reason -> keys of the file (classifier heads, EMA copies, other parts).
         renamed: prefixes taken off (``-module.``) or put on (``+backbone.``).
+        resized: loaded keys whose tensor the model itself brought to its own shape (position embeddings), as
+            key -> (shape in the file, shape in the model).
+        unused: other top-level entries of the file that hold tensors (``optimizer``, ``state_dict_ema``).
     """
 
     source: str
@@ -75,17 +81,25 @@ class LoadReport:
     mismatched: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
     dropped: Mapping[str, list[str]] = field(default_factory=dict)
     renamed: tuple[str, ...] = ()
+    resized: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]] = field(default_factory=dict)
+    unused: tuple[str, ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Every tensor of the model was loaded and nothing of the file was refused."""
+        return not (self.missing or self.unexpected or self.mismatched)
 
     @property
     def exact(self) -> bool:
-        """Every tensor of the model was loaded and nothing of the file was refused."""
-        return not (self.missing or self.unexpected or self.mismatched)
+        """As `complete`, and no tensor was resized: the model holds the file's own values."""
+        return self.complete and not self.resized
 
     def table(self, max_rows: int = 40) -> str:
         """The report as text: one line for each kind and, below it, key patterns with their counts."""
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
         renamed = f" ({', '.join(self.renamed)})" if self.renamed else ""
         lines = [f"{self.source} -> {self.target}{renamed}", f"  loaded   {len(self.loaded):5d} of {total} tensors"]
+        lines += [f"  resized: {_resize_text(key, *shapes)}" for key, shapes in self.resized.items()]
         lines.append(f"  new      {len(self.missing):5d} not in the file, keep their initial values")
         lines += _rows(group_keys(self.missing), max_rows)
         lines.append(f"  refused  {len(self.unexpected) + len(self.mismatched):5d}")
@@ -93,7 +107,10 @@ class LoadReport:
             lines.append(f"    {key}: {_shape(theirs)} in the file, {_shape(ours)} in the model")
         lines += _rows({f"{k} (unknown to the model)": n for k, n in group_keys(self.unexpected).items()}, max_rows)
         for reason, keys in self.dropped.items():
-            lines.append(f"  dropped  {len(keys):5d} {reason}")
+            few = f": {', '.join(keys)}" if len(keys) <= 3 else ""
+            lines.append(f"  dropped  {len(keys):5d} {reason}{few}")
+        if self.unused:
+            lines.append(f"  not used: {', '.join(self.unused)} (other entries of the file that hold tensors)")
         return "\n".join(lines)
 
 
@@ -187,7 +204,7 @@ def load_into(
         checkpoint, label = load_checkpoint_file(source, map_location, unsafe), name or str(source)
     inner = model.module if isinstance(model, (nn.DataParallel, nn.parallel.DistributedDataParallel)) else model
     try:
-        state, _ = find_state_dict(checkpoint)
+        state, nesting = find_state_dict(checkpoint)
     except ValueError as error:
         raise CheckpointError(f"{label} is no checkpoint: {error}") from None
     own = {k: tuple(v.shape) for k, v in inner.state_dict().items()}
@@ -200,19 +217,29 @@ def load_into(
             f"{ours} ...; is it a checkpoint of another network?"
         )
     mismatched = _load_matching(inner, {k: match.state[k] for k in common})
+    loaded = tuple(k for k in common if k not in mismatched)
     report = LoadReport(
         source=label,
         target=type(inner).__name__,
-        loaded=tuple(k for k in common if k not in mismatched),
+        loaded=loaded,
         missing=tuple(k for k in own if k not in match.state),
         unexpected=tuple(k for k in match.state if k not in own),
         mismatched={k: (tuple(match.state[k].shape), own[k]) for k in mismatched},
         dropped=match.dropped,
         renamed=match.renamed,
+        resized={
+            k: (tuple(match.state[k].shape), own[k]) for k in loaded if match.state[k].numel() != math.prod(own[k])
+        },
+        unused=tuple(sorted(str(k) for k, v in checkpoint.items() if nesting and k != nesting[0] and _has_tensor(v))),
     )
+    for key, shapes in report.resized.items():
+        if _is_shrunk(key, *shapes):
+            logging.getLogger("fdam_rotate").warning(
+                "%s: resized to fewer positions than it was trained with: %s", label, _resize_text(key, *shapes)
+            )
     if not report.loaded:
         raise CheckpointError(f"{label}: every tensor has another shape in {type(inner).__name__}\n{report.table(10)}")
-    if strict and not report.exact:
+    if strict and not report.complete:
         raise CheckpointError(f"{label} does not fit {type(inner).__name__} exactly\n{report.table()}")
     return report
 
@@ -220,9 +247,10 @@ def load_into(
 def install_safe_loader(unsafe: bool = False) -> None:
     """Make mmcv open every checkpoint through this module: ``load_from``, ``resume_from``, ``init_cfg``, URLs.
 
-    ``init_cfg=dict(type="Pretrained")`` then also takes every published layout, logs a :class:`LoadReport`, and
-    raises where nothing fits (mmcv only warns). Config text in ``meta``, which mmcv's ``resume`` would execute, is
-    moved to ``meta["config_text"]``; only the list of GPU ids stays. May be called again, to change ``unsafe``.
+    ``init_cfg=dict(type="Pretrained")`` then also takes every published layout, logs a :class:`LoadReport` (as a
+    warning where tensors have another shape), and raises where nothing fits (mmcv only warns). Config text in
+    ``meta``, which mmcv's ``resume`` would execute, is moved to ``meta["config_text"]``; only the list of GPU ids
+    stays. May be called again, to change ``unsafe``.
     """
     from mmcv.cnn.utils import weight_init
     from mmcv.runner import checkpoint as mmcv_checkpoint
@@ -254,7 +282,8 @@ def install_safe_loader(unsafe: bool = False) -> None:
         def __call__(self, module: nn.Module) -> None:
             loaded = mmcv_checkpoint.CheckpointLoader.load_checkpoint(self.checkpoint, self.map_location or "cpu")
             report = load_into(module, loaded, prefix=self.prefix, name=str(self.checkpoint))
-            get_logger("mmcv").info("init_cfg: %s", report.table())
+            level = logging.WARNING if report.mismatched else logging.INFO
+            get_logger("mmcv").log(level, "init_cfg: %s", report.table())
             if hasattr(module, "_params_init_info"):
                 weight_init.update_init_info(module, init_info=self._get_init_info())
 
@@ -268,6 +297,12 @@ def _unpickle(path: Path, map_location: MapLocation, unsafe: bool) -> Any:
         with allowed:
             return torch.load(path, map_location=map_location, weights_only=not unsafe)
     except pickle.UnpicklingError as error:
+        refusal = re.search(rf"{plain_numpy.REFUSED}(.*)", str(error))
+        if refusal:
+            raise CheckpointError(
+                f"{path} was refused: it has {refusal[1]}, and only plain arrays of numbers and text are read. If you "
+                "trust its author, open it once with --unsafe-load"
+            ) from None
         names = _foreign_globals(path, str(error))
         if names:
             raise CheckpointError(
@@ -278,20 +313,26 @@ def _unpickle(path: Path, map_location: MapLocation, unsafe: bool) -> Any:
         raise CheckpointError(
             f"{path} is not a checkpoint: {_head(path) or 'it is damaged, or of another format'}"
         ) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, AttributeError, OSError) as error:
+    except (ImportError, AttributeError) as error:
+        if not unsafe:  # nothing is imported then: the file's own structure is broken
+            raise CheckpointError(
+                f"{path} cannot be read as a checkpoint ({_first_line(error)}); is the download complete?"
+            ) from None
+        names = _foreign_globals(path, "")
+        raise CheckpointError(
+            f"{path} holds objects of a class that cannot be imported here ({_first_line(error)})"
+            f"{'; it names ' + ', '.join(names) if names else ''}. Install the package that defines it, or save the "
+            "file's state_dict alone where it was trained"
+        ) from None
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError, OSError) as error:
         raise CheckpointError(
             f"{path} cannot be read as a checkpoint ({_first_line(error)}); is the download complete?"
         ) from None
 
 
 def _harmless() -> list[Any]:
-    """What besides torch's own list may be made: numpy scalars and arrays (both module names), timm's arguments."""
-    made_by = {"scalar": np.float64(0).__reduce__()[0], "_reconstruct": np.zeros(0).__reduce__()[0]}
-    allowed: list[Any] = [np.ndarray, np.dtype, argparse.Namespace]
-    for module in ("numpy.core.multiarray", "numpy._core.multiarray"):
-        allowed += [(function, f"{module}.{name}") for name, function in made_by.items()]
-    allowed += [type(np.dtype(code)) for code in "?bhilqBHILQefdSU"]
-    return list(dict.fromkeys(allowed))
+    """What besides torch's own list may be made: timm's arguments, and plain numpy values."""
+    return [argparse.Namespace, *plain_numpy.STAND_INS]
 
 
 def _foreign_globals(path: Path, message: str) -> list[str]:
@@ -392,3 +433,40 @@ def _rows(groups: Mapping[str, int], max_rows: int) -> list[str]:
 
 def _shape(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "scalar"
+
+
+def _has_tensor(value: Any) -> bool:
+    """Whether there is a tensor anywhere in nested containers, which may contain themselves."""
+    waiting, seen = [value], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            return True
+        if isinstance(value, (Mapping, list, tuple)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.values() if isinstance(value, Mapping) else value
+    return False
+
+
+def _grid_side(key: str, shape: tuple[int, ...]) -> int | None:
+    """Side of the square grid that position embeddings (1, N, C) are for; N may count a class token."""
+    if key.rpartition(".")[2] != "pos_embed" or len(shape) != 3:
+        return None
+    side = math.isqrt(shape[1])
+    return side if shape[1] - side * side <= 1 else None
+
+
+def _is_shrunk(key: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> bool:
+    """Whether a resized tensor has lost positions, a class token's aside."""
+    before, after = _grid_side(key, theirs), _grid_side(key, ours)
+    if before and after:
+        return after < before
+    return math.prod(ours) < math.prod(theirs)
+
+
+def _resize_text(key: str, theirs: tuple[int, ...], ours: tuple[int, ...]) -> str:
+    """``pos_embed 32x32 -> 14x14``, or the shapes where the grid is the same or there is none."""
+    before, after = _grid_side(key, theirs), _grid_side(key, ours)
+    if before and after and before != after:
+        return f"{key} {before}x{before} -> {after}x{after}"
+    return f"{key} {_shape(theirs)} -> {_shape(ours)}"

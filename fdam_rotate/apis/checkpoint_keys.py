@@ -8,6 +8,7 @@ DeiT-III on ImageNet                      ``{"model": {...}}``, plus ``head.*``,
 MMRotate, MMDetection, MMSegmentation     ``{"meta": ..., "state_dict": {...}, "optimizer": ...}``, ``backbone.*``
 trained with mmcv's EMA hooks             the same, plus flat ``ema_backbone_...`` copies of every tensor
 saved from DataParallel, torch.compile    every key after ``module.`` or ``_orig_mod.``
+torch's AveragedModel                     the same, and a counter ``n_averaged``
 ========================================  =====================================================================
 """
 
@@ -73,10 +74,10 @@ def find_state_dict(checkpoint: Any) -> tuple[dict[str, Tensor], tuple[str, ...]
 def match_keys(state: Mapping[str, Tensor], model_keys: Collection[str], *, prefix: str | None = None) -> KeyMatch:
     """Spell the keys of ``state`` as the model does.
 
-    Wrapper prefixes that every key carries come off. Then, of the keys as they are, those under ``backbone.``, and
-    all of them put under ``backbone.``, that spelling is taken which meets most of the model's keys: so a detector's
-    checkpoint fits a bare backbone, and a backbone's fits a detector. Classifier heads, class tokens and EMA copies
-    that the model has no place for are dropped.
+    Wrapper prefixes that all keys but a few carry come off, and those few are dropped. Then, of the keys as they are,
+    those under ``backbone.``, and all of them put under ``backbone.``, that spelling is taken which meets most of the
+    model's keys: so a detector's checkpoint fits a bare backbone, and a backbone's fits a detector. Classifier heads,
+    class tokens and EMA copies that the model has no place for are dropped.
 
     Args:
         state: tensors by name, as :func:`find_state_dict` returns them.
@@ -88,15 +89,17 @@ def match_keys(state: Mapping[str, Tensor], model_keys: Collection[str], *, pref
     dropped: dict[str, list[str]] = {}
     renamed: list[str] = []
 
-    ema = [k for k in keys if k.startswith(EMA) and k not in wanted]
-    if len(ema) < len(keys):
-        _drop(keys, ema, dropped, "EMA copies")
+    _drop_ema(keys, wanted, dropped)  # beside a wrapper
     while keys and not wanted.intersection(keys.values()):
-        wrapper = next((w for w in WRAPPERS if all(k.startswith(w) for k in keys.values())), None)
+        few = max(1, len(keys) // 10)
+        strays = {w: [old for old, new in keys.items() if not new.startswith(w)] for w in WRAPPERS}
+        wrapper = next((w for w in WRAPPERS if len(strays[w]) <= few and len(strays[w]) < len(keys)), None)
         if wrapper is None:
             break
+        _drop(keys, strays[wrapper], dropped, f"outside {wrapper}")
         keys = {old: new.removeprefix(wrapper) for old, new in keys.items()}
         renamed.append(f"-{wrapper}")
+    _drop_ema(keys, wanted, dropped)  # within it
 
     if prefix is not None:
         prefix = prefix if prefix.endswith(".") else prefix + "."
@@ -131,8 +134,15 @@ def group_keys(keys: Iterable[str]) -> dict[str, int]:
     return dict(Counter(re.sub(r"\d+", "*", key) for key in keys))
 
 
+def _drop_ema(keys: dict[str, str], wanted: Collection[str], dropped: dict[str, list[str]]) -> None:
+    """Drop EMA copies, unless nothing else is there."""
+    ema = [old for old, new in keys.items() if new.startswith(EMA) and new not in wanted]
+    if len(ema) < len(keys):
+        _drop(keys, ema, dropped, "EMA copies")
+
+
 def _drop(keys: dict[str, str], names: list[str], dropped: dict[str, list[str]], reason: str) -> None:
     if names:
-        dropped[reason] = names
+        dropped[reason] = [*dropped.get(reason, []), *names]
         for name in names:
             del keys[name]

@@ -7,9 +7,13 @@ import collections
 import functools
 import http.server
 import io
+import logging
 import os
 import pickle
+import sys
 import threading
+import types
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -91,6 +95,24 @@ LAYOUTS = {
     "parallel_detector": lambda s: {
         "state_dict": {**{f"module.backbone.{k}": v for k, v in s.items()}, "module.neck.weight": torch.zeros(4, 4)}
     },
+    "averaged_model": lambda s: {
+        "state_dict": {"n_averaged": torch.tensor(3), **{f"module.{k}": v for k, v in classifier(s).items()}}
+    },
+    "parallel_backbone_and_a_stray": lambda s: {
+        "state_dict": {**{f"module.backbone.{k}": v for k, v in s.items()}, "criterion.weight": torch.zeros(3)}
+    },
+    "parallel_ema": lambda s: {
+        "state_dict": {
+            **{f"module.backbone.{k}": v for k, v in s.items()},
+            **{"module.ema_backbone_" + k.replace(".", "_"): torch.zeros_like(v) for k, v in s.items()},
+        }
+    },
+    "ema_beside_parallel": lambda s: {
+        "state_dict": {
+            **{f"module.{k}": v for k, v in s.items()},
+            **{"ema_module_" + k.replace(".", "_"): torch.zeros_like(v) for k, v in s.items()},
+        }
+    },
     "ema": lambda s: {
         "state_dict": {
             **{f"backbone.{k}": v for k, v in s.items()},
@@ -122,6 +144,11 @@ def test_dropped_keys_are_named_with_their_reason(tmp_path):
     report = load_into(Backbone(), tmp_path / "ema.pth")
     assert set(report.dropped) == {"EMA copies"}
     assert len(report.dropped["EMA copies"]) == len(source)
+    report = load_into(Backbone(), LAYOUTS["parallel_ema"](source))
+    assert {reason: len(keys) for reason, keys in report.dropped.items()} == {"EMA copies": len(source)}
+    report = load_into(Backbone(), LAYOUTS["averaged_model"](source))
+    assert report.dropped["outside module."] == ["n_averaged"]
+    assert "1 outside module.: n_averaged" in report.table()
 
 
 def test_the_norm_of_a_model_that_has_one_is_loaded_not_dropped():
@@ -190,9 +217,26 @@ def test_a_hook_that_resizes_is_no_mismatch():
             super()._load_from_state_dict(state, prefix, *args)
 
     model = Resizing(2, 1, bias=False)
-    report = load_into(model, {"weight": torch.tensor([[1.0, 2.0, 3.0]])})
-    assert report.exact
+    report = load_into(model, {"weight": torch.tensor([[1.0, 2.0, 3.0]])}, strict=True)
+    assert report.complete
+    assert not report.exact
+    assert dict(report.resized) == {"weight": ((1, 3), (1, 2))}
+    assert "resized: weight 1x3 -> 1x2" in report.table()
     assert model.weight.tolist() == [[1.0, 2.0]]
+
+
+def test_other_entries_that_hold_tensors_are_told(tmp_path):
+    source = seeded(Backbone()).state_dict()
+    loop = [1]
+    loop.append(loop)
+    rest = {"optimizer": {"state": {0: [torch.zeros(1)]}}, "state_dict_ema": source, "epoch": 3, "loop": loop}
+    torch.save({**rest, "model": source}, tmp_path / "c.pth")
+    for given in (tmp_path / "c.pth", {**rest, "model": source}):
+        report = load_into(Backbone(), given, strict=True)
+        assert report.unused == ("optimizer", "state_dict_ema")
+        assert "not used: optimizer, state_dict_ema" in report.table()
+    assert load_into(Backbone(), source).unused == ()
+    assert "not used" not in load_into(Backbone(), source).table()
 
 
 def test_a_checkpoint_of_another_network_is_refused():
@@ -206,6 +250,12 @@ def test_match_keys_leaves_a_models_own_module_prefix():
     state = {"module.weight": torch.zeros(1)}
     assert match_keys(state, ["module.weight"]).renamed == ()
     assert match_keys(state, ["weight"]).renamed == ("-module.",)
+    assert match_keys({"other": torch.zeros(1)}, ["weight"]).renamed == ()
+
+
+def test_a_prefix_that_many_keys_lack_stays():
+    state = {f"module.{i}": torch.zeros(1) for i in range(8)} | {"a": torch.zeros(1), "b": torch.zeros(1)}
+    assert match_keys(state, ["0"]).renamed == ()
 
 
 def test_find_state_dict_nests_and_refuses():
@@ -285,6 +335,129 @@ def test_numpy_2_spelling_of_its_scalars_loads(tmp_path):
     assert other != data
     path.write_bytes(other)
     assert load_checkpoint_file(path)["x"] == 1.5
+
+
+# ---- what a pickle can do with numpy's names: each program puts one value on the stack -------------------------------
+
+DTYPE = b"cnumpy\ndtype\n"
+ARRAY = b"cnumpy\nndarray\n"
+CORE = b"cnumpy.core.multiarray\n"
+
+
+def pickled(value: object) -> bytes:
+    """Opcodes that put ``value`` on the stack, without the header and the stop."""
+    return pickle.dumps(value, protocol=2)[2:-1]
+
+
+F8 = DTYPE + pickled(("f8", 0, 1)) + b"R"
+U1 = DTYPE + pickled(("U1", 0, 1)) + b"R"
+NO_BYTES = b"c_codecs\nencode\n" + pickled(("", "latin1")) + b"R"  # what torch's unpickler has for b""
+EMPTY = CORE + b"_reconstruct\n" + ARRAY + pickled((0,)) + pickled(b"b") + b"\x87R"
+
+
+def filled(dtype: bytes, data: object, shape: object = (1,)) -> bytes:
+    """The state of an array: (1, shape, dtype, False, data)."""
+    data = data if data is NO_BYTES else pickled(data)
+    return b"(" + pickled(1) + pickled(shape) + dtype + pickled(False) + data + b"tb"
+
+
+ABUSES = {
+    "constructor": ARRAY + b"(" + pickled((1,)) + pickled("O") + pickled(b"A" * 8) + b"tR",
+    "new": ARRAY + b"(" + pickled((1,)) + pickled("O") + pickled(b"A" * 8) + b"t\x81",
+    "dtype of objects": DTYPE + pickled(("O8", 0, 1)) + b"R",
+    "dtype with fields": DTYPE + pickled(("V8", 0, 1)) + b"R",
+    "objects by state": F8 + pickled((3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 0)) + b"b",
+    "array of names": EMPTY + filled(pickled("O"), b"A" * 8),
+    "array of list": EMPTY + filled(F8, [1]),
+    "short array": EMPTY + filled(F8, b"A" * 8, (2,)),
+    "negative array": EMPTY + filled(F8, b"A" * 8, (-1, -1)),
+    "array of nothings": EMPTY + filled(DTYPE + pickled(("S0", 0, 1)) + b"R", NO_BYTES, (2**40,)),
+    "empty array of huge sides": EMPTY + filled(F8, NO_BYTES, (0, 2**62, 2**62)),
+    "array filled twice": EMPTY + filled(F8, b"A" * 8) + filled(F8, b"A" * 8),
+    "reconstruct with data": CORE + b"_reconstruct\n" + ARRAY + pickled((8,)) + pickled("O") + b"\x87R",
+    "reconstruct of another": CORE + b"_reconstruct\ncargparse\nNamespace\n" + pickled((0,)) + pickled("O") + b"\x87R",
+    "scalar of objects": CORE + b"scalar\n" + pickled("O") + pickled(b"A" * 8) + b"\x86R",
+    "long dtype": DTYPE + pickled(("U999999999", 0, 1)) + b"R",
+    "scalar of no text": CORE + b"scalar\n" + U1 + pickled(b"\xff" * 4) + b"\x86R",
+    "array of no text": EMPTY + filled(U1, b"\xff" * 4),
+    "short scalar": CORE + b"scalar\n" + F8 + pickled(b"A") + b"\x86R",
+}
+
+
+def write_program(path: Path, program: bytes) -> Path:
+    """A checkpoint in torch's zip format whose entry ``x`` is what the program makes."""
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "x": 1}, path.with_suffix(".plain"))
+    with zipfile.ZipFile(path.with_suffix(".plain")) as plain, zipfile.ZipFile(path, "w") as edited:
+        for name in plain.namelist():
+            data = plain.read(name)
+            if name.endswith("data.pkl"):
+                assert data.endswith(b"K\x01u.")
+                data = data.replace(b"K\x01u.", program + b"u.")
+            edited.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("abuse", ABUSES)
+def test_numpys_names_make_nothing_but_checked_values(tmp_path, abuse):
+    """numpy's own constructor takes bytes for the addresses of objects: the interpreter crashes at their first use."""
+    path = write_program(tmp_path / "evil.pth", ABUSES[abuse])
+    with pytest.raises(CheckpointError, match=r"was refused: it has .*only plain arrays") as caught:
+        load_checkpoint_file(path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [ARRAY, DTYPE], ids=["array", "dtype"])
+def test_a_namespace_cannot_be_turned_into_a_stand_in(tmp_path, name):
+    program = b"cargparse\nNamespace\n)R(N}" + pickled("__class__") + name + b"stb"
+    with pytest.raises(CheckpointError, match="layout differs"):
+        load_checkpoint_file(write_program(tmp_path / "evil.pth", program))
+
+
+def test_the_programs_above_can_also_make_honest_values(tmp_path):
+    data = np.float64(2.5).tobytes()
+    assert load_checkpoint_file(write_program(tmp_path / "a.pth", EMPTY + filled(F8, data)))["x"].tolist() == [2.5]
+    none = load_checkpoint_file(write_program(tmp_path / "n.pth", EMPTY + filled(F8, NO_BYTES, (0, 3))))["x"]
+    assert none.shape == (0, 3)
+    scalar = CORE + b"scalar\n" + F8 + pickled(data) + b"\x86R"
+    assert load_checkpoint_file(write_program(tmp_path / "s.pth", scalar))["x"] == 2.5
+
+
+def test_numpy_values_keep_type_shape_and_order_and_are_written_as_numpy_writes_them(tmp_path):
+    values = {
+        "grid": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
+        "big": np.array([1.5, 2.5], dtype=">f4"),
+        "none": np.array(7, dtype=np.uint8),
+        "scalar": np.complex64(1 + 2j),
+        "text": np.str_("ship"),
+        "bytes": np.array([b"ab", b"c"]),
+        "type": np.dtype(">i4"),
+    }
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": values}, tmp_path / "c.pth")
+    once = load_checkpoint_file(tmp_path / "c.pth")
+    torch.save(once, tmp_path / "again.pth")
+    for loaded in (once["meta"], load_checkpoint_file(tmp_path / "again.pth")["meta"]):
+        for name, value in values.items():
+            if name != "type":
+                assert loaded[name].dtype == pickle.loads(pickle.dumps(value, 2)).dtype, name
+                assert loaded[name].shape == value.shape, name
+                assert loaded[name].tolist() == value.tolist(), name
+    assert torch.load(tmp_path / "again.pth", weights_only=False)["meta"]["type"] == np.dtype(">i4")
+    assert type(torch.load(tmp_path / "again.pth", weights_only=False)["meta"]["grid"]) is np.ndarray
+
+
+def test_a_class_that_is_not_installed_is_named_also_when_code_is_allowed(tmp_path, monkeypatch):
+    module = types.ModuleType("absent_engine")
+    history = type("HistoryBuffer", (), {"__module__": "absent_engine"})
+    module.HistoryBuffer = history
+    monkeypatch.setitem(sys.modules, "absent_engine", module)
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "hub": history()}, tmp_path / "c.pth")
+    del module.HistoryBuffer
+    with pytest.raises(CheckpointError, match=r"attribute 'HistoryBuffer'.*absent_engine\.HistoryBuffer.*Install"):
+        load_checkpoint_file(tmp_path / "c.pth", unsafe=True)
+    monkeypatch.delitem(sys.modules, "absent_engine")
+    with pytest.raises(CheckpointError, match=r"No module named 'absent_engine'.*Install the package") as caught:
+        load_checkpoint_file(tmp_path / "c.pth", unsafe=True)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -456,7 +629,7 @@ def test_resume_still_rescales_iterations_to_the_number_of_gpus(tmp_path, safe_m
         assert runner.iter == expected, text
 
 
-def test_init_cfg_takes_published_layouts_reports_and_refuses_another_network(tmp_path, safe_mmcv, caplog):
+def test_init_cfg_takes_published_layouts_reports_and_refuses_another_network(tmp_path, safe_mmcv, monkeypatch):
     from mmcv.runner import BaseModule
 
     class Host(BaseModule):
@@ -469,14 +642,21 @@ def test_init_cfg_takes_published_layouts_reports_and_refuses_another_network(tm
     torch.save({"state_dict": state}, tmp_path / "c.pth")
     model = Host(dict(type="Pretrained", checkpoint=str(tmp_path / "c.pth")))
     stream = io.StringIO()
-    import logging
-
     handler = logging.StreamHandler(stream)
     logging.getLogger("mmcv").addHandler(handler)
     model.init_weights()
     logging.getLogger("mmcv").removeHandler(handler)
     assert model.conv.weight.item() == 2
     assert "freq_scale_*.weight" in stream.getvalue()
+    state["module.backbone.freq_scale_1.weight"] = torch.zeros(2, 2)
+    torch.save({"state_dict": state}, tmp_path / "misfit.pth")
+    told = []
+    monkeypatch.setattr(logging.getLogger("mmcv"), "log", lambda level, *text: told.append((level, text[-1])))
+    for name in ("c", "misfit"):
+        Host(dict(type="Pretrained", checkpoint=str(tmp_path / f"{name}.pth"))).init_weights()
+    tables = [(level, text) for level, text in told if " -> Host" in text]
+    assert [level for level, _ in tables] == [logging.INFO, logging.WARNING]
+    assert "freq_scale_1.weight: 2x2 in the file" in tables[1][1]
     torch.save({"other": torch.zeros(1)}, tmp_path / "d.pth")
     with pytest.raises(CheckpointError, match="no tensor fits Host"):
         Host(dict(type="Pretrained", checkpoint=str(tmp_path / "d.pth"))).init_weights()

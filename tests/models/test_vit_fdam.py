@@ -126,9 +126,37 @@ def test_positions_of_another_size_are_resized_when_loaded(cls_position, tmp_pat
         assert torch.equal(model.blocks[1].attn.qkv.weight, state["blocks.1.attn.qkv.weight"])
 
 
-def test_positions_that_are_no_square_grid_are_refused():
+@pytest.mark.parametrize("count", [18, 32], ids=["two tokens more", "4 x 8"])
+def test_positions_that_are_no_square_grid_are_refused_as_a_mismatch(count):
+    state = deit_checkpoint()["model"] | {"pos_embed": torch.zeros(1, count, 64)}
+    model = vit()
+    before = model.pos_embed.detach().clone()
+    report = load_into(model, state)
+    assert dict(report.mismatched) == {"pos_embed": ((1, count, 64), (1, 16, 64))}
+    assert not report.resized
+    assert torch.equal(model.pos_embed, before)
+    assert torch.equal(model.blocks[1].attn.qkv.weight, state["blocks.1.attn.qkv.weight"])
     with pytest.raises(ValueError, match="square grid, got 18"):
-        vit().load_state_dict({"pos_embed": torch.zeros(1, 18, 64)}, strict=False)
+        resize_positions(torch.zeros(1, 18, 64), (4, 4))
+
+
+@pytest.mark.parametrize(("side", "shrinks"), [(6, True), (3, False)])
+def test_resized_positions_are_told(side, shrinks, caplog):
+    report = load_into(vit(att_inv=False, freq_scale=False, arch=TINY | {"depth": 2}), deit_checkpoint(side))
+    assert dict(report.resized) == {"pos_embed": ((1, side * side, 64), (1, 16, 64))}
+    assert report.complete
+    assert not report.exact
+    assert f"resized: pos_embed {side}x{side} -> 4x4" in report.table()
+    warned = [r for r in caplog.records if r.name == "fdam_rotate" and r.levelname == "WARNING"]
+    assert [f"pos_embed {side}x{side} -> 4x4" in r.getMessage() for r in warned] == [True] * shrinks
+
+
+def test_a_class_tokens_position_left_out_is_told_but_no_warning(caplog):
+    state = deit_checkpoint()["model"]
+    state["pos_embed"] = torch.cat((torch.zeros(1, 1, 64), state["pos_embed"]), 1)
+    report = load_into(vit(), state)
+    assert "resized: pos_embed 1x17x64 -> 1x16x64" in report.table()
+    assert not caplog.records
 
 
 def test_resize_positions():

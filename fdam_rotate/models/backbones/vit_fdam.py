@@ -364,10 +364,14 @@ def _sizes(arch: str | Mapping[str, int]) -> tuple[int, int, int]:
 
 
 def _fit_positions(model: ViTFDAM, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Resize the position embeddings of a checkpoint that was trained at another image size, before they are copied."""
+    """Resize the position embeddings of a checkpoint that was trained at another image size, before they are copied.
+
+    Those of no square grid stay as they are, for the loader to refuse as it does any tensor of another shape.
+    """
     key = prefix + "pos_embed"
     own, given = model.pos_embed, state.get(key)
     fits = isinstance(given, Tensor) and given.dim() == 3 and given.shape[2] == own.shape[2]
+    fits = fits and given.shape[1] - math.isqrt(given.shape[1]) ** 2 <= 1
     if fits and given.shape[1] != own.shape[1]:
         side = math.isqrt(own.shape[1])
         state[key] = resize_positions(given, (side, side))
