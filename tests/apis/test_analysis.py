@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from pathlib import Path
@@ -13,9 +14,11 @@ import pytest
 import torch
 from torch import nn
 
+from fdam_rotate.apis.analysis import pictures
 from fdam_rotate.apis.analysis.benchmark import benchmark, make_call, peak_memory
 from fdam_rotate.apis.analysis.features import (
     default_layers,
+    find_device,
     has_fdam,
     list_images,
     load_images,
@@ -25,8 +28,15 @@ from fdam_rotate.apis.analysis.features import (
 )
 from fdam_rotate.apis.analysis.flops import count_flops, detector_costs
 from fdam_rotate.apis.analysis.pictures import draw_ranks, draw_spectra
-from fdam_rotate.apis.analysis.rank import effective_rank, layer_ranks, mean_cosine_similarity
-from fdam_rotate.apis.analysis.spectrum import high_frequency_energy, layer_spectra, radial_amplitude, radius_grid
+from fdam_rotate.apis.analysis.rank import LayerRank, effective_rank, layer_ranks, mean_cosine_similarity
+from fdam_rotate.apis.analysis.runs import join_layers, layer_names, layer_table, to_json
+from fdam_rotate.apis.analysis.spectrum import (
+    LayerSpectrum,
+    high_frequency_energy,
+    layer_spectra,
+    radial_amplitude,
+    radius_grid,
+)
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 
 
@@ -101,6 +111,42 @@ def test_effective_rank_of_unequal_singular_values():
     assert effective_rank(torch.ones(9, 5)) == pytest.approx(1)
 
 
+@pytest.mark.parametrize("shape", [(30000, 6), (6, 30000), (8192, 3), (8193, 3), (5, 5), (1, 4)])
+def test_effective_rank_equals_that_of_all_singular_values_at_once(shape):
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(2)) * torch.linspace(0.001, 1, shape[1])
+    values = np.linalg.svd(features.double().numpy(), compute_uv=False)
+    p = values / values.sum()
+    assert effective_rank(features) == pytest.approx(np.exp(-(p * np.log(p)).sum()), rel=1e-9)
+
+
+def test_small_singular_values_are_not_lost():
+    # 1 and 1e-10: their squares, 1 and 1e-20, could not be told apart in a Gram matrix; p log p = 1e-10 * 23.03
+    assert effective_rank(torch.diag(torch.tensor([1, 1e-10]).double())) - 1 == pytest.approx(1e-10 * 24.03, rel=1e-3)
+
+
+@pytest.mark.parametrize("side", [31, 32, 33, 40])
+def test_rank_counts_all_places_whatever_the_size(side):
+    """320 channels on 33 x 33 places once were sampled at 289 of them, and could not reach 320."""
+    features = torch.randn(1, 320, side, side, generator=torch.Generator().manual_seed(0))
+    (layer,) = layer_ranks(Channels(), [features], ["backbone"])
+    assert layer.shape == (320, side, side)
+    assert layer.effective_rank > 289
+    assert layer.relative_rank == layer.effective_rank / 320
+
+
+class Channels(nn.Module):
+    """A detector whose backbone hands on what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Identity()
+        self.head = nn.Identity()
+        self.scores = nn.AdaptiveAvgPool2d(1)
+
+    def extract_feat(self, image: torch.Tensor) -> torch.Tensor:
+        return self.backbone(image)
+
+
 def test_mean_cosine_similarity_equals_the_plain_double_loop():
     rows = torch.randn(17, 5, generator=torch.Generator().manual_seed(1)).double()
     units = rows / rows.norm(dim=1, keepdim=True)
@@ -150,8 +196,98 @@ def test_layers_are_measured_in_order_and_a_blur_loses_high_frequencies():
     ranks = layer_ranks(model, images, layers)
     assert [r.shape for r in ranks] == [s.shape for s in spectra]
     assert all(r.relative_rank == pytest.approx(r.effective_rank / 3) for r in ranks)
-    with pytest.raises(DotaError, match="no layer nothing"):
+    with pytest.raises(
+        DotaError, match=r"no layer nothing in Tiny; it has backbone\.block1\.0, backbone\.block1\.1, neck"
+    ):
         record_layers(model, images[0], ["nothing"], lambda *_: None)
+    with pytest.raises(DotaError, match="no maps from head: only layers of backbone and neck run"):
+        record_layers(Channels(), images[0], ["backbone", "head"], lambda *_: None)
+
+
+def test_a_layer_without_maps_is_refused():
+    model = Channels()
+    model.backbone = nn.Flatten()
+    with pytest.raises(DotaError, match="no maps from backbone"):
+        record_layers(model, torch.zeros(1, 3, 8, 8), ["backbone"], lambda *_: None)
+
+
+def test_a_device_that_is_not_there_is_refused():
+    assert find_device("cpu") == torch.device("cpu")
+    with pytest.raises(DotaError, match=r"no device cuda:99: .*use --device cpu"):
+        find_device("cuda:99")
+
+
+def ranks_of(names: str, value: float = 0.5) -> list[LayerRank]:
+    return [LayerRank(name, (len(name), 2, 2), 1.0, value, 0.1) for name in names.split()]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("1.0 1.1 2.0 neck", "1.0 1.1 2.0 neck", "1.0 1.1 2.0 neck"),
+        ("1.0 1.1 2.0 neck", "1.0 1.1 1.2 2.0 2.1 neck", "1.0 1.1 1.2 2.0 2.1 neck"),
+        ("1.0 1.1 1.2 2.0 2.1 neck", "1.0 2.0 neck", "1.0 1.1 1.2 2.0 2.1 neck"),
+        ("1.0 2.0 neck", "a b neck", "1.0 2.0 a b neck"),
+        ("1.0", "a b", "1.0 a b"),
+    ],
+)
+def test_layers_of_two_models_meet_by_name(first, second, expected):
+    runs = {"one": ranks_of(first), "two": ranks_of(second)}
+    assert layer_names(runs) == expected.split()
+    for name, group in join_layers(runs):
+        for layer, names in zip(group, (first, second), strict=True):
+            assert (layer.name if layer else None) == (name if name in names.split() else None)
+
+
+def test_table_of_models_with_different_layers():
+    runs = {
+        "one": ranks_of("1.0 neck"),
+        "other": [*ranks_of("1.0 1.1", 0.25), LayerRank("neck", (9, 1, 1), 1, 0.75, 0)],
+    }
+    lines = layer_table(runs, lambda layer: f"{layer.relative_rank}")
+    assert [line.split() for line in lines] == [
+        ["layer", "shape", "one", "other"],
+        ["1.0", "3x2x2", "0.5", "0.25"],
+        ["1.1", "3x2x2", "-", "0.25"],
+        ["neck", "4x2x2", "/", "9x1x1", "0.5", "0.75"],
+    ]
+    assert len(set(map(len, lines))) == 1
+
+
+def test_json_has_null_for_what_is_no_number():
+    rows = {"a": [{"cosine": float("nan"), "shape": (1, 2)}, [float("inf"), 0.5]]}
+    text = to_json(rows)
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": [{"cosine": None, "shape": [1, 2]}, [None, 0.5]]}
+
+
+def test_a_layer_has_one_place_and_one_colour_in_pictures(monkeypatch, tmp_path):
+    """One model with blocks that the other lacks, in the middle and at the end."""
+    figures = []
+    monkeypatch.setattr(pictures, "_save", lambda figure, _: figures.append(figure))
+    names = {"one": ["1.0", "2.0", "neck"], "two": ["1.0", "1.1", "2.0", "neck", "neck2"]}
+    union = names["two"]
+    draw_ranks(tmp_path / "r.png", {run: ranks_of(" ".join(layers)) for run, layers in names.items()})
+    for axis in figures[0].axes:
+        assert [list(line.get_xdata()) for line in axis.lines] == [[0, 2, 3], [0, 1, 2, 3, 4]]
+        assert [tick.get_text() for tick in axis.get_xticklabels()] == union
+    radii = np.array([0.25, 0.75])
+    draw_spectra(
+        tmp_path / "s.png",
+        {
+            run: [LayerSpectrum(n, (1, 4, 4), radii, np.array([0, union.index(n)]), 0.5) for n in layers]
+            for run, layers in names.items()
+        },
+    )
+    one, two, energy = figures[1].axes
+    colours = {union[int(line.get_ydata()[1])]: line.get_color() for line in two.lines}
+    assert len({tuple(colour) for colour in colours.values()}) == 5
+    for line in one.lines:
+        assert tuple(line.get_color()) == tuple(colours[union[int(line.get_ydata()[1])]])
+    assert [list(line.get_xdata()) for line in energy.lines] == [[0, 2, 3], [0, 1, 2, 3, 4]]
+    (legend,) = figures[1].legends
+    for text, handle in zip(legend.get_texts(), legend.get_lines(), strict=True):
+        assert tuple(handle.get_color()) == tuple(colours[text.get_text()])
+    assert [text.get_text() for text in legend.get_texts()] == union
 
 
 def test_pictures_are_written(tmp_path):

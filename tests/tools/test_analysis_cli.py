@@ -84,6 +84,82 @@ def test_layers_with_and_without_fdam(workplace, tmp_path, capsys, name):
     assert list(json.loads((out / f"{name}.json").read_text())) == ["fdam", "plain"]
 
 
+@pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
+def test_versus_a_model_of_other_depth(workplace, tmp_path, capsys, name):
+    from fdam_rotate.apis.analysis.features import build_model
+    from fdam_rotate.apis.checkpoint import save_checkpoint_file
+
+    text = (workplace / "plain.py").read_text().replace("depths=[1, 1, 1, 1]", "depths=[1, 1, 2, 1]")
+    (tmp_path / "deep.py").write_text(text)
+    save_checkpoint_file(tmp_path / "deep.pth", build_model(tmp_path / "deep.py")[0].state_dict())
+    out = tmp_path / "out"
+    arguments = [str(workplace / "plain.py"), str(workplace / "plain.pth"), "--images", str(workplace / "images")]
+    arguments += ["--size", "64", "--max-images", "1", "--out", str(out)]
+    assert tool(name).main([*arguments, "--versus", str(tmp_path / "deep.py"), str(tmp_path / "deep.pth")]) == 0
+    table = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "x" in line}
+    blocks = [f"backbone.block{i}" for i in ("1.0", "2.0", "3.0", "3.1", "4.0")]
+    assert [n for n in table if n.startswith(("backbone", "neck"))] == blocks + [f"neck.{i}" for i in range(5)]
+    assert table["backbone.block3.1"].split()[2] == "-"
+    key, value = ("layer", "high_frequency_energy") if name == "spectrum" else ("name", "effective_rank")
+    digits = 4 if name == "spectrum" else 1
+    for run, column in (("plain", 2), ("deep", 2 + (1 if name == "spectrum" else 3))):
+        for row in json.loads((out / f"{name}.json").read_text())[run]:
+            cells = table[row[key]].split()
+            if cells[2] != "-":
+                assert cells[column] == f"{row[value]:.{digits}f}"
+
+
+@pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
+@pytest.mark.parametrize("size", [1, 16])
+def test_small_images_give_json_without_nan(workplace, tmp_path, name, size):
+    arguments = [str(workplace / "plain.py"), "--images", str(workplace / "images"), "--out", str(tmp_path / "out")]
+    assert tool(name).main([*arguments, "--size", str(size), "--max-images", "1"]) == 0
+    text = (tmp_path / "out" / f"{name}.json").read_text()
+    assert json.loads(text, parse_constant=pytest.fail)["plain"]
+    assert "null" in text
+
+
+def test_wrong_numbers_and_devices_are_usage_errors(workplace, tmp_path, capsys):
+    config = str(workplace / "plain.py")
+    run = [config, "--images", str(workplace / "images"), "--out", str(tmp_path / "out")]
+    cases = [
+        *(
+            (name, [*run, *words])
+            for name in ("spectrum", "feature_rank")
+            for words in (("--size", "0"), ("--size", "-5"))
+        ),
+        ("spectrum", [*run, "--max-images", "0"]),
+        ("feature_rank", [*run, "--max-images", "-1"]),
+        ("spectrum", [*run, "--device", "foo"]),
+        ("benchmark", [config, "--device", "foo"]),
+        ("benchmark", [config, "--threads", "-1"]),
+        ("benchmark", [config, "--threads", "0"]),
+        ("benchmark", [config, "--checkpoints", "a.pth", "b.pth"]),
+        ("flops", [config, "--shape", "0", "10"]),
+    ]
+    for name, words in cases:
+        with pytest.raises(SystemExit) as caught:
+            tool(name).main(words)
+        assert caught.value.code == 2, words
+        assert next(word for word in words if word.startswith("--") and word not in run) in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_gpu_and_wrong_layers_are_one_line(workplace, tmp_path):
+    from fdam_rotate.dota.errors import DotaError
+
+    config = str(workplace / "plain.py")
+    run = [config, "--images", str(workplace / "images"), "--out", str(tmp_path / "out"), "--size", "64", "--overwrite"]
+    with pytest.raises(DotaError, match="no device cuda:99"):
+        tool("feature_rank").main([*run, "--device", "cuda:99"])
+    with pytest.raises(DotaError, match="no device cuda:99"):
+        tool("benchmark").main([config, "--device", "cuda:99"])
+    with pytest.raises(DotaError, match=r"no layer backbone\.block9\.0 in OrientedRCNN; it has backbone\.block"):
+        tool("spectrum").main([*run, "--layers", "backbone.block9.0"])
+    with pytest.raises(DotaError, match="no maps from rpn_head"):
+        tool("spectrum").main([*run, "--layers", "rpn_head"])
+
+
 def test_a_checkpoint_of_another_config_is_refused(workplace, tmp_path):
     from fdam_rotate.apis.checkpoint import CheckpointError
 
@@ -101,6 +177,8 @@ def test_flops_table(workplace, capsys):
 
 
 def test_benchmark_table(workplace, capsys):
+    from fdam_rotate.apis.checkpoint import CheckpointError
+
     configs = [str(workplace / "plain.py"), str(workplace / "fdam.py")]
     options = ["--shape", "64", "64", "--rounds", "2", "--warmup", "1"]
     assert tool("benchmark").main([*configs, *options, "--batch", "2"]) == 0
@@ -111,6 +189,10 @@ def test_benchmark_table(workplace, capsys):
     assert tool("benchmark").main([*configs, *options, "--train", "--amp", "bfloat16"]) == 0
     assert "training step of features, 1 image(s) of 64 x 64, bfloat16" in capsys.readouterr().out
     assert tool("benchmark").main([configs[0], *options, "--part", "detector"]) == 0
+    checkpoints = [str(workplace / f"{name}.pth") for name in ("plain", "fdam")]
+    assert tool("benchmark").main([*configs, *options, "--part", "detector", "--checkpoints", *checkpoints]) == 0
+    with pytest.raises(CheckpointError, match="does not fit"):
+        tool("benchmark").main([*configs, *options, "--checkpoints", *reversed(checkpoints)])
     with pytest.raises(SystemExit) as caught:
         tool("benchmark").main([*configs, "--train", "--part", "detector"])
     assert caught.value.code == 2

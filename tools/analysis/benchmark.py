@@ -4,8 +4,10 @@
         configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py --shape 512 512
     python tools/analysis/benchmark.py A.py B.py --device cuda --amp float16 --batch 8 --train
 
-Every round runs each model once, so that all share the machine's moods; the median of the rounds counts. Weights are
-random, which costs the same. Peak memory is what a call needs beyond what was there before it.
+Every round runs each model once, so that all share the machine's moods; the median of the rounds counts. Peak memory is
+what a call needs beyond what was there before it. Images are noise, and weights are random unless --checkpoints are
+given; for backbone and features that costs the same. Not for --part detector: how many boxes reach NMS depends on the
+weights and on the image, so give checkpoints, and expect other times on real images.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from fdam_rotate.apis.analysis.arguments import add_device
 from fdam_rotate.cli import run
 
 
@@ -21,6 +24,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Configs, and what to run of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("configs", nargs="+", type=Path, help="config files (Python)")
+    parser.add_argument(
+        "--checkpoints", nargs="+", type=Path, help="one a config, in their order (default: random weights)"
+    )
     parser.add_argument(
         "--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
     )
@@ -32,11 +38,12 @@ def build_parser() -> argparse.ArgumentParser:
         help="features: backbone and neck (default); detector: with heads and NMS",
     )
     parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_device(parser)
     parser.add_argument("--amp", choices=["float16", "bfloat16"], help="run under autocast")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
     parser.add_argument("--rounds", type=int, default=10, help="rounds that count (default: 10)")
     parser.add_argument("--warmup", type=int, default=2, help="rounds before them (default: 2)")
+    parser.add_argument("--unsafe-load", action="store_true", help="open checkpoints that carry code; only if trusted")
     return parser
 
 
@@ -48,26 +55,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--train times the backbone or the features; the detector is inference only")
     if min(args.batch, args.rounds, *args.shape) < 1 or args.warmup < 0:
         parser.error("--batch, --rounds and --shape must be at least 1, --warmup at least 0")
+    if args.threads is not None and args.threads < 1:
+        parser.error("--threads must be at least 1")
+    checkpoints = args.checkpoints or [None] * len(args.configs)
+    if len(checkpoints) != len(args.configs):
+        parser.error(f"--checkpoints: expected {len(args.configs)}, one a config, got {len(checkpoints)}")
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()
     import torch
 
     from fdam_rotate.apis.analysis.benchmark import benchmark, make_call
-    from fdam_rotate.apis.analysis.features import build_model
+    from fdam_rotate.apis.analysis.features import build_model, find_device
 
-    if args.threads:
+    device = find_device(args.device)
+    if args.threads is not None:
         torch.set_num_threads(args.threads)
     amp = getattr(torch, args.amp) if args.amp else None
     calls = {}
-    for path in args.configs:
-        model, _ = build_model(path)
+    for path, checkpoint in zip(args.configs, checkpoints, strict=True):
+        model, _ = build_model(path, checkpoint, unsafe=args.unsafe_load)
         name = path.stem if path.stem not in calls else str(path)
+        if name in calls:  # one config with several checkpoints
+            name = f"{path} ({len(calls) + 1})"
         calls[name] = make_call(
-            model.to(args.device), args.shape, batch=args.batch, part=args.part, train=args.train, amp=amp
+            model.to(device), args.shape, batch=args.batch, part=args.part, train=args.train, amp=amp
         )
     timings = benchmark(calls, batch=args.batch, rounds=args.rounds, warmup=args.warmup)
-    where = torch.cuda.get_device_name() if args.device.startswith("cuda") else f"{torch.get_num_threads()} CPU threads"
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
     what = f"{'training step' if args.train else 'inference'} of {args.part}"
     images = f"{args.batch} image(s) of {args.shape[0]} x {args.shape[1]}, {args.amp or 'float32'}"
     print(f"{what}, {images}, {where}, median of {args.rounds}")

@@ -1,6 +1,6 @@
 """Show by depth how many directions the features of a detector span, and how alike its places have become.
 
-    python tools/analysis/feature_rank.py CONFIG CHECKPOINT --images data/dota/val/images --out work_dirs/rank
+    python tools/analysis/feature_rank.py CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/rank
     python tools/analysis/feature_rank.py FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/feature_rank.png and OUT/feature_rank.json and prints a table: effective rank (exponential of the entropy of
@@ -12,11 +12,10 @@ gammas and FreqScale's filters at zero; for a model trained without FDAM use --v
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fdam_rotate.apis.analysis.arguments import add_run_arguments
+from fdam_rotate.apis.analysis.arguments import add_run_arguments, check_run_arguments
 from fdam_rotate.cli import run
 
 
@@ -29,12 +28,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, draw and print."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check_run_arguments(parser, args)
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.analysis.rank import layer_ranks
-    from fdam_rotate.apis.analysis.runs import measure_runs
+    from fdam_rotate.apis.analysis.runs import layer_table, measure_runs, to_json
     from fdam_rotate.dota.files import write_text
 
     runs = measure_runs(
@@ -55,13 +56,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     draw_ranks(args.out / "feature_rank.png", runs)
     rows = {name: [asdict(layer) for layer in layers] for name, layers in runs.items()}
-    write_text(args.out / "feature_rank.json", json.dumps(rows, indent=1))
+    write_text(args.out / "feature_rank.json", to_json(rows))
     print("effective rank (of the largest possible), mean cosine between places")
-    print("  ".join(["layer".ljust(28), "shape".rjust(14), *(name.rjust(24) for name in runs)]))
-    for group in zip(*runs.values(), strict=False):
-        cells = [f"{r.effective_rank:8.1f} ({r.relative_rank:.2f}) {r.cosine:8.3f}" for r in group]
-        shape = "x".join(map(str, group[0].shape))
-        print("  ".join([group[0].name.ljust(28), shape.rjust(14), *(cell.rjust(24) for cell in cells)]))
+    print(*layer_table(runs, lambda r: f"{r.effective_rank:.1f} ({r.relative_rank:.2f}) {r.cosine:8.3f}"), sep="\n")
     print(f"wrote {args.out / 'feature_rank.png'} and {args.out / 'feature_rank.json'}")
     return 0
 

@@ -29,7 +29,10 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Count and print."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    if min(args.shape) < 1:
+        parser.error("--shape must be at least 1")
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()

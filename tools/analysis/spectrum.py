@@ -1,6 +1,6 @@
 """Show which frequencies each layer of a trained detector keeps, with FDAM and with FDAM switched off.
 
-    python tools/analysis/spectrum.py CONFIG CHECKPOINT --images data/dota/val/images --out work_dirs/spectrum
+    python tools/analysis/spectrum.py CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/spectrum
     python tools/analysis/spectrum.py FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/spectrum.png (log amplitude over frequency for each layer, and the share of energy above half of Nyquist) and
@@ -11,10 +11,9 @@ FreqScale's filters at zero: what FDAM does to these very weights. For a model t
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 
-from fdam_rotate.apis.analysis.arguments import add_run_arguments
+from fdam_rotate.apis.analysis.arguments import add_run_arguments, check_run_arguments
 from fdam_rotate.cli import run
 
 
@@ -27,11 +26,13 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, draw and print."""
-    args = build_parser().parse_args(argv)
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    check_run_arguments(parser, args)
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.analysis.runs import measure_runs
+    from fdam_rotate.apis.analysis.runs import layer_table, measure_runs, to_json
     from fdam_rotate.apis.analysis.spectrum import layer_spectra
     from fdam_rotate.dota.files import write_text
 
@@ -65,12 +66,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         ]
         for name, layers in runs.items()
     }
-    write_text(args.out / "spectrum.json", json.dumps(rows, indent=1))
+    write_text(args.out / "spectrum.json", to_json(rows))
     print("share of energy above half of Nyquist")
-    print("  ".join(["layer".ljust(28), "shape".rjust(14), *(name.rjust(16) for name in runs)]))
-    for group in zip(*runs.values(), strict=False):
-        shape = "x".join(map(str, group[0].shape))
-        print("  ".join([group[0].name.ljust(28), shape.rjust(14), *(f"{s.high_energy:16.4f}" for s in group)]))
+    print(*layer_table(runs, lambda s: f"{s.high_energy:.4f}"), sep="\n")
     print(f"wrote {args.out / 'spectrum.png'} and {args.out / 'spectrum.json'}")
     return 0
 

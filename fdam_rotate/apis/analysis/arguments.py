@@ -1,11 +1,12 @@
-"""The command line that spectrum and feature rank share; imports nothing heavy, so that --help is instant."""
+"""Options that the analysis tools share, and their checks; imports nothing heavy, so that --help is instant."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 
-__all__ = ["add_run_arguments"]
+__all__ = ["add_device", "add_run_arguments", "check_run_arguments"]
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +19,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layers", nargs="+", help="modules, such as backbone.block1.0 (default: blocks and neck)")
     parser.add_argument("--size", type=int, default=512, help="side of the square cut from each image, pixels (512)")
     parser.add_argument("--max-images", type=int, default=16, help="how many images, by name (default: 16)")
-    parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
+    add_device(parser)
     parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
     parser.add_argument("--unsafe-load", action="store_true", help="open checkpoints that carry code; only if trusted")
+
+
+def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Leave with a usage error (code 2) where a number of :func:`add_run_arguments` makes no sense."""
+    if min(args.size, args.max_images) < 1:
+        parser.error("--size and --max-images must be at least 1")
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Add ``--device``; whether this machine has it, ``features.find_device`` says."""
+    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
+    return text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import difflib
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,9 @@ from fdam_rotate.dota.errors import DotaError, ImageReadError
 
 __all__ = [
     "build_model",
+    "check_layers",
     "default_layers",
+    "find_device",
     "has_fdam",
     "list_images",
     "load_images",
@@ -60,6 +63,19 @@ def build_model(
     if checkpoint is not None:
         load_into(model, checkpoint, strict=True, unsafe=unsafe)
     return model.eval(), cfg
+
+
+def find_device(name: str) -> torch.device:
+    """The device ``name``: ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        DotaError: this machine has no such GPU.
+    """
+    device = torch.device(name)
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise DotaError(f"no device {name}: torch {torch.__version__} sees {count} GPUs here; use --device cpu")
+    return device
 
 
 def has_fdam(model: nn.Module) -> bool:
@@ -127,6 +143,22 @@ def default_layers(model: nn.Module) -> list[str]:
     return names + (["neck"] if getattr(model, "with_neck", False) else [])
 
 
+def check_layers(model: nn.Module, layers: Sequence[str]) -> None:
+    """Refuse names that no module of ``model`` has.
+
+    Raises:
+        DotaError: says which, and some that there are.
+    """
+    known = [name for name, _ in model.named_modules() if name]
+    if unknown := [name for name in layers if name not in known]:
+        blocks = [name for name in known if BLOCKS.fullmatch(name) or name == "neck"]
+        alike = [near for name in unknown for near in difflib.get_close_matches(name, blocks or known, n=3)]
+        named = list(dict.fromkeys([*alike, *(blocks or known)]))[:5]
+        raise DotaError(
+            f"no layer {', '.join(unknown)} in {type(model).__name__}; it has {', '.join(named)} and others"
+        )
+
+
 @torch.no_grad()
 def record_layers(model: nn.Module, image: Tensor, layers: Sequence[str], use: Callable[[str, Tensor], None]) -> None:
     """Run ``model.extract_feat(image)`` and hand each layer's output, as maps, to ``use(name, maps)``.
@@ -140,20 +172,19 @@ def record_layers(model: nn.Module, image: Tensor, layers: Sequence[str], use: C
         use: called with (B, C, h, w) tensors as soon as they are there; nothing is kept.
 
     Raises:
-        DotaError: a layer is not in the model.
+        DotaError: a layer is not in the model, does not run in backbone or neck, or gives no maps.
     """
+    check_layers(model, layers)
     modules = dict(model.named_modules())
-    if unknown := [name for name in layers if name not in modules]:
-        raise DotaError(f"no layer {', '.join(unknown)} in {type(model).__name__}")
+    seen: set[str] = set()
 
     def hook(name: str) -> Callable[..., None]:
         def run(_module: nn.Module, _inputs: Any, output: Any) -> None:
-            if isinstance(output, (tuple, list)):
-                for i, part in enumerate(output):
-                    if isinstance(part, Tensor) and part.dim() >= 3:
-                        use(f"{name}.{i}", to_maps(part, image.shape[-2:]))
-            else:
-                use(name, to_maps(output, image.shape[-2:]))
+            several = isinstance(output, (tuple, list))
+            for i, part in enumerate(output if several else [output]):
+                if isinstance(part, Tensor) and part.dim() in (3, 4):
+                    use(f"{name}.{i}" if several else name, to_maps(part, image.shape[-2:]))
+                    seen.add(name)
 
         return run
 
@@ -163,6 +194,10 @@ def record_layers(model: nn.Module, image: Tensor, layers: Sequence[str], use: C
     finally:
         for handle in handles:
             handle.remove()
+    if silent := [name for name in layers if name not in seen]:
+        raise DotaError(
+            f"no maps from {', '.join(silent)}: only layers of backbone and neck run, and some give no maps"
+        )
 
 
 def to_maps(output: Tensor, image_size: Sequence[int]) -> Tensor:

@@ -12,6 +12,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from fdam_rotate.apis.analysis.rank import LayerRank
+from fdam_rotate.apis.analysis.runs import layer_names
 from fdam_rotate.apis.analysis.spectrum import LayerSpectrum
 from fdam_rotate.dota.files import atomic_path
 
@@ -22,6 +23,8 @@ LINES = ("-", "--", ":", "-.")
 
 def draw_spectra(path: str | Path, runs: Mapping[str, Sequence[LayerSpectrum]]) -> None:
     """Log amplitude over frequency, a panel a run, a curve a layer; below, energy by depth, a curve a run.
+
+    A layer has the same colour in all panels; a run that lacks it has no curve of that colour.
 
     Args:
         path: PNG file to write.
@@ -34,17 +37,20 @@ def draw_spectra(path: str | Path, runs: Mapping[str, Sequence[LayerSpectrum]]) 
         layout="constrained",
     )
     values = np.concatenate([layer.log_amplitude for layers in runs.values() for layer in layers])
-    limits = (np.nanmin(values) - 0.3, np.nanmax(values) + 0.3)
+    values = values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1)  # none where all maps are 1 x 1
+    limits = (values.min() - 0.3, values.max() + 0.3)
+    names = layer_names(runs)
+    colours = dict(zip(names, plt.colormaps["viridis"](np.linspace(0, 0.95, len(names))), strict=True))
+    curves = {}
     for column, (name, layers) in enumerate(runs.items()):
         curve = axes[column]
-        colours = plt.colormaps["viridis"](np.linspace(0, 0.95, len(layers)))
-        for layer, colour in zip(layers, colours, strict=True):
-            curve.plot(layer.radii, layer.log_amplitude, color=colour, lw=1.4, label=_short(layer.name))
+        for layer in layers:
+            (curves[layer.name],) = curve.plot(layer.radii, layer.log_amplitude, color=colours[layer.name], lw=1.4)
         curve.set(xlim=(0, 1), ylim=limits, title=name, xlabel="frequency / Nyquist")
         if column == 0:
             curve.set_ylabel("log amplitude over the lowest ring")
-            curve.legend(fontsize=6, ncols=2)
         curve.grid(alpha=0.3)
+    figure.legend([curves[n] for n in names], map(_short, names), loc="outside right upper", fontsize=7)
     axes["energy"].set_ylabel("energy above half of Nyquist")
     _draw_by_depth(axes["energy"], runs, "high_energy")
     axes["energy"].set_ylim(bottom=0)
@@ -64,11 +70,12 @@ def draw_ranks(path: str | Path, runs: Mapping[str, Sequence[LayerRank]]) -> Non
 
 
 def _draw_by_depth(axis: plt.Axes, runs: Mapping[str, Sequence[LayerSpectrum | LayerRank]], what: str) -> None:
-    """Attribute ``what`` of the layers, one curve a run."""
+    """Attribute ``what`` of the layers, one curve a run; a layer of either run has one place on the axis."""
+    names = layer_names(runs)
     for (name, layers), line in zip(runs.items(), LINES * len(runs), strict=False):
-        axis.plot(range(len(layers)), [getattr(layer, what) for layer in layers], line, marker="o", ms=3, label=name)
-    longest = max(runs.values(), key=len)
-    axis.set_xticks(range(len(longest)), [_short(layer.name) for layer in longest], rotation=90, fontsize=7)
+        places = [names.index(layer.name) for layer in layers]
+        axis.plot(places, [getattr(layer, what) for layer in layers], line, marker="o", ms=3, label=name)
+    axis.set_xticks(range(len(names)), list(map(_short, names)), rotation=90, fontsize=7)
     axis.set_xlabel("layer")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)

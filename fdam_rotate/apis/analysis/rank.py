@@ -13,6 +13,8 @@ from fdam_rotate.apis.analysis.features import record_layers
 
 __all__ = ["LayerRank", "effective_rank", "layer_ranks", "mean_cosine_similarity"]
 
+ROWS = 8192  # of a factorisation at a time; 65536 places of a large map would otherwise take several copies in float64
+
 
 @dataclass(frozen=True)
 class LayerRank:
@@ -41,15 +43,28 @@ def effective_rank(features: Tensor) -> float:
 
     Returns:
         1 where all rows are multiples of one, k where k singular values are equal and the rest zero; 0 for all zeros.
+        At most the lesser of N and C.
     """
-    matrix = features.double()
-    values = torch.linalg.svdvals(matrix)
+    values = _singular_values(features)
     total = values.sum()
     if total == 0:
         return 0.0
     p = values / total
     p = p[p > 1e-12]  # what is left of zero after rounding
     return float(torch.exp(-(p * p.log()).sum()))
+
+
+def _singular_values(features: Tensor) -> Tensor:
+    """All min(N, C) singular values of (N, C), in float64.
+
+    They are those of the triangle R of a QR factorisation, which is made a block of rows at a time. The Gram matrix
+    would square them, and lose those below 1e-8 of the largest.
+    """
+    tall = features if features.shape[0] >= features.shape[1] else features.T
+    triangle = tall.new_zeros((0, tall.shape[1]), dtype=torch.float64)
+    for block in tall.split(ROWS):
+        triangle = torch.linalg.qr(torch.cat([triangle, block.double()]), mode="r").R
+    return torch.linalg.svdvals(triangle)
 
 
 def mean_cosine_similarity(features: Tensor) -> float:
@@ -67,28 +82,22 @@ def mean_cosine_similarity(features: Tensor) -> float:
     return float((units.sum(0).square().sum() - count) / (count * (count - 1)))
 
 
-def layer_ranks(
-    model: nn.Module, images: Iterable[Tensor], layers: Sequence[str], max_places: int = 1024
-) -> list[LayerRank]:
+def layer_ranks(model: nn.Module, images: Iterable[Tensor], layers: Sequence[str]) -> list[LayerRank]:
     """Rank and similarity of ``layers``, in the order in which they run, averaged over ``images`` ((1, 3, H, W) each).
 
     Args:
         model: detector in eval mode.
         images: normalised images.
         layers: module names.
-        max_places: maps with more places are sampled on a regular grid of at most as many, for the singular values.
     """
     found: dict[str, list[tuple[float, float, float]]] = {}
     shapes: dict[str, tuple[int, int, int]] = {}
 
     def use(name: str, maps: Tensor) -> None:
         shapes[name] = tuple(maps.shape[1:])
-        height, width = maps.shape[-2:]
-        step = max(1, int(np.ceil((height * width / max_places) ** 0.5)))
         places = maps[0].flatten(1).T
-        sampled = maps[0, :, ::step, ::step].flatten(1).T
-        rank = effective_rank(sampled)
-        found.setdefault(name, []).append((rank, rank / min(sampled.shape), mean_cosine_similarity(places)))
+        rank = effective_rank(places)
+        found.setdefault(name, []).append((rank, rank / min(places.shape), mean_cosine_similarity(places)))
 
     for image in images:
         record_layers(model, image, layers, use)

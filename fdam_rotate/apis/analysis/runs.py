@@ -1,17 +1,21 @@
-"""What spectrum and feature rank measure: a detector, itself with FDAM switched off, and perhaps another one."""
+"""What spectrum and feature rank measure: a detector, itself with FDAM switched off or another one; and their rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from fdam_rotate.apis.analysis.features import (
     build_model,
+    check_layers,
     default_layers,
+    find_device,
     has_fdam,
     list_images,
     load_images,
@@ -19,9 +23,19 @@ from fdam_rotate.apis.analysis.features import (
 )
 from fdam_rotate.dota.files import prepare_output_dir
 
-__all__ = ["measure_runs"]
+__all__ = ["join_layers", "layer_names", "layer_table", "measure_runs", "to_json"]
 
-T = TypeVar("T")
+
+class Layer(Protocol):
+    """What is measured of a layer; ``shape`` is (C, h, w)."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def shape(self) -> tuple[int, int, int]: ...
+
+
+T = TypeVar("T", bound=Layer)
 
 
 def measure_runs(
@@ -43,20 +57,23 @@ def measure_runs(
 
     A model with FDAM is measured a second time with FDAM switched off, unless ``versus`` names what to compare with.
     """
+    where = find_device(device)
     paths = list_images(images, max_images)
     prepare_output_dir(out, overwrite=overwrite)
     runs: dict[str, list[T]] = {}
 
     def add(name: str, model: nn.Module, norm: dict) -> None:
-        model.to(device)
-        batches = (image.to(device) for image in tqdm(load_images(paths, size, norm), name, len(paths), unit="image"))
+        model.to(where)
+        batches = (image.to(where) for image in tqdm(load_images(paths, size, norm), name, len(paths), unit="image"))
         runs[name] = measure(model, batches, layers or default_layers(model))
 
     model, cfg = build_model(config, checkpoint, unsafe=unsafe)
     norm = cfg.get("img_norm_cfg", {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True})
     with_fdam = has_fdam(model)
+    check_layers(model, layers or ())
     if versus is not None:
         other, other_cfg = build_model(*versus, unsafe=unsafe)
+        check_layers(other, layers or ())
         first, second = config.stem, Path(versus[0]).stem
         add(first, model, norm)
         add(second if second != first else f"{second} (2)", other, other_cfg.get("img_norm_cfg", norm))
@@ -65,3 +82,52 @@ def measure_runs(
         if with_fdam:
             add("FDAM off", without_fdam(model), norm)
     return runs
+
+
+def layer_names(runs: Mapping[str, Sequence[Layer]]) -> list[str]:
+    """Names of the layers of all runs, each once, in the order of depth.
+
+    What only a later run has stands before the layer that follows it there, so that ``block1.2`` comes between
+    ``block1.1`` and ``block2.0``, and blocks of another kind before the neck.
+    """
+    names: list[str] = []
+    for layers in runs.values():
+        place = len(names)
+        for layer in reversed(layers):
+            if layer.name in names:
+                place = names.index(layer.name)
+            else:
+                names.insert(place, layer.name)
+    return names
+
+
+def join_layers(runs: Mapping[str, Sequence[T]]) -> list[tuple[str, list[T | None]]]:
+    """Each name of :func:`layer_names` with the layer of that name in every run, None where a run lacks it."""
+    by_name = [{layer.name: layer for layer in layers} for layers in runs.values()]
+    return [(name, [layers.get(name) for layers in by_name]) for name in layer_names(runs)]
+
+
+def layer_table(runs: Mapping[str, Sequence[T]], cell: Callable[[T], str]) -> list[str]:
+    """Lines of a table: a row a layer, a column a run with ``cell(layer)``, or ``-`` where the run lacks the layer.
+
+    Shapes that differ between runs stand side by side.
+    """
+    rows = [["layer", "shape", *runs]]
+    for name, group in join_layers(runs):
+        shapes = dict.fromkeys("x".join(map(str, layer.shape)) for layer in group if layer is not None)
+        rows.append([name, " / ".join(shapes), *("-" if layer is None else cell(layer) for layer in group)])
+    first, *others = (max(map(len, column)) for column in zip(*rows, strict=True))
+    return ["  ".join([row[0].ljust(first), *map(str.rjust, row[1:], others)]) for row in rows]
+
+
+def to_json(rows: Any) -> str:
+    """``rows`` as JSON, with ``null`` for NaN and infinities, which JSON does not have."""
+    return json.dumps(_finite(rows), indent=1, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
