@@ -178,7 +178,8 @@ def test_saved_spectra_may_come_back_elsewhere(elsewhere):
     expected = layer_gradients(layer, x)
     with torch.autograd.graph.saved_tensors_hooks(lambda t: t.detach(), elsewhere):
         found = layer_gradients(layer, x)
-    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    for a, b in zip(found, expected, strict=True):  # the routing's BLAS, too, sees other addresses
+        assert torch.allclose(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
 
 
 def test_tensors_without_memory():
