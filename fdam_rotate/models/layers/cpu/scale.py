@@ -81,8 +81,8 @@ def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, gra
     if grad_kernels is not None:  # hooks on saved tensors may hand back another copy than was kept
         expect(x, spectra=(spectra, _spectra_shape(x)))
         (spectra,) = dense(spectra)
-    if spectra is not None and spectra.data_ptr() % _ALIGNMENT:
-        spectra = spectra.clone()
+        if spectra.data_ptr() % _ALIGNMENT:
+            spectra = spectra.clone()
     y = torch.empty_like(x)
     tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, x.dtype))
     if not call("scale", _Job, tensors, (n, height, width, size, half, residual)):
@@ -97,7 +97,7 @@ def _spectra_shape(x: Tensor) -> tuple[int, ...]:
 
 @lru_cache(maxsize=128)
 def _tables(size: int, half: int, height: int, width: int, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    """``row_taps``, ``row_starts``, ``resize_columns``, ``row_roots`` and ``column_roots`` of ``Job``."""
+    """``row_taps``, ``row_starts``, ``resize_columns``, ``row_roots`` and ``column_roots`` of ``ScaleJob``."""
     taps = min(_TAPS, size)
     rows = bicubic_matrix(size, height)
     starts = np.minimum((rows != 0).argmax(1), size - taps)
