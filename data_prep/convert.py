@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.prep.interchange import DataPart, Losses
-    from fdam_rotate.dota.prep.sources import Problem
+    from fdam_rotate.dota.formats.interchange import DataPart, Losses
+    from fdam_rotate.dota.layout import Problem
 
 FORMATS = ("dota", "yolo-obb", "coco")
 _TOLD = 20
@@ -65,9 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--from and --to are both {args.format}: nothing to convert")
     if args.img_dir is not None and args.source_format != "coco":
         parser.error("--img-dir is for --from coco")
-    from fdam_rotate.dota.prep.coco import write_coco
-    from fdam_rotate.dota.prep.interchange import Losses, drop_difficult, staged, write_dota
-    from fdam_rotate.dota.prep.yolo import write_yolo
+    from fdam_rotate.dota.formats.coco import write_coco
+    from fdam_rotate.dota.formats.interchange import Losses, drop_difficult, staged, write_dota
+    from fdam_rotate.dota.formats.yolo import write_yolo
 
     started = time.monotonic()
     losses = Losses()
@@ -101,9 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _read(args: argparse.Namespace, losses: Losses, problems: list[Problem]) -> tuple[list[DataPart], list[str]]:
     """The parts of the source and the class list in force."""
     from fdam_rotate.dota.classes import DOTA_CLASSES, resolve_classes
-    from fdam_rotate.dota.prep.coco import read_coco
-    from fdam_rotate.dota.prep.interchange import read_dota
-    from fdam_rotate.dota.prep.yolo import read_yolo
+    from fdam_rotate.dota.formats.coco import read_coco
+    from fdam_rotate.dota.formats.interchange import read_dota
+    from fdam_rotate.dota.formats.yolo import read_yolo
 
     given = None if args.classes is None else resolve_classes(args.classes)
     if args.source_format == "dota":

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error("--unpack takes train, val or test and then the archives")
     if args.retries < 0 or not args.timeout > 0:
         parser.error("--retries must be at least 0 and --timeout positive")
-    from fdam_rotate.dota.prep.download import TERMS
+    from fdam_rotate.dota.fetching.download import TERMS
 
     print(TERMS)
     if args.unpack:
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from fdam_rotate.dota.prep.download import ARCHIVES, check_space, fetch, read_table, select
-    from fdam_rotate.dota.prep.unpack import unpack
+    from fdam_rotate.dota.fetching.download import ARCHIVES, check_space, fetch, read_table, select
+    from fdam_rotate.dota.fetching.unpack import unpack
 
     table = ARCHIVES if args.table is None else read_table(args.table)
     archives = select(table, args.version, args.splits)
@@ -108,7 +108,7 @@ def _download(args: argparse.Namespace) -> int:
 
 
 def _unpack_local(args: argparse.Namespace) -> int:
-    from fdam_rotate.dota.prep.unpack import unpack
+    from fdam_rotate.dota.fetching.unpack import unpack
 
     started = time.monotonic()
     for _, *files in args.unpack:

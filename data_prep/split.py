@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.cli import run
-from fdam_rotate.dota.prep.presets import PRESETS
+from fdam_rotate.dota.splitting.presets import PRESETS
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.prep.plan import SplitOptions
+    from fdam_rotate.dota.splitting.options import SplitOptions
 
 # Of more problems than this, the rest is told in the manifest only.
 _TOLD = 40
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Split and report; returns the exit code."""
     parser, args = parse_args(argv)
     from fdam_rotate.dota.errors import DotaError
-    from fdam_rotate.dota.prep.split import PROBLEM_KINDS, run_split
+    from fdam_rotate.dota.splitting.split import PROBLEM_KINDS, run_split
 
     unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
     if unknown:
@@ -161,7 +161,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _options(args: argparse.Namespace) -> SplitOptions:
     from fdam_rotate.dota.classes import resolve_classes
-    from fdam_rotate.dota.prep.plan import SplitOptions
+    from fdam_rotate.dota.splitting.options import SplitOptions
 
     return SplitOptions(
         style=args.style,
@@ -178,7 +178,7 @@ def _options(args: argparse.Namespace) -> SplitOptions:
 
 
 def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
-    from fdam_rotate.dota.prep.estimate import estimate_split
+    from fdam_rotate.dota.splitting.estimate import estimate_split
 
     found = estimate_split(args.img_dirs, args.ann_dirs, args.save_dir, options)
     problems = [vars(problem) for problem in found.problems]

@@ -61,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0.02 <= args.gsd[0] <= args.gsd[1] <= 5:
         parser.error("--gsd takes two rising numbers within 0.02 and 5 metres a pixel")
     from fdam_rotate.dota.classes import resolve_classes
-    from fdam_rotate.dota.prep.synthetic import CLASSES, parse_size, write_synthetic
+    from fdam_rotate.dota.synthetic import CLASSES, parse_size, write_synthetic
 
     try:
         size = parse_size(args.size)

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.prep.verify import VerifyReport
+    from fdam_rotate.dota.checking.verify import VerifyReport
 
 # Problems of a kind that are printed unless --all is given; --json holds all of them.
 _TOLD = 10
@@ -60,10 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if args.nproc < 1:
         parser.error(f"--nproc must be at least 1, got {args.nproc}")
+    from fdam_rotate.dota.checking.verify import PROBLEM_KINDS, verify
     from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import write_text
-    from fdam_rotate.dota.prep.verify import PROBLEM_KINDS, verify
 
     unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
     if unknown:
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json is not None:
         write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     if args.picture is not None:
-        from fdam_rotate.dota.prep.verify_picture import draw_report
+        from fdam_rotate.dota.checking.verify_picture import draw_report
 
         draw_report(report, args.picture)
     images = sum(len(part.images) for part in report.parts)

@@ -41,8 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.compat import quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.checkpoint import load_checkpoint_file
-    from fdam_rotate.apis.convert import convert_checkpoint
+    from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file
+    from fdam_rotate.apis.checkpoints.convert import convert_checkpoint
 
     report = convert_checkpoint(
         args.source,

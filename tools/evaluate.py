@@ -84,13 +84,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
 
-    from fdam_rotate.dota.analysis import confusion, score_by_size, worst_images
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import DotaError, ScoreError
-    from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
     from fdam_rotate.dota.files import write_text
-    from fdam_rotate.dota.imagelist import read_image_list
-    from fdam_rotate.dota.report import (
+    from fdam_rotate.dota.layout import read_image_list
+    from fdam_rotate.dota.scoring.analysis import confusion, score_by_size, worst_images
+    from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
+    from fdam_rotate.dota.scoring.report import (
         format_markdown,
         format_notes,
         format_problems,
@@ -140,7 +140,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         title = f"Scores of {args.detections.name}"
         write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on))
     if args.plot_dir and confused:
-        from fdam_rotate.dota.plots import write_plots
+        from fdam_rotate.dota.scoring.plots import write_plots
 
         paths = write_plots(args.plot_dir, result, sizes, confused, worst)
         print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")

@@ -100,13 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from tqdm import tqdm
 
-    from fdam_rotate.dota.merge_files import merge_files, zip_path_of
-    from fdam_rotate.dota.report import format_problems
+    from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
+    from fdam_rotate.dota.scoring.report import format_problems
 
     begin = time.perf_counter()
     locate = None
     if args.manifest is not None:
-        from fdam_rotate.dota.prep.manifest import read_manifest
+        from fdam_rotate.dota.manifest import read_manifest
 
         locate = read_manifest(args.manifest)
     problems: list[LineProblem] = []

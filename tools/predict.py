@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import parse_options, run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.prep.sources import SourceImage
+    from fdam_rotate.dota.layout import SourceImage
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise FileNotFoundError(f"no such file: {path}")
 
     from fdam_rotate.dota.errors import DotaError
-    from fdam_rotate.dota.prep.plan import SplitOptions
+    from fdam_rotate.dota.splitting.options import SplitOptions
 
     try:
         options = SplitOptions(sizes=tuple(args.sizes), gaps=tuple(args.gaps), rates=tuple(args.rates))
@@ -122,7 +122,7 @@ def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
     """The images named and those in the folders named, sorted by id; what is left out is told in ``failures``."""
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import check_id
-    from fdam_rotate.dota.prep.sources import IMAGE_SUFFIXES, Problem, SourceImage, list_sources
+    from fdam_rotate.dota.layout import IMAGE_SUFFIXES, Problem, SourceImage, list_sources
 
     found: dict[str, SourceImage] = {}
     for path in images:

@@ -66,14 +66,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.drawing import draw_detections
     from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path, prepare_output_dir
-    from fdam_rotate.dota.imagelist import read_image_list
     from fdam_rotate.dota.labels import LineProblem, read_labels
-    from fdam_rotate.dota.prep.images import read_image
-    from fdam_rotate.dota.prep.sources import Problem, list_sources
-    from fdam_rotate.dota.report import format_problems
+    from fdam_rotate.dota.layout import Problem, list_sources, read_image_list
+    from fdam_rotate.dota.rasters.images import read_image
+    from fdam_rotate.dota.scoring.drawing import draw_detections
+    from fdam_rotate.dota.scoring.report import format_problems
 
     lines: list[LineProblem] = []
     told: list[Problem] = []

@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.errors import DotaError, OutputExistsError
     from fdam_rotate.dota.files import atomic_path
-    from fdam_rotate.dota.imagelist import read_image_list
+    from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.submission import check_submission
 
     if not args.max_mb > 0:
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.labels import LineProblem
-    from fdam_rotate.dota.report import format_problems
+    from fdam_rotate.dota.scoring.report import format_problems
     from fdam_rotate.dota.submission import write_submission
 
     if args.zip.exists() and not args.overwrite:

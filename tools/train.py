@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_host()
     from mmrotate.utils import get_root_logger, setup_multi_processes
 
-    from fdam_rotate.apis.checkpoint import install_safe_loader
+    from fdam_rotate.apis.checkpoints.checkpoint import install_safe_loader
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.runtime import start_runtime
     from fdam_rotate.apis.train import check_training_config, train

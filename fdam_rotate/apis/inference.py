@@ -15,7 +15,12 @@ from mmrotate.models import build_detector
 from mmrotate.utils import get_root_logger
 from tqdm import tqdm
 
-from fdam_rotate.apis.checkpoint import CheckpointError, install_safe_loader, load_checkpoint_file, load_into
+from fdam_rotate.apis.checkpoints.checkpoint import (
+    CheckpointError,
+    install_safe_loader,
+    load_checkpoint_file,
+    load_into,
+)
 from fdam_rotate.apis.compat import revert_sync_bn
 from fdam_rotate.dota.errors import DotaError
 

@@ -31,13 +31,14 @@ from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, concatenate, write_detections
 from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.files import sha256_of
-from fdam_rotate.dota.geojson import read_georeference, write_geojson
+from fdam_rotate.dota.formats.geojson import write_geojson
 from fdam_rotate.dota.geometry import le90_to_poly
-from fdam_rotate.dota.merge import merge_patches
-from fdam_rotate.dota.prep.images import image_size, open_pixels
-from fdam_rotate.dota.prep.plan import SplitOptions, differences, plan_levels
-from fdam_rotate.dota.prep.sources import SourceImage
-from fdam_rotate.dota.prep.work import pad_patch
+from fdam_rotate.dota.layout import SourceImage
+from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.rasters.georeference import read_georeference
+from fdam_rotate.dota.rasters.images import image_size, open_pixels
+from fdam_rotate.dota.rasters.padding import pad_patch
+from fdam_rotate.dota.splitting.options import SplitOptions, differences, plan_levels
 
 __all__ = ["PredictSummary", "predict_images"]
 

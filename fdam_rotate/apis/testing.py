@@ -19,10 +19,10 @@ from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, write_detections
-from fdam_rotate.dota.drawing import draw_detections
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.files import prepare_output_dir, write_text
-from fdam_rotate.dota.report import format_notes, format_table
+from fdam_rotate.dota.scoring.drawing import draw_detections
+from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
 
 __all__ = ["Outputs", "run_test"]

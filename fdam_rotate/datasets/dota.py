@@ -24,13 +24,13 @@ from mmrotate.datasets.builder import ROTATED_DATASETS
 from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
-from fdam_rotate.dota.evaluation import evaluate
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, LineProblem, read_label_dir, read_labels
-from fdam_rotate.dota.merge import merge_patches
-from fdam_rotate.dota.prep.manifest import MANIFEST_NAME, read_manifest
-from fdam_rotate.dota.report import format_notes, format_table
-from fdam_rotate.dota.scores import EvalResult
+from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
+from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.scoring.evaluation import evaluate
+from fdam_rotate.dota.scoring.report import format_notes, format_table
+from fdam_rotate.dota.scoring.scores import EvalResult
 from fdam_rotate.dota.windows import parse_patch_name
 
 __all__ = ["DOTAPatchDataset"]

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scripts import ROOT
 from torch import nn
 
 from fdam_rotate.apis.analysis import pictures
@@ -380,7 +381,7 @@ def detectors():
     """LSKNet-T Oriented R-CNN, plain and with FDAM, of the published size."""
     from fdam_rotate.apis.analysis.features import build_model
 
-    configs = Path(__file__).parents[2] / "configs"
+    configs = ROOT / "configs"
     names = ("lsknet/lsk_t_fpn_1x_dota_le90.py", "lsknet_fdam/lsk_t_fdam_fpn_1x_dota_le90.py")
     return [build_model(configs / name)[0] for name in names]
 

@@ -18,8 +18,8 @@ from fdam_rotate.apis import predict as module
 from fdam_rotate.apis.predict import predict_images
 from fdam_rotate.dota.detections import read_detections
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
-from fdam_rotate.dota.prep.plan import SplitOptions
-from fdam_rotate.dota.prep.sources import SourceImage
+from fdam_rotate.dota.layout import SourceImage
+from fdam_rotate.dota.splitting.options import SplitOptions
 
 OPTIONS = SplitOptions(sizes=(64,), gaps=(16,))
 SQUARES = {"a": [(10, 12), (70, 30)], "b.c__d": [(40, 40)]}

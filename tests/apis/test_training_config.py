@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import torch
 from mmcv import Config
+from scripts import ROOT
 from torch import nn
 
 from fdam_rotate.apis.compat import load_config, revert_sync_bn, scale_lr
@@ -150,7 +149,7 @@ def test_a_setting_that_does_not_fit_its_base_is_told(tmp_path):
 
 
 def test_missing_hrsc_data_are_not_to_be_split(tmp_path):
-    cfg = load_config(Path(__file__).parents[2] / "configs" / "lsknet" / "lsk_s_fpn_3x_hrsc_le90.py")
+    cfg = load_config(ROOT / "configs" / "lsknet" / "lsk_s_fpn_3x_hrsc_le90.py")
     cfg.work_dir = str(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"data\.train\.ann_file is .*; unpack the data set there"):
         check_training_config(cfg)

@@ -16,6 +16,7 @@ from mmcv.runner import HOOKS, build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.datasets.pipelines import Compose
 from mmrotate.models import build_detector
+from scripts import ROOT
 
 import fdam_rotate.apis.optimizer
 import fdam_rotate.datasets
@@ -23,7 +24,7 @@ import fdam_rotate.models  # noqa: F401
 from fdam_rotate.apis.compat import revert_sync_bn
 from fdam_rotate.dota.classes import resolve_classes
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 FILES = sorted(p for p in CONFIGS.rglob("*.py") if "_base_" not in p.parts)
 NAMES = [str(p.relative_to(CONFIGS)) for p in FILES]
 #: Width and other settings of the small models; a value that is a key here stands for its size everywhere it occurs.

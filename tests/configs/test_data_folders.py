@@ -8,7 +8,7 @@ import pytest
 from mmcv import Config
 
 from fdam_rotate.dota.classes import resolve_classes
-from fdam_rotate.dota.prep.presets import PRESETS
+from fdam_rotate.dota.splitting.presets import PRESETS
 
 
 @pytest.mark.parametrize("scale", ["ss", "ms"])

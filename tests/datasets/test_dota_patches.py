@@ -10,7 +10,7 @@ import pytest
 
 from fdam_rotate.datasets import DOTAPatchDataset
 from fdam_rotate.dota.errors import DotaError, ScoreError
-from fdam_rotate.dota.prep.manifest import Manifest
+from fdam_rotate.dota.manifest import Manifest
 
 CLASSES = ("ship", "plane")
 
@@ -173,7 +173,7 @@ def test_score_is_of_merged_whole_images(tmp_path):
     whole = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
     assert whole.evaluate(results) == {"mAP": pytest.approx(1.0)}
     unmerged = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
-    unmerged.merge = lambda detections: __import__("fdam_rotate.dota.merge", fromlist=["x"]).merge_patches(
+    unmerged.merge = lambda detections: __import__("fdam_rotate.dota.merging.merge", fromlist=["x"]).merge_patches(
         detections, nms="none"
     )
     assert unmerged.evaluate(results)["mAP"] < 0.95

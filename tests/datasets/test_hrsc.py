@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from mmcv import Config
 from mmrotate.datasets import build_dataset
+from scripts import ROOT
 
 from fdam_rotate.datasets.hrsc import HRSC2016Dataset, read_hrsc_labels
 from fdam_rotate.dota.errors import DotaError, LabelFormatError
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 HRSC = CONFIGS / "lsknet_fdam" / "lsk_s_fdam_fpn_3x_hrsc_le90.py"
 SHIPS = {
     "100000002": [(40, 30, 30, 10, 0.3)],

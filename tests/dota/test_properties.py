@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.geometry import le90_to_poly, pairwise_iou
-from fdam_rotate.dota.merge import merge_patches, nms_polygons
+from fdam_rotate.dota.merging.merge import merge_patches, nms_polygons
 
 BOX = st.tuples(
     st.floats(-50, 50), st.floats(-50, 50), st.floats(1, 60), st.floats(1, 60), st.floats(-math.pi / 2, math.pi / 2)

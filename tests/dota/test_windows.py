@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
 from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
+from prep_scenes import mmrotate_splitter
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.windows import (
@@ -124,15 +123,7 @@ def test_windows_equal_a_plain_loop_and_cover_every_pixel() -> None:
 
 
 def test_windows_equal_the_installed_mmrotate() -> None:
-    spec = importlib.util.find_spec("mmrotate")
-    if spec is None or spec.origin is None:
-        pytest.skip("mmrotate is not installed")
-    path = Path(spec.origin).parent / ".mim/tools/data/dota/split/img_split.py"
-    peer_spec = importlib.util.spec_from_file_location("mmrotate_img_split", path)
-    assert peer_spec is not None
-    assert peer_spec.loader is not None
-    peer = importlib.util.module_from_spec(peer_spec)
-    peer_spec.loader.exec_module(peer)
+    peer = mmrotate_splitter()
     rng = np.random.default_rng(1)
     for _ in range(500):
         width, height = (int(v) for v in rng.integers(1, 4000, size=2))

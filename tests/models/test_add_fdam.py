@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from pathlib import Path
 
 import pytest
 import torch
@@ -25,13 +24,14 @@ from mmcv.runner import build_optimizer
 from mmdet.models.backbones import SwinTransformer
 from mmrotate.datasets.builder import ROTATED_DATASETS
 from mmrotate.models.builder import ROTATED_BACKBONES, build_backbone, build_detector
+from scripts import ROOT
 from torch import nn
 from torch.nn import functional as F
 
 from fdam_rotate.models.layers import FreqScale, add_fdam
 from fdam_rotate.models.layers.add_fdam import invert, scale_tokens
 
-PAGE = Path(__file__).parents[2] / "docs" / "add_fdam.md"
+PAGE = ROOT / "docs" / "add_fdam.md"
 SWIN = dict(embed_dims=64, depths=(2, 1), num_heads=(2, 4), strides=(4, 2), window_size=4, out_indices=(0, 1))
 
 

@@ -1,18 +1,18 @@
 """LSKNet: keys and arithmetic as published, mmdet's backbone settings, initialisation."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from lsk_formula import lsknet_by_formula
 from mmcv.runner import BaseModule
 from mmrotate.models import build_backbone
+from scripts import ROOT
 from torch import nn
 
 from fdam_rotate.models.backbones import LSKNet
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = ROOT / "tests" / "data"
 SMALL = dict(embed_dims=(4, 8, 12, 16), mlp_ratios=(2, 2, 1, 1), depths=(2, 1, 1, 1))
 T = dict(embed_dims=[32, 64, 160, 256], depths=[3, 3, 5, 2])
 

@@ -1,7 +1,6 @@
 """LSKNetFDAM: LSKNet exactly where FDAM is silent, its formula where it speaks, and a small start that lasts."""
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,12 +8,13 @@ from fdam_formula import assert_gradients, assert_small_start, is_new, silence, 
 from lsk_formula import lsknet_by_formula
 from mmcv.runner import BaseModule
 from mmrotate.models import build_backbone
+from scripts import ROOT
 from torch import nn
 
 from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
 from fdam_rotate.models.layers import FreqScale
 
-DATA = Path(__file__).resolve().parents[1] / "data"
+DATA = ROOT / "tests" / "data"
 SMALL = dict(embed_dims=(32, 32, 48, 64), mlp_ratios=(2, 2, 1, 1), depths=(2, 1, 1, 1))
 HEADS = (1, 2, 3, 4)
 

@@ -19,7 +19,7 @@ from mmrotate.models.builder import build_backbone
 from torch import nn
 from torch.nn import functional as F
 
-from fdam_rotate.apis.checkpoint import load_into
+from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.models.backbones import MiTFDAM
 from fdam_rotate.models.backbones.mit_fdam import ReducedAttention
 

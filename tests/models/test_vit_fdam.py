@@ -20,7 +20,7 @@ from mmcv.runner import load_checkpoint
 from mmrotate.models.builder import build_backbone
 from torch.nn import functional as F
 
-from fdam_rotate.apis.checkpoint import load_into
+from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.models.backbones import ViTFDAM
 from fdam_rotate.models.backbones.vit_fdam import ARCHS, attend_in_windows, even_runs, resize_positions
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from scripts import load_script
 
 TOOLS = Path(__file__).parents[2] / "tools"
 
@@ -20,12 +20,7 @@ def load_tool() -> Callable[[str], ModuleType]:
     """``load_tool('evaluate').main([...])`` runs tools/evaluate.py inside the test's process."""
 
     def load(name: str) -> ModuleType:
-        spec = importlib.util.spec_from_file_location(f"tool_{name}", TOOLS / f"{name}.py")
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return load_script(f"tools/{name}.py")
 
     return load
 

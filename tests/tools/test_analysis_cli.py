@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import subprocess
@@ -13,8 +12,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from scripts import ROOT, load_script
 
-ROOT = Path(__file__).parents[2]
 TOOLS = ("spectrum", "feature_rank", "flops", "benchmark")
 CONFIG = """
 _base_ = '{base}'
@@ -28,17 +27,14 @@ model = dict(
 
 
 def tool(name: str):
-    spec = importlib.util.spec_from_file_location(f"analysis_{name}", ROOT / "tools" / "analysis" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script(f"tools/analysis/{name}.py")
 
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Path:
     """plain.py, fdam.py, fdam.pth (FDAM far from zero) and images/ with a jpg and a png."""
     from fdam_rotate.apis.analysis.features import build_model
-    from fdam_rotate.apis.checkpoint import save_checkpoint_file
+    from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
 
     folder = tmp_path_factory.mktemp("analysis")
     for name, base in (("plain", "lsknet/lsk_s_fpn_1x_dota_le90"), ("fdam", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90")):
@@ -87,7 +83,7 @@ def test_layers_with_and_without_fdam(workplace, tmp_path, capsys, name):
 @pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
 def test_versus_a_model_of_other_depth(workplace, tmp_path, capsys, name):
     from fdam_rotate.apis.analysis.features import build_model
-    from fdam_rotate.apis.checkpoint import save_checkpoint_file
+    from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
 
     text = (workplace / "plain.py").read_text().replace("depths=[1, 1, 1, 1]", "depths=[1, 1, 2, 1]")
     (tmp_path / "deep.py").write_text(text)
@@ -161,7 +157,7 @@ def test_a_missing_gpu_and_wrong_layers_are_one_line(workplace, tmp_path):
 
 
 def test_a_checkpoint_of_another_config_is_refused(workplace, tmp_path):
-    from fdam_rotate.apis.checkpoint import CheckpointError
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 
     arguments = [str(workplace / "fdam.py"), str(workplace / "plain.pth"), "--images", str(workplace / "images")]
     with pytest.raises(CheckpointError, match="does not fit OrientedRCNN exactly"):
@@ -177,7 +173,7 @@ def test_flops_table(workplace, capsys):
 
 
 def test_benchmark_table(workplace, capsys):
-    from fdam_rotate.apis.checkpoint import CheckpointError
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 
     configs = [str(workplace / "plain.py"), str(workplace / "fdam.py")]
     options = ["--shape", "64", "64", "--rounds", "2", "--warmup", "1"]

@@ -12,18 +12,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from scripts import ROOT, load_script
 
-ROOT = Path(__file__).parents[2]
 SIZES = {"embed_dims": [32, 32, 80, 64], "depths": [1, 2, 1, 1], "mlp_ratios": [2, 3, 2, 1]}
 
 
 @pytest.fixture(scope="module")
 def convert():
-    sys.path.insert(0, str(ROOT / "tools"))
-    import convert
-
-    sys.path.pop(0)
-    return convert
+    return load_script("tools/convert.py")
 
 
 def make_backbone(kind: str, **settings):
@@ -60,7 +56,7 @@ def detector_file(path: Path, state: dict) -> Path:
 @pytest.mark.parametrize("to", ["LSKNet", "LSKNetFDAM"])
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
 def test_lsknet_weights_reach_both_backbones(convert, tmp_path, capsys, make, to, suffix):
-    from fdam_rotate.apis.checkpoint import load_checkpoint_file, load_into
+    from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file, load_into
 
     source = make_backbone("LSKNet", **SIZES).state_dict()
     path = make(tmp_path / "published.pth.tar", source)
@@ -87,7 +83,7 @@ def test_lsknet_weights_reach_both_backbones(convert, tmp_path, capsys, make, to
 
 
 def test_sizes_are_read_off_the_tensors():
-    from fdam_rotate.apis.convert import infer_backbone
+    from fdam_rotate.apis.checkpoints.convert import infer_backbone
 
     state = {f"module.backbone.{k}": v for k, v in make_backbone("LSKNet", **SIZES).state_dict().items()}
     assert infer_backbone(state, "LSKNetFDAM") == {"type": "LSKNetFDAM", "in_channels": 3, **SIZES}
@@ -95,7 +91,7 @@ def test_sizes_are_read_off_the_tensors():
 
 def test_published_t_and_s_have_their_published_size():
     """4.0 M and 13.8 M parameters: the family's tables, through inference from a state dict."""
-    from fdam_rotate.apis.convert import infer_backbone
+    from fdam_rotate.apis.checkpoints.convert import infer_backbone
 
     for embed, depths, millions in (
         ([32, 64, 160, 256], [3, 3, 5, 2], 4.0),
@@ -111,8 +107,8 @@ def test_published_t_and_s_have_their_published_size():
 
 def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
     """DeiT-III: under 'model', class token, final norm and classifier, none of FDAM's keys, and 224 pixels."""
-    from fdam_rotate.apis.checkpoint import load_checkpoint_file, load_into
-    from fdam_rotate.apis.convert import infer_backbone
+    from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file, load_into
+    from fdam_rotate.apis.checkpoints.convert import infer_backbone
 
     arch = {"embed_dims": 128, "depth": 2, "num_heads": 2}
     whole = make_backbone("ViTFDAM", arch=arch, img_size=224).state_dict()
@@ -145,8 +141,8 @@ def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
 
 
 def test_mit_reaches_mit_fdam(convert, tmp_path, capsys):
-    from fdam_rotate.apis.checkpoint import load_checkpoint_file
-    from fdam_rotate.apis.convert import infer_backbone
+    from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file
+    from fdam_rotate.apis.checkpoints.convert import infer_backbone
 
     arch = {"embed_dims": 16, "depths": [1, 2, 1, 1]}
     whole = make_backbone("MiTFDAM", arch=arch).state_dict()
@@ -164,7 +160,7 @@ def test_a_whole_detector_is_converted_by_its_config(convert, tmp_path, capsys):
     from mmcv import Config
     from mmrotate.models import build_detector
 
-    from fdam_rotate.apis.checkpoint import CheckpointError, load_checkpoint_file
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError, load_checkpoint_file
 
     configs = ROOT / "configs"
     text = """
@@ -206,7 +202,7 @@ def test_class_names_survive_and_code_text_does_not(convert, tmp_path):
 
 
 def test_refused_tensors_stop_the_conversion_unless_dropped(convert, tmp_path, capsys):
-    from fdam_rotate.apis.checkpoint import CheckpointError, load_checkpoint_file
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError, load_checkpoint_file
 
     state = make_backbone("LSKNetFDAM", **SIZES).state_dict()
     torch.save(state, tmp_path / "fdam.pth")
@@ -222,7 +218,7 @@ def test_refused_tensors_stop_the_conversion_unless_dropped(convert, tmp_path, c
 
 
 def test_another_familys_checkpoint_is_refused(convert, tmp_path):
-    from fdam_rotate.apis.checkpoint import CheckpointError
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "r50.pth")
     with pytest.raises(CheckpointError, match="no LSKNet in the file"):

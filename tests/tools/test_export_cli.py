@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
-from pathlib import Path
-
 import pytest
 import torch
-
-ROOT = Path(__file__).parents[2]
+from scripts import ROOT, load_script
 
 
 @pytest.fixture(scope="module")
 def export():
-    spec = importlib.util.spec_from_file_location("tools_export", ROOT / "tools" / "export.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("tools/export.py")
 
 
 def test_demo_config_is_exported_and_checked(export, tmp_path, capsys):
     from fdam_rotate.apis.analysis.features import build_model
-    from fdam_rotate.apis.checkpoint import save_checkpoint_file
+    from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
 
     config = ROOT / "configs" / "demo" / "lsk_fdam_demo.py"
     model, _ = build_model(config, seed=3)

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from scripts import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
     for folder in ("tools", "tools/analysis", "data_prep")

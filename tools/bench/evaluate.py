@@ -48,9 +48,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.classes import DOTA_CLASSES
     from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.evaluation import evaluate, parse_iou_thrs
     from fdam_rotate.dota.labels import read_label_dir
-    from fdam_rotate.dota.scores import EvalResult
+    from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
+    from fdam_rotate.dota.scoring.scores import EvalResult
 
     classes = DOTA_CLASSES["v1.0"]
     thrs = parse_iou_thrs(["0.5:0.95"])

@@ -39,8 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.classes import DOTA_CLASSES
     from fdam_rotate.dota.detections import read_detections, write_detections
-    from fdam_rotate.dota.merge import merge_patches, nms_polygons
-    from fdam_rotate.dota.merge_files import merge_files
+    from fdam_rotate.dota.merging.merge import merge_patches, nms_polygons
+    from fdam_rotate.dota.merging.merge_files import merge_files
 
     classes = DOTA_CLASSES["v1.0"]
     rng = np.random.default_rng(args.seed)
@@ -170,7 +170,7 @@ def _plain_merge(found: Any) -> int:
     import numpy as np
     import shapely
 
-    from fdam_rotate.dota.placing import Placer
+    from fdam_rotate.dota.merging.placing import Placer
 
     placer = Placer()
     kept = 0

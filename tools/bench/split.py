@@ -71,7 +71,7 @@ def plain_opencv(task: tuple[Path, Path, Any]) -> int:
     """Decode one image and write its patches with OpenCV's default PNG; returns the number of patches."""
     import cv2
 
-    from fdam_rotate.dota.prep.plan import plan_levels
+    from fdam_rotate.dota.splitting.options import plan_levels
 
     path, out, options = task
     cv2.setNumThreads(1)
@@ -87,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     import cv2
 
-    from fdam_rotate.dota.prep.executors import run_tasks
-    from fdam_rotate.dota.prep.plan import SplitOptions
-    from fdam_rotate.dota.prep.split import run_split
+    from fdam_rotate.dota.splitting.options import SplitOptions
+    from fdam_rotate.dota.splitting.split import run_split
+    from fdam_rotate.dota.workers import run_tasks
 
     options = SplitOptions(sizes=(1024,), gaps=(200,))
     with tempfile.TemporaryDirectory(prefix="bench-split-") as name:

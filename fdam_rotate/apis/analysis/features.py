@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fdam_rotate.apis.checkpoint import load_into
+from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.apis.compat import load_config, revert_sync_bn
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 

@@ -1,0 +1,1 @@
+"""Checkpoints: opened as tensors only, keys mapped, converted, every tensor reported."""

@@ -1,0 +1,1 @@
+"""Label and detection formats of others, read and written."""

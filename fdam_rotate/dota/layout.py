@@ -1,0 +1,179 @@
+"""Source images and their label files: which there are, and what is amiss with the folders.
+
+``.png .jpg .jpeg .tif .tiff .bmp`` are taken, in any case. The id of an image is its file name without the extension.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.files import check_id
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Part",
+    "Problem",
+    "SourceImage",
+    "find_parts",
+    "image_problem",
+    "list_sources",
+    "read_image_list",
+]
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong with the input: ``kind`` is one word for counting, ``line`` is 0 where a whole file is meant."""
+
+    kind: str
+    file: str
+    line: int
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
+
+
+def image_problem(path: Path, error: Exception, shown: str | None = None) -> Problem:
+    """The problem that ``error`` kept the image ``path`` from being read; ``shown`` is how the user named it."""
+    text = str(error).removeprefix(f"{path}: ")
+    if isinstance(error, OSError):
+        where = "" if error.filename in (None, str(path)) else f"{error.filename} "
+        text = f"{where}cannot be read: {error.strerror or error}"
+    elif not isinstance(error, DotaError):
+        text = f"{type(error).__name__}: {error}"
+    return Problem("image", shown or str(path), 0, text)
+
+
+@dataclass(frozen=True)
+class SourceImage:
+    """One image to split; ``label`` is its label file, None where there is none."""
+
+    image_id: str
+    path: Path
+    label: Path | None
+
+
+def list_sources(
+    img_dirs: Sequence[Path], ann_dirs: Sequence[Path | None], problems: list[Problem]
+) -> list[SourceImage]:
+    """The images of ``img_dirs`` with their label files in ``ann_dirs``, sorted by id.
+
+    Into ``problems`` go images without a label file (``no-label``; they are split as images without objects), label
+    files without an image (``no-image``), and images whose id is taken (``clash``) or cannot name a file (``id``),
+    which are left out.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        DotaError: there is no image at all.
+    """
+    for folder in [*img_dirs, *(a for a in ann_dirs if a is not None)]:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"folder {folder} does not exist")
+    sources: dict[str, SourceImage] = {}
+    expected: dict[Path, set[str]] = {ann_dir: set() for ann_dir in ann_dirs if ann_dir is not None}
+    for img_dir, ann_dir in zip(img_dirs, ann_dirs, strict=True):
+        for path in sorted(img_dir.iterdir()):
+            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
+                continue
+            image_id = path.stem
+            if ann_dir is not None:
+                expected[ann_dir].add(image_id)
+            if image_id in sources:
+                first = sources[image_id].path
+                problems.append(Problem("clash", _shown(path), 0, f"has the id of {first}; it is left out"))
+                continue
+            try:
+                check_id(image_id).encode("utf-8")
+            except (DotaError, UnicodeEncodeError) as error:
+                problems.append(Problem("id", repr(str(path)), 0, f"{error}; it is left out"))
+                continue
+            label = None if ann_dir is None else ann_dir / f"{image_id}.txt"
+            if label is not None and not label.is_file():
+                problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}"))
+                label = None
+            sources[image_id] = SourceImage(image_id, path, label)
+    for ann_dir, ids in expected.items():
+        for path in sorted(ann_dir.glob("*.txt")):
+            if path.stem not in ids:
+                problems.append(Problem("no-image", _shown(path), 0, "there is no image for this label file"))
+    if not sources:
+        folders = ", ".join(map(str, img_dirs))
+        raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
+    return [sources[image_id] for image_id in sorted(sources)]
+
+
+def _shown(path: Path) -> str:
+    """The path as text that can be written; escaped where its bytes are not UTF-8."""
+    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One set of images with its labels: ``annotations`` is ``labelTxt`` or ``annfiles``, None for a test set."""
+
+    name: str
+    folder: Path
+    annotations: Path | None
+
+
+def find_parts(folders: Sequence[str | Path]) -> list[Part]:
+    """The parts of the given folders, in their order, subfolders sorted.
+
+    Raises:
+        FileNotFoundError: a folder does not exist.
+        DotaError: a folder holds neither ``images/`` nor a subfolder that does.
+    """
+    parts: list[Part] = []
+    for folder in map(Path, folders):
+        if not folder.is_dir():
+            raise FileNotFoundError(f"folder {folder} does not exist")
+        roots = [folder] if (folder / "images").is_dir() else []
+        roots = roots or sorted(sub for sub in folder.iterdir() if (sub / "images").is_dir())
+        if not roots:
+            inside = ", ".join(sorted(p.name for p in folder.iterdir())[:8]) or "nothing"
+            raise DotaError(
+                f"{folder} is no data set: expected images/ beside labelTxt/ or annfiles/, or subfolders (train/) with "
+                f"them; it holds {inside}"
+            )
+        for root in roots:
+            found = next((root / name for name in ("labelTxt", "annfiles") if (root / name).is_dir()), None)
+            parts.append(Part(root.name if len(folders) == 1 else str(root), root, found))
+    return parts
+
+
+def read_image_list(path: str | Path) -> tuple[str, ...]:
+    """The image ids of a list, sorted, each once; blank lines are skipped, and an image's file extension is dropped.
+
+    Args:
+        path: text with one id a line; or the ``manifest.json`` of a split or its folder: the images that were split.
+
+    Raises:
+        DotaError: the list is empty or not UTF-8, or an id cannot be a file name, or the manifest is bad.
+        FileNotFoundError: there is no such file.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".json":
+        from fdam_rotate.dota.manifest import read_manifest
+
+        return tuple(sorted(image["id"] for image in read_manifest(path).images))
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise DotaError(f"{path}: not UTF-8 text ({error.reason}); give one image id a line") from error
+    ids = set()
+    for number, line in enumerate(lines, start=1):
+        name = line.strip()
+        if name:
+            try:
+                ids.add(check_id(name[: name.rindex(".")] if name.lower().endswith(IMAGE_SUFFIXES) else name))
+            except DotaError as error:
+                raise DotaError(f"{path}:{number}: {error}") from error
+    if not ids:
+        raise DotaError(f"{path} names no image; give one image id a line")
+    return tuple(sorted(ids))

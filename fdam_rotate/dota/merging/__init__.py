@@ -1,0 +1,1 @@
+"""Patch detections into detections of whole images: placing, suppression, fusion, files."""

@@ -1,0 +1,233 @@
+"""From detections on patches to detections on whole images.
+
+Each box is moved to its place in the original image, ``(point of the patch + (x, y)) / scale``; then, for each image
+and class, greedy non-maximum suppression removes what several patches saw (as DOTA_devkit: polygon IoU above 0.1).
+Where a patch lies is told by the split's manifest, or by its name in MMRotate's or DOTA_devkit's convention.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fdam_rotate.dota.detections import Detections, concatenate
+from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.merging.nms import greedy_nms
+from fdam_rotate.dota.merging.placing import Locate, Placer
+from fdam_rotate.dota.merging.suppress import suppress
+
+__all__ = [
+    "FUSIONS",
+    "NMS_KINDS",
+    "best_of_image",
+    "limit_per_image",
+    "merge_patches",
+    "merge_placed",
+    "nms_polygons",
+]
+
+#: obb: by the IoU of the quadrangles; hbb: by that of their upright bounds; none: keep every box.
+NMS_KINDS = ("obb", "hbb", "none")
+
+#: How several inputs become one: suppression over all of them together, or weighted box fusion after each one's own.
+FUSIONS = ("nms", "wbf")
+
+
+def nms_polygons(polys: ArrayLike, scores: ArrayLike, iou_thr: float = 0.1) -> NDArray[np.intp]:
+    """Greedy non-maximum suppression of quadrangles.
+
+    Args:
+        polys: (N, 8), x1 y1 ... x4 y4.
+        scores: (N,).
+        iou_thr: in [0, 1]; a kept box suppresses those of lower score whose IoU with it is above this.
+
+    Returns:
+        (K,) indices of the kept boxes by falling score, equal scores in the order given. A box without area is kept.
+
+    >>> nms_polygons([[0, 0, 4, 0, 4, 4, 0, 4], [1, 0, 5, 0, 5, 4, 1, 4], [9, 0, 13, 0, 13, 4, 9, 4]], [0.5, 0.9, 0.7])
+    array([1, 2])
+    """
+    boxes = np.asarray(polys, np.float64).reshape(-1, 8)
+    values = np.asarray(scores, np.float64)
+    if values.shape != (len(boxes),):
+        raise ValueError(f"expected one score for each of {len(boxes)} polygons, got shape {values.shape}")
+    if not (np.isfinite(boxes).all() and np.isfinite(values).all()):
+        raise ValueError("polygons and scores must be finite")
+    _check_threshold(iou_thr)
+    kept = np.flatnonzero(greedy_nms(boxes, values, iou_thr))
+    return kept[np.argsort(-values[kept], kind="stable")]
+
+
+def merge_patches(
+    detections: Mapping[str, Detections] | Sequence[Mapping[str, Detections]],
+    *,
+    locate: Locate = None,
+    iou_thr: float = 0.1,
+    nms: str = "obb",
+    score_thr: float = 0.0,
+    max_per_image: int | None = None,
+    nproc: int = 1,
+    weights: Sequence[float] | None = None,
+    fuse: str = "nms",
+    fuse_iou_thr: float = 0.55,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Detections]:
+    """Merge patch detections, of one input or several (scales, models), into detections of whole images.
+
+    Args:
+        detections: class -> detections whose ids are patch ids; or a sequence of such inputs.
+        locate: a callable or manifest that maps a patch id to (image id, x, y, scale); None goes by the names.
+        iou_thr: in [0, 1]; a kept box suppresses those of its image and class whose IoU with it is above this.
+        nms: one of `NMS_KINDS`.
+        score_thr: detections scored below this are left out at the start.
+        max_per_image: at most so many detections of an image are kept, over all classes together, the best first.
+        nproc: processes to use at most (spawned, never forked; a small job is done in this one). Same result.
+        weights: one positive number for each input, by which its scores are multiplied after division by the largest.
+        fuse: one of `FUSIONS`; see `fdam_rotate.dota.merging.fusion` for ``'wbf'``.
+        fuse_iou_thr: in [0, 1]; ``'wbf'`` joins boxes whose IoU is above this.
+        progress: called with the number of boxes just done.
+
+    Returns:
+        Class -> detections sorted by image id, then by falling score, ties in the order of the inputs.
+
+    Raises:
+        DotaError: an id tells no place, or a number is not finite.
+        WorkerError: a worker process was killed.
+    """
+    inputs = [detections] if isinstance(detections, Mapping) else list(detections)
+    placer = Placer(locate)
+    placed: list[dict[str, Detections]] = []
+    for one in inputs:
+        placed.append({})
+        for name, found in one.items():
+            placed[-1][name], unplaced = placer.place(found)
+            if unplaced:
+                raise DotaError(f"class {name}: {unplaced[0][1]}")
+    merged = merge_placed(
+        placed,
+        iou_thr=iou_thr,
+        nms=nms,
+        score_thr=score_thr,
+        nproc=nproc,
+        weights=weights,
+        fuse=fuse,
+        fuse_iou_thr=fuse_iou_thr,
+        progress=progress,
+    )
+    return merged if max_per_image is None else limit_per_image(merged, max_per_image)
+
+
+def merge_placed(
+    inputs: Sequence[Mapping[str, Detections]],
+    *,
+    iou_thr: float = 0.1,
+    nms: str = "obb",
+    score_thr: float = 0.0,
+    nproc: int = 1,
+    weights: Sequence[float] | None = None,
+    fuse: str = "nms",
+    fuse_iou_thr: float = 0.55,
+    progress: Callable[[int], object] | None = None,
+) -> dict[str, Detections]:
+    """`merge_patches` for detections that are already in pixels of the original images."""
+    _check_threshold(iou_thr)
+    _check_threshold(fuse_iou_thr, "fuse_iou_thr")
+    if nms not in NMS_KINDS:
+        raise ValueError(f"nms must be one of {', '.join(NMS_KINDS)}; got {nms!r}")
+    if fuse not in FUSIONS:
+        raise ValueError(f"fuse must be one of {', '.join(FUSIONS)}; got {fuse!r}")
+    if nproc < 1:
+        raise ValueError(f"nproc must be at least 1, got {nproc}")
+    for one in inputs:
+        for name, found in one.items():
+            if not np.isfinite(found.scores).all():
+                raise DotaError(f"class {name}: a score is not finite; did the model diverge?")
+    shares = _shares(weights, len(inputs))
+    classes = list(dict.fromkeys(name for one in inputs for name in one))
+
+    def gathered(pick: Sequence[int], name: str, factors: Sequence[float]) -> Detections:
+        parts = [_above(inputs[k][name], score_thr, factors[k]) for k in pick if name in inputs[k]]
+        return _canonical(concatenate(parts))
+
+    if fuse == "nms":
+        merged = {name: gathered(range(len(inputs)), name, shares) for name in classes}
+        return suppress(merged, iou_thr, nms, nproc, progress)
+    from fdam_rotate.dota.merging.fusion import fuse_boxes
+
+    plain = [1.0] * len(inputs)
+    single = [
+        suppress({name: gathered([k], name, plain) for name in inputs[k]}, iou_thr, nms, nproc, progress)
+        for k in range(len(inputs))
+    ]
+    empty = Detections.empty()
+    return {
+        name: _canonical(fuse_boxes([one.get(name, empty) for one in single], weights=shares, iou_thr=fuse_iou_thr))
+        for name in classes
+    }
+
+
+def limit_per_image(detections: Mapping[str, Detections], most: int) -> dict[str, Detections]:
+    """Keep the ``most`` best detections of each image over all classes; ties by order of class, then of detection."""
+    if most < 1:
+        raise ValueError(f"at most {most} detections an image: expected at least 1")
+    index: dict[str, int] = {}
+    image = [
+        np.array([index.setdefault(i, len(index)) for i in one.image_ids], np.intp)[one.image]
+        for one in detections.values()
+    ]
+    keep = best_of_image(
+        np.concatenate([*image, np.zeros(0, np.intp)]),
+        np.concatenate([*(one.scores for one in detections.values()), np.zeros(0)]),
+        most,
+    )
+    ends = np.cumsum([len(one) for one in detections.values()])
+    return {
+        name: one.take(keep[end - len(one) : end])
+        for (name, one), end in zip(detections.items(), ends.tolist(), strict=True)
+    }
+
+
+def best_of_image(image: NDArray[np.intp], scores: NDArray[np.float64], most: int) -> NDArray[np.bool_]:
+    """Which of (N,) detections are among the ``most`` best of their image, ties in the order given."""
+    order = np.lexsort((-scores, image))
+    sorted_image = image[order]
+    first = np.flatnonzero(np.concatenate([[True], sorted_image[1:] != sorted_image[:-1]])) if len(image) else order
+    position = np.arange(len(image)) - np.repeat(first, np.diff([*first.tolist(), len(image)]))
+    keep = np.empty(len(image), np.bool_)
+    keep[order] = position < most
+    return keep
+
+
+def _check_threshold(value: float, name: str = "iou_thr") -> None:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
+    """The weights of ``count`` inputs over the largest of them."""
+    if weights is None:
+        return [1.0] * count
+    if len(weights) != count or not all(np.isfinite(w) and w > 0 for w in weights):
+        raise ValueError(f"expected {count} positive weights, one for each input; got {list(weights)}")
+    return [float(w) / max(weights) for w in weights]
+
+
+def _above(detections: Detections, score_thr: float, factor: float) -> Detections:
+    if len(detections) and detections.scores.min() < score_thr:
+        detections = detections.take(detections.scores >= score_thr)
+    if factor == 1:
+        return detections
+    return Detections(detections.image_ids, detections.image, detections.scores * factor, detections.polys)
+
+
+def _canonical(detections: Detections) -> Detections:
+    """Image ids sorted; detections sorted by image, then by falling score, ties as they come."""
+    ids = detections.image_ids
+    by_name = sorted(range(len(ids)), key=ids.__getitem__)
+    rank = np.empty(len(ids), np.intp)
+    rank[by_name] = np.arange(len(ids))
+    image = rank[detections.image]
+    order = np.lexsort((-detections.scores, image))
+    return Detections(tuple(ids[k] for k in by_name), image[order], detections.scores[order], detections.polys[order])

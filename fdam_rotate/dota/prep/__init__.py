@@ -1,1 +1,0 @@
-"""What ``data_prep/`` runs: splitting, manifests, generated scenes, verification, conversion, download."""

@@ -1,0 +1,146 @@
+"""Which detection goes with which object: the pairs that overlap enough, and DOTA's verdict on each detection.
+
+A detection looks only at the object of its group (class and image) that it overlaps most; see
+:mod:`fdam_rotate.dota.scoring.evaluation` for the protocol.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from fdam_rotate.dota.geometry import area_of, iou_of, is_convex, overlap_of, pairwise_hbb_iou, poly_to_hbb
+
+__all__ = ["FALSE_POSITIVE", "NEUTRAL", "TRUE_POSITIVE", "best_matches", "iou_pairs", "judge"]
+
+#: Verdicts on a detection; NEUTRAL: its best match is an object that does not count.
+TRUE_POSITIVE, NEUTRAL, FALSE_POSITIVE = 1, 0, -1
+
+Polys = NDArray[np.float64]
+Index = NDArray[np.intp]
+PairIoU = Callable[[Index, Index], NDArray[np.float64]]
+
+#: Pairs of boxes compared together; about 600 bytes each.
+_CHUNK_PAIRS = 1 << 17
+
+
+def best_matches(
+    det: Polys, det_group: Index, gt: Polys, gt_group: Index, *, least: float, task: int
+) -> tuple[Index, NDArray[np.float64]]:
+    """For each detection the object of its group that it overlaps most.
+
+    Args:
+        det: (N, 8) detections.
+        det_group: (N,) group of each, at least 0.
+        gt: (M, 8) objects; among those of equal IoU the first counts.
+        gt_group: (M,) group of each, at least 0.
+        least: the IoU must be greater than this.
+        task: 1 for polygons, 2 for upright boxes with the devkit's pixel counts.
+
+    Returns:
+        (N,) index of the object, -1 where none overlaps enough; (N,) that IoU, 0 where there is none.
+    """
+    truth = np.full(len(det), -1, dtype=np.intp)
+    best = np.zeros(len(det))
+    i, j, iou = iou_pairs(det, det_group, gt, gt_group, least=least, task=task)
+    # The last write wins, so the pairs go from the worst to the best, and objects of equal IoU from last to first.
+    order = np.lexsort((-j, iou))
+    truth[i[order]] = j[order]
+    best[i[order]] = iou[order]
+    return truth, best
+
+
+def judge(above: NDArray[np.bool_], truth: NDArray[np.intp], neutral: NDArray[np.bool_]) -> NDArray[np.int8]:
+    """True positive (1), false positive (-1) or neutral (0), for the detections of one class in order of falling score.
+
+    Args:
+        above: (N,) whether the IoU with the best object is enough.
+        truth: (N,) index of the best object; read only where ``above``.
+        neutral: (M,) whether an object does not count.
+    """
+    outcome = np.full(len(above), FALSE_POSITIVE, dtype=np.int8)
+    hits = np.flatnonzero(above)
+    skipped = neutral[truth[hits]]
+    outcome[hits[skipped]] = NEUTRAL
+    hits = hits[~skipped]
+    _, first = np.unique(truth[hits], return_index=True)
+    outcome[hits[first]] = TRUE_POSITIVE
+    return outcome
+
+
+def iou_pairs(
+    det: Polys, det_group: Index, gt: Polys, gt_group: Index, *, least: float, task: int
+) -> tuple[Index, Index, NDArray[np.float64]]:
+    """All pairs of a detection and an object of equal group, (N, 8) and (M, 8), whose IoU is greater than ``least``.
+
+    Returns:
+        Indices of the detections and of the objects, and the IoU by the rules of the task; (K,) each.
+    """
+    det_boxes, gt_boxes = poly_to_hbb(det), poly_to_hbb(gt)
+    if task == 2:
+        gt_boxes = np.trunc(gt_boxes)
+        det_boxes[:, 2:] += 1.0  # the last pixel counts
+        gt_boxes[:, 2:] += 1.0
+    i, j = _overlapping_pairs(det_boxes, det_group, gt_boxes, gt_group)
+    iou_of_pairs = _upright_iou(det_boxes, gt_boxes) if task == 2 else _polygon_iou(det, det_boxes, gt, gt_boxes, least)
+    parts = []
+    for begin in range(0, len(i), _CHUNK_PAIRS):
+        part_i, part_j = i[begin : begin + _CHUNK_PAIRS], j[begin : begin + _CHUNK_PAIRS]
+        iou = iou_of_pairs(part_i, part_j)
+        above = iou > least
+        parts.append((part_i[above], part_j[above], iou[above]))
+    if not parts:
+        return i, j, np.empty(0)
+    first, second, ious = zip(*parts, strict=True)
+    return np.concatenate(first), np.concatenate(second), np.concatenate(ious)
+
+
+def _upright_iou(det_boxes: Polys, gt_boxes: Polys) -> PairIoU:
+    """IoU of pairs of upright boxes, rows xmin ymin xmax ymax."""
+    return lambda i, j: pairwise_hbb_iou(det_boxes[i], gt_boxes[j])
+
+
+def _polygon_iou(det: Polys, det_boxes: Polys, gt: Polys, gt_boxes: Polys, least: float) -> PairIoU:
+    """IoU of pairs of polygons; 0 for a pair that cannot exceed ``least``, which saves most of the polygon work.
+
+    The intersection lies in both outer boxes and in both polygons, so it is at most m, the least of the three areas,
+    and the IoU is at most m / (area a + area b - m).
+    """
+    det_convex, gt_convex = is_convex(det), is_convex(gt)
+    det_area, gt_area = area_of(det, det_convex), area_of(gt, gt_convex)
+
+    def iou_of_pairs(i: Index, j: Index) -> NDArray[np.float64]:
+        sides = np.minimum(det_boxes[i, 2:], gt_boxes[j, 2:]) - np.maximum(det_boxes[i, :2], gt_boxes[j, :2])
+        area_i, area_j = det_area[i], gt_area[j]
+        most = np.minimum(np.maximum(sides, 0.0).prod(1), np.minimum(area_i, area_j))
+        near = np.flatnonzero(most * (1.0 + 1e-9) >= least * (area_i + area_j - most))
+        i, j = i[near], j[near]
+        inter = overlap_of(det[i], gt[j], det_convex[i] & gt_convex[j])
+        iou = np.zeros(len(most))
+        iou[near] = iou_of(inter, area_i[near], area_j[near])
+        return iou
+
+    return iou_of_pairs
+
+
+def _overlapping_pairs(
+    a: NDArray[np.float64], a_group: NDArray[np.intp], b: NDArray[np.float64], b_group: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Indices (i, j), (K,) each, of all boxes of equal group that overlap or touch: rows xmin ymin xmax ymax.
+
+    Found by one spatial index over all groups, which are laid out side by side along x.
+    """
+    if not len(a) or not len(b):
+        empty = np.empty(0, dtype=np.intp)
+        return empty, empty
+    left = min(a[:, 0].min(), b[:, 0].min())
+    stride = max(a[:, 2].max(), b[:, 2].max()) - left + 1.0
+    shift_a, shift_b = a_group * stride - left, b_group * stride - left
+    # Moving a box rounds its edges; this much wider it keeps every neighbour.
+    pad = 4.0 * np.spacing(max(shift_a.max(), shift_b.max()) + stride)
+    tree = shapely.STRtree(shapely.box(b[:, 0] + shift_b - pad, b[:, 1], b[:, 2] + shift_b + pad, b[:, 3]))
+    i, j = tree.query(shapely.box(a[:, 0] + shift_a, a[:, 1], a[:, 2] + shift_a, a[:, 3]))
+    return i.astype(np.intp), j.astype(np.intp)

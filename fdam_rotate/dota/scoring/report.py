@@ -1,0 +1,283 @@
+"""The scores as a table on the screen, as Markdown and as JSON, with what was scored said beside them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fdam_rotate.dota.classes import closest_class
+from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.labels import LineProblem
+from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, ImageErrors, SizeScore
+from fdam_rotate.dota.scoring.scores import EvalResult
+
+__all__ = ["format_markdown", "format_notes", "format_problems", "format_table", "to_json", "write_json"]
+
+#: Recalls at which the JSON gives the precision.
+RECALLS = np.linspace(0.0, 1.0, 101)
+# Lists of names and of bad lines on the screen stop here.
+_SHOWN = 5
+_SHOWN_PROBLEMS = 20
+
+
+def format_table(result: EvalResult) -> str:
+    """AP in percent by class, and the mean, as plain text."""
+    header, rows = _table(result)
+    widths = [max(len(row[k]) for row in [header, *rows]) for k in range(len(header))]
+    lines = []
+    for row in [header, *rows[:-1], None, rows[-1]]:
+        if row is None:
+            lines.append("-" * (sum(widths) + 2 * len(widths) - 2))
+        else:
+            cells = [
+                row[0].ljust(widths[0]),
+                *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
+            ]
+            lines.append("  ".join(cells))
+    return "\n".join(lines)
+
+
+def format_markdown(
+    result: EvalResult,
+    sizes: Sequence[SizeScore] = (),
+    worst: Sequence[ImageErrors] = (),
+    title: str = "Scores",
+    trained_on: Collection[str] = (),
+) -> str:
+    """The tables of classes, object sizes and worst images, and what was scored, as Markdown."""
+    header, rows = _table(result)
+    notes = format_notes(result, trained_on)
+    parts = [f"# {title}", _markdown_table(header, rows), "\n".join(f"- {note}" for note in notes)]
+    if sizes:
+        header = ["object size (px)", "objects", f"mAP{_thr_name(result.iou_thrs[0])}"]
+        rows = [[_size_label(size.name), str(sum(size.npos.values())), _percent(size.map)] for size in sizes]
+        parts += ["## By object size", _markdown_table(header, rows)]
+    if worst:
+        header = ["image", "objects", "found", "missed", "false positives"]
+        rows = [[w.image_id, *map(str, (w.objects, w.found, w.missed, w.false_positives))] for w in worst]
+        parts += ["## Images with the most mistakes", _markdown_table(header, rows)]
+    return "\n\n".join(parts) + "\n"
+
+
+def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[str]:
+    """What was scored and what was left out, one sentence each; what may be a mistake starts with 'warning: '.
+
+    Args:
+        result: what was scored.
+        trained_on: ids of the images that the model was trained on, as far as known.
+    """
+    counted = [result.per_class[name] for name in result.classes]
+    objects, difficult = sum(r.npos for r in counted), sum(r.ndifficult for r in counted)
+    thrs = f"{result.iou_thrs[0]:g}"
+    if len(result.iou_thrs) > 1:
+        thrs += f" (mAP), {', '.join(f'{t:g}' for t in result.iou_thrs[1:])}"
+    count = len(result.background)
+    without = f"{count} of them without objects (all detections there are false)" if count else "none without objects"
+    notes = [
+        f"{_METRIC_NAMES[result.metric]}, task {result.task}, IoU > {thrs}",
+        f"{len(result.images)} images scored, {without}",
+        f"{objects} objects and {difficult} difficult ones (neutral), {sum(len(r.scores) for r in counted)} detections",
+    ]
+    if learned := _learned(result, trained_on):
+        notes.append(
+            f"warning: {len(learned)} of the {len(result.images)} scored images were trained on{_some(learned)}; "
+            "the score does not tell how well other images are done"
+        )
+    if silent := result.without_detections:
+        notes.append(f"{len(silent)} images hold objects and have no detection{_some(silent)}")
+    if foreign := result.detections_only:
+        notes.append(
+            f"warning: {len(foreign)} image ids have detections and no label, or are not listed{_some(foreign)}; "
+            f"their {result.left_out} detections were left out"
+        )
+    if absent := result.without_truth:
+        notes.append(
+            f"warning: {len(absent)} classes have no object that counts{_some(absent)}, so no AP (-); "
+            f"mAP is the mean over the other {len(result.classes) - len(absent)}"
+        )
+    if missing := result.without_file:
+        notes.append(
+            f"warning: {len(missing)} classes have no file Task{result.task}_<class>.txt ({', '.join(missing)}); they "
+            "are scored as without detections"
+        )
+    told = {*result.without_file, *result.without_truth}
+    empty = [name for name in result.classes if name not in told and not len(result.per_class[name].scores)]
+    if empty:
+        notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
+    for kind, counts in (("objects", result.unknown_truth), ("detections", result.unknown_detections)):
+        for name, count in counts.items():
+            near = closest_class(name, result.classes)
+            hint = f" (did you mean {near}?)" if near else ""
+            notes.append(
+                f"warning: {count} {kind} of class {name!r}, which is not in the class list, were left out{hint}"
+            )
+    if sum(len(r.scores) for r in counted) and not any((r.iou > 0).any() for r in counted):
+        notes.append(
+            "warning: no detection overlaps an object of its class enough; are the coordinates pixels of whole images?"
+        )
+    return notes
+
+
+def format_problems(problems: Sequence[LineProblem]) -> list[str]:
+    """Bad lines with file and line number, the first twenty, and how many there are; empty if there are none."""
+    if not problems:
+        return []
+    lines = [str(problem) for problem in problems[:_SHOWN_PROBLEMS]]
+    if len(problems) > _SHOWN_PROBLEMS:
+        lines.append(f"... and {len(problems) - _SHOWN_PROBLEMS} more")
+    return [*lines, f"{len(problems)} lines or files could not be used; the rest was"]
+
+
+def to_json(
+    result: EvalResult,
+    sizes: Sequence[SizeScore] = (),
+    confusion: Confusion | None = None,
+    worst: Sequence[ImageErrors] = (),
+    trained_on: Collection[str] = (),
+) -> dict[str, Any]:
+    """Everything as plain lists, numbers and strings; AP from 0 to 1, None where a class has no object that counts.
+
+    ``ap``, ``map``, ``classes`` and ``precision_at_recall`` are at ``iou``, the first threshold; ``by_iou`` has all.
+    """
+    out: dict[str, Any] = {
+        "ap": result.ap,
+        "map": result.map,
+        "metric": result.metric,
+        "task": result.task,
+        "iou": result.iou_thrs[0],
+        "by_iou": {
+            f"{thr:g}": {"ap": result.ap_at(t), "map": result.map_at(t)} for t, thr in enumerate(result.iou_thrs)
+        },
+        "map_mean": result.map_mean,
+        "classes": {
+            name: {
+                "objects": r.npos,
+                "difficult": r.ndifficult,
+                "detections": len(r.scores),
+                "tp": r.tp(),
+                "fp": r.fp(),
+                "ignored": r.ignored(),
+                "recall": r.tp() / r.npos if r.npos else None,
+            }
+            for name, r in result.per_class.items()
+        },
+        "images": {
+            "scored": len(result.images),
+            "background": list(result.background),
+            "without_detections": list(result.without_detections),
+            "detections_only": list(result.detections_only),
+            "trained_on": _learned(result, trained_on),
+        },
+        "left_out": {
+            "detections_of_other_images": result.left_out,
+            "objects_of_other_classes": result.unknown_truth,
+            "detections_of_other_classes": result.unknown_detections,
+            "classes_without_file": list(result.without_file),
+        },
+        "recalls": [round(float(recall), 2) for recall in RECALLS],
+        "precision_at_recall": {
+            name: precision_at(*r.curve()) if r.npos else None for name, r in result.per_class.items()
+        },
+    }
+    if sizes:
+        out["by_size"] = {
+            s.name: {
+                "side": [bound if math.isfinite(bound) else None for bound in SIZES[s.name]],
+                "map": s.map,
+                "ap": s.ap,
+                "objects": s.npos,
+            }
+            for s in sizes
+        }
+    if confusion:
+        out["confusion"] = {
+            "labels": [*confusion.classes, "background"],
+            "matrix": confusion.matrix.tolist(),
+            "iou": confusion.iou_thr,
+            "score": confusion.score_thr,
+        }
+    if worst:
+        out["worst_images"] = [dataclasses.asdict(w) for w in worst]
+    return out
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write ``content`` as indented JSON, all or nothing."""
+    write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def precision_at(recall: np.ndarray[Any, Any], precision: np.ndarray[Any, Any]) -> list[float]:
+    """The best precision at each of ``RECALLS`` or a greater recall; 0 where the curve does not get there."""
+    envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    # A recall of 35/100 must reach the grid's 0.35, which is 0.35000000000000003.
+    return [round(float(p), 6) for p in envelope[np.searchsorted(recall, RECALLS - 1e-9, side="left")]]
+
+
+_METRIC_NAMES = {"voc07": "VOC07 (11 points, as the DOTA server)", "voc12": "VOC12 (area under the curve)"}
+
+
+def _table(result: EvalResult) -> tuple[list[str], list[list[str]]]:
+    """Header and rows, the mean last. Many thresholds are shown as the first, 0.75 and the mean."""
+    count = len(result.iou_thrs)
+    shown = [t for t, thr in enumerate(result.iou_thrs) if count <= 4 or t == 0 or thr == 0.75]
+    header = [
+        "class",
+        "objects",
+        "difficult",
+        "detections",
+        "recall",
+        *(f"AP{_thr_name(result.iou_thrs[t])}" for t in shown),
+    ]
+    if count > 1:
+        header.append("AP mean")
+    rows = []
+    for name, r in result.per_class.items():
+        recall = r.tp() / r.npos if r.npos else None
+        aps = [r.ap[t] for t in shown]
+        if count > 1:
+            values = [ap for ap in r.ap if ap is not None]
+            aps.append(float(np.mean(values)) if values else None)
+        counts = [str(r.npos), str(r.ndifficult), str(len(r.scores))]
+        rows.append([name, *counts, _percent(recall), *map(_percent, aps)])
+    totals = [str(sum(int(row[k]) for row in rows)) for k in (1, 2, 3)]
+    means: list[float | None] = [result.map_at(t) for t in shown]
+    if count > 1:
+        means.append(result.map_mean)
+    rows.append(["mean", *totals, "", *map(_percent, means)])
+    return header, rows
+
+
+def _learned(result: EvalResult, trained_on: Collection[str]) -> list[str]:
+    """The scored images that the model was trained on, sorted."""
+    return sorted(set(result.images) & set(trained_on))
+
+
+def _thr_name(thr: float) -> str:
+    """``50`` of 0.5, as in AP50."""
+    return f"{100 * thr:g}"
+
+
+def _percent(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:.2f}"
+
+
+def _size_label(name: str) -> str:
+    low, high = SIZES[name]
+    return f"{name} ({low:g} to {high:g})" if math.isfinite(high) else f"{name} (from {low:g})"
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return f" ({', '.join(names[:_SHOWN])}{more})"
+
+
+def _markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    ruler = ["---", *("---:" for _ in header[1:])]
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in [header, ruler, *rows]]
+    return "\n".join(f"| {' | '.join(row)} |" for row in cells)
