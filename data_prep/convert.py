@@ -24,7 +24,7 @@ from fdam_rotate.cli import run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.formats.interchange import DataPart, Losses
-    from fdam_rotate.dota.layout import Problem
+    from fdam_rotate.dota.problems import Problem
 
 FORMATS = ("dota", "yolo-obb", "coco")
 _TOLD = 20

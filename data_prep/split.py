@@ -181,7 +181,7 @@ def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
     from fdam_rotate.dota.splitting.estimate import estimate_split
 
     found = estimate_split(args.img_dirs, args.ann_dirs, args.save_dir, options)
-    problems = [vars(problem) for problem in found.problems]
+    problems = [problem.to_json() for problem in found.problems]
     _tell(problems, "not shown")
     print(
         f"would write {found.patches:,} patches of {found.images:,} images to {args.save_dir}: about "

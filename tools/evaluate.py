@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.labels import Labels, LineProblem
+    from fdam_rotate.dota.labels import Labels
+    from fdam_rotate.dota.problems import Problem
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -90,14 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.scoring.analysis import confusion, score_by_size, worst_images
     from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
-    from fdam_rotate.dota.scoring.report import (
-        format_markdown,
-        format_notes,
-        format_problems,
-        format_table,
-        to_json,
-        write_json,
-    )
+    from fdam_rotate.dota.scoring.report import format_markdown, format_notes, format_table, to_json, write_json
 
     try:
         thrs = parse_iou_thrs(args.iou)
@@ -112,7 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--plot-dir {args.plot_dir} is a file; give a folder")
 
     trained_on = read_image_list(args.train_list) if args.train_list else ()
-    problems: list[LineProblem] = []
+    from fdam_rotate.dota.problems import format_problems
+
+    problems: list[Problem] = []
     truths = _read_truths(args.gt, read_image_list(args.image_list) if args.image_list else None, problems)
     try:
         detections = read_detections(args.detections, task=args.task, problems=problems)
@@ -150,16 +146,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _read_truths(folder: Path, image_ids: Sequence[str] | None, problems: list[LineProblem]) -> dict[str, Labels]:
+def _read_truths(folder: Path, image_ids: Sequence[str] | None, problems: list[Problem]) -> dict[str, Labels]:
     """The labels of a folder, or of some images of it; one of them without label file is a problem."""
-    from fdam_rotate.dota.labels import LineProblem, read_label_dir
+    from fdam_rotate.dota.labels import read_label_dir
+    from fdam_rotate.dota.problems import line_problem
 
     if image_ids is None:
         return read_label_dir(folder, problems=problems)
     present = [image_id for image_id in image_ids if (folder / f"{image_id}.txt").is_file()]
     for image_id in sorted(set(image_ids) - set(present)):
         reason = "a listed image has no label file, so it is not scored; an empty file would make it background"
-        problems.append(LineProblem(folder / f"{image_id}.txt", 0, reason))
+        problems.append(line_problem("malformed", folder / f"{image_id}.txt", 0, reason))
     return read_label_dir(folder, problems=problems, image_ids=present)
 
 

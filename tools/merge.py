@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.labels import LineProblem
+    from fdam_rotate.dota.problems import Problem
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -101,7 +101,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from tqdm import tqdm
 
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
-    from fdam_rotate.dota.scoring.report import format_problems
 
     begin = time.perf_counter()
     locate = None
@@ -109,7 +108,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fdam_rotate.dota.manifest import read_manifest
 
         locate = read_manifest(args.manifest)
-    problems: list[LineProblem] = []
+    from fdam_rotate.dota.problems import format_problems
+
+    problems: list[Problem] = []
     with tqdm(desc="merging", total=1.0, delay=2, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
         summary = merge_files(
             args.detections,

@@ -122,7 +122,8 @@ def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
     """The images named and those in the folders named, sorted by id; what is left out is told in ``failures``."""
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import check_id
-    from fdam_rotate.dota.layout import IMAGE_SUFFIXES, Problem, SourceImage, list_sources
+    from fdam_rotate.dota.layout import IMAGE_SUFFIXES, SourceImage, list_sources
+    from fdam_rotate.dota.problems import Problem
 
     found: dict[str, SourceImage] = {}
     for path in images:

@@ -68,13 +68,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path, prepare_output_dir
-    from fdam_rotate.dota.labels import LineProblem, read_labels
-    from fdam_rotate.dota.layout import Problem, list_sources, read_image_list
+    from fdam_rotate.dota.labels import read_labels
+    from fdam_rotate.dota.layout import list_sources, read_image_list
+    from fdam_rotate.dota.problems import Problem, format_problems
     from fdam_rotate.dota.rasters.images import read_image
     from fdam_rotate.dota.scoring.drawing import draw_detections
-    from fdam_rotate.dota.scoring.report import format_problems
 
-    lines: list[LineProblem] = []
+    lines: list[Problem] = []
     told: list[Problem] = []
     sources = list_sources([args.images], [args.gt], told)
     failures = [str(problem) for problem in told if problem.kind in ("clash", "id")]

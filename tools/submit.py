@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING
 from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.submission import SubmissionProblem
+    from fdam_rotate.dota.problems import Problem
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--max-mb must be above 0, got {args.max_mb}")
     image_ids = None if args.image_list is None else read_image_list(args.image_list)
 
-    def check(path: Path) -> list[SubmissionProblem]:
+    def check(path: Path) -> list[Problem]:
         with tqdm(desc="checking", unit="B", unit_scale=True, delay=2, leave=False) as bar:
             return check_submission(
                 path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=bar.update
@@ -79,13 +79,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if errors else 0
 
     from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.labels import LineProblem
-    from fdam_rotate.dota.scoring.report import format_problems
+    from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.submission import write_submission
 
     if args.zip.exists() and not args.overwrite:
         raise OutputExistsError(f"{args.zip} exists; give another name, or --overwrite to replace it")
-    unreadable: list[LineProblem] = []
+    unreadable: list[Problem] = []
     detections = read_detections(args.detections, classes=args.classes, task=args.task, problems=unreadable)
     with atomic_path(args.zip) as temporary:
         write_submission(temporary, detections, args.classes, args.task)
@@ -98,10 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if unreadable else 0
 
 
-def _print_problems(problems: Sequence[SubmissionProblem]) -> int:
+def _print_problems(problems: Sequence[Problem]) -> int:
     """Print the problems; the number of those that are errors."""
     for problem in problems:
-        print(problem, file=sys.stderr)
+        where = f"{problem.path}:{problem.line}" if problem.line else problem.path
+        print(f"{problem.severity}: {where}: {problem.kind}: {problem.text}", file=sys.stderr)
     return sum(problem.severity == "error" for problem in problems)
 
 

@@ -25,9 +25,10 @@ from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.geometry import le90_to_poly
-from fdam_rotate.dota.labels import Labels, LineProblem, read_label_dir, read_labels
+from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.scoring.scores import EvalResult
@@ -112,7 +113,7 @@ class DOTAPatchDataset(CustomDataset):
                 f"{len(missing)} of {len(label_files)} label files have no image in {self.img_prefix}, "
                 f"first {missing[0]}; run data_prep/split.py again or data_prep/verify.py for the list"
             )
-        problems: list[LineProblem] = []
+        problems: list[Problem] = []
         too_small = 0
         records = []
         for path in label_files:

@@ -13,7 +13,7 @@ _PUBLIC = {
     "Detections": "detections",
     "EvalResult": "scoring.scores",
     "Labels": "labels",
-    "LineProblem": "labels",
+    "Problem": "problems",
     "check_submission": "submission",
     "evaluate": "scoring.evaluation",
     "fuse_boxes": "merging.fusion",

@@ -25,7 +25,8 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import DetectionFormatError
 from fdam_rotate.dota.files import atomic_path, check_id
-from fdam_rotate.dota.labels import MAX_COORDINATE, LineProblem, number_problem
+from fdam_rotate.dota.labels import MAX_COORDINATE, number_problem
+from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
@@ -120,7 +121,7 @@ def read_detections(
     *,
     classes: Sequence[str] | None = None,
     task: int = 1,
-    problems: list[LineProblem] | None = None,
+    problems: list[Problem] | None = None,
 ) -> dict[str, Detections]:
     """Read the detection files of a folder or zip.
 
@@ -149,7 +150,7 @@ def detection_files(
     *,
     classes: Sequence[str] | None = None,
     task: int = 1,
-    problems: list[LineProblem] | None = None,
+    problems: list[Problem] | None = None,
 ) -> dict[str, str]:
     """Class -> file name within ``source``, in the order of ``classes`` (sorted if None); see `read_detections`."""
     source = Path(source)
@@ -162,26 +163,28 @@ def detection_files(
         if "/" in name:
             inner.append(name)
         elif name == f"{prefix}.txt" or "\\" in name:
-            _tell(problems, LineProblem(source / name, 0, "the file name holds no class; it is not read"))
+            _tell(problems, line_problem("malformed", source / name, 0, "the file name holds no class; it is not read"))
         else:
             found[name[len(prefix) : -4]] = name
             if count > 1:
                 reason = f"stands {count} times in the archive; only the last is read"
-                _tell(problems, LineProblem(source / name, 0, reason))
+                _tell(problems, line_problem("malformed", source / name, 0, reason))
     if not found:
         hint = f"; {inner[0]} is not at the top level: zip the files, not a folder" if inner else ""
         raise FileNotFoundError(
             f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file a class{hint}"
         )
     for name in inner:
-        _tell(problems, LineProblem(source / name, 0, "not at the top level of the archive; it is not read"))
+        _tell(
+            problems, line_problem("malformed", source / name, 0, "not at the top level of the archive; it is not read")
+        )
     if classes is None:
         return found
     for name in found:
         if name not in classes:
             close = closest_class(name, classes)
             hint = f"; did you mean {close!r}?" if close else ""
-            _tell(problems, LineProblem(source / found[name], 0, f"unknown class {name!r}{hint}"))
+            _tell(problems, line_problem("malformed", source / found[name], 0, f"unknown class {name!r}{hint}"))
     return {name: found[name] for name in classes if name in found}
 
 
@@ -190,7 +193,7 @@ def iter_detections(
     name: str,
     *,
     task: int = 1,
-    problems: list[LineProblem] | None = None,
+    problems: list[Problem] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Detections]:
     """Read the file of class ``name`` by chunks of about ``chunk_bytes``; see `read_detections`."""
@@ -252,7 +255,7 @@ def _check_task(task: int) -> int:
     return task
 
 
-def _tell(problems: list[LineProblem] | None, problem: LineProblem) -> None:
+def _tell(problems: list[Problem] | None, problem: Problem) -> None:
     if problems is None:
         raise DetectionFormatError(str(problem))
     problems.append(problem)
@@ -305,7 +308,7 @@ def open_file(source: Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _parse_stream(
-    stream: IO[bytes], path: Path, task: int, problems: list[LineProblem] | None, chunk_bytes: int
+    stream: IO[bytes], path: Path, task: int, problems: list[Problem] | None, chunk_bytes: int
 ) -> Iterator[Detections]:
     width = 10 if task == 1 else 6
     line = 1
@@ -313,14 +316,17 @@ def _parse_stream(
     while block := stream.read(chunk_bytes):
         if line == 1 and not rest:
             if block.startswith((b"\xff\xfe", b"\xfe\xff")):
-                _tell(problems, LineProblem(path, 1, "UTF-16 text, expected UTF-8; convert the file"))
+                _tell(problems, line_problem("malformed", path, 1, "UTF-16 text, expected UTF-8; convert the file"))
                 return
             block = block.removeprefix(b"\xef\xbb\xbf")
         head, newline, tail = block.rpartition(b"\n")
         if not newline:  # no line ends here: a line longer than the chunk
             rest += block
             if len(rest) > max(chunk_bytes, MAX_LINE_BYTES):
-                _tell(problems, LineProblem(path, line, f"a line of over {len(rest)} bytes; not read from here on"))
+                _tell(
+                    problems,
+                    line_problem("malformed", path, line, f"a line of over {len(rest)} bytes; not read from here on"),
+                )
                 return
             continue
         text = rest + head + newline
@@ -331,7 +337,7 @@ def _parse_stream(
         yield _parse_text(rest, width, path, line, problems)
 
 
-def _parse_text(text: bytes, width: int, path: Path, first: int, problems: list[LineProblem] | None) -> Detections:
+def _parse_text(text: bytes, width: int, path: Path, first: int, problems: list[Problem] | None) -> Detections:
     """Parse whole lines, the first of which is number ``first`` of the file."""
     quick = _parse_quick(text, width)
     if quick is not None:
@@ -368,9 +374,7 @@ def _good_id(raw: bytes) -> bool:
         return False
 
 
-def _parse_strict(
-    rows: list[bytes], width: int, path: Path, first: int, problems: list[LineProblem] | None
-) -> Detections:
+def _parse_strict(rows: list[bytes], width: int, path: Path, first: int, problems: list[Problem] | None) -> Detections:
     """Parse row by row, telling every bad one."""
     index: dict[str, int] = {}
     image, scores, boxes = [], [], []
@@ -380,7 +384,12 @@ def _parse_strict(
             continue
         reason = _row_problem(fields, width)
         if reason is not None:
-            _tell(problems, LineProblem(path, lineno, reason, row[:_SHOWN].decode("utf-8", "backslashreplace").strip()))
+            _tell(
+                problems,
+                line_problem(
+                    "malformed", path, lineno, reason, row[:_SHOWN].decode("utf-8", "backslashreplace").strip()
+                ),
+            )
             continue
         image.append(index.setdefault(fields[0].decode("utf-8"), len(index)))
         scores.append(float(fields[1]))

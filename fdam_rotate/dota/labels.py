@@ -23,13 +23,13 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import scan_table
 
 __all__ = [
     "MAX_COORDINATE",
     "LabelLine",
     "Labels",
-    "LineProblem",
     "parse_label_line",
     "read_label_dir",
     "read_labels",
@@ -44,21 +44,6 @@ _KNOWN_HEADER = re.compile(rb"\s*(imagesource|gsd|acquisition dates)\s*:", re.IG
 
 #: Files parsed together by `read_label_dir`.
 _BATCH = 64
-
-
-@dataclass(frozen=True)
-class LineProblem:
-    """Something wrong with one line of a file; ``line`` is 1-based, 0 when the whole file is meant."""
-
-    path: Path
-    line: int
-    reason: str
-    text: str = ""
-
-    def __str__(self) -> str:
-        where = f"{self.path}:{self.line}" if self.line else str(self.path)
-        text = self.text if len(self.text) <= 120 else self.text[:117] + "..."
-        return f"{where}: {self.reason}: {text!r}" if text else f"{where}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -110,12 +95,12 @@ def parse_label_line(text: str, *, path: Path, lineno: int, classes: Sequence[st
     """
     result = _parse_line(text.encode("utf-8"), classes)
     if isinstance(result, str):
-        raise LabelFormatError(str(LineProblem(path, lineno, result, text.strip())))
+        raise LabelFormatError(str(line_problem("malformed", path, lineno, result, text.strip())))
     return result
 
 
 def read_labels(
-    path: str | Path, *, classes: Sequence[str] | None = None, problems: list[LineProblem] | None = None
+    path: str | Path, *, classes: Sequence[str] | None = None, problems: list[Problem] | None = None
 ) -> Labels:
     """Read the objects of one image, in the order of the file.
 
@@ -138,7 +123,7 @@ def read_label_dir(
     folder: str | Path,
     *,
     classes: Sequence[str] | None = None,
-    problems: list[LineProblem] | None = None,
+    problems: list[Problem] | None = None,
     image_ids: Iterable[str] | None = None,
 ) -> dict[str, Labels]:
     """Read every ``*.txt`` of a folder, or those of ``image_ids``: image id (file stem) -> objects, sorted by id.
@@ -251,10 +236,10 @@ def _read_quick(texts: Sequence[_Text], allowed: frozenset[bytes] | None) -> lis
     ]
 
 
-def _read_strict(text: _Text, classes: Sequence[str] | None, problems: list[LineProblem] | None) -> Labels:
+def _read_strict(text: _Text, classes: Sequence[str] | None, problems: list[Problem] | None) -> Labels:
     """Read line by line with `_parse_line`, telling every bad one."""
     parsed: list[tuple[int, LabelLine]] = []
-    found = [LineProblem(text.path, 1, text.reason)] if text.reason else []
+    found = [line_problem("malformed", text.path, 1, text.reason)] if text.reason else []
     header = list(text.header)
     for lineno, row in enumerate(text.body.split(b"\n"), start=text.skipped + 1):
         if not row.strip():
@@ -264,7 +249,9 @@ def _read_strict(text: _Text, classes: Sequence[str] | None, problems: list[Line
             continue
         result = _parse_line(row, classes)
         if isinstance(result, str):
-            found.append(LineProblem(text.path, lineno, result, row.decode("utf-8", "backslashreplace").strip()))
+            found.append(
+                line_problem("malformed", text.path, lineno, result, row.decode("utf-8", "backslashreplace").strip())
+            )
         else:
             parsed.append((lineno, result))
     if found and problems is None:

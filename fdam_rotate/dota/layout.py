@@ -11,11 +11,11 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.problems import Problem
 
 __all__ = [
     "IMAGE_SUFFIXES",
     "Part",
-    "Problem",
     "SourceImage",
     "find_parts",
     "image_problem",
@@ -24,19 +24,6 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something wrong with the input: ``kind`` is one word for counting, ``line`` is 0 where a whole file is meant."""
-
-    kind: str
-    file: str
-    line: int
-    text: str
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.text}" if self.line else f"{self.file}: {self.text}"
 
 
 def image_problem(path: Path, error: Exception, shown: str | None = None) -> Problem:

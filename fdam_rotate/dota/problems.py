@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
 
 __all__ = ["SHOWN_PROBLEMS", "Problem", "format_problems", "line_problem"]
 
@@ -23,12 +24,23 @@ class Problem:
         path: the file, as the user named it.
         line: 1-based; 0 where the whole file is meant.
         text: what is wrong, and where possible what to do.
+        severity: ``'warning'`` where the rest works all the same.
     """
 
     kind: str
     path: str
     line: int
     text: str
+    severity: Literal["error", "warning"] = "error"
+
+    def to_json(self) -> dict[str, Any]:
+        """The problem as manifests and reports hold it."""
+        return {"kind": self.kind, "file": self.path, "line": self.line, "text": self.text}
+
+    @classmethod
+    def from_json(cls, record: Mapping[str, Any]) -> Problem:
+        """The problem that `to_json` gave."""
+        return cls(record["kind"], record["file"], record["line"], record["text"])
 
     def __str__(self) -> str:
         return f"{self.path}:{self.line}: {self.text}" if self.line else f"{self.path}: {self.text}"
@@ -43,8 +55,10 @@ def line_problem(kind: str, path: str | Path, line: int, reason: str, content: s
 
 
 def format_problems(problems: Sequence[Problem], most: int = SHOWN_PROBLEMS) -> list[str]:
-    """The first ``most`` problems, a line each, and how many more there are; empty if there are none."""
+    """The first ``most`` problems, a line each, how many more there are, and the count; empty if there are none."""
     lines = [str(problem) for problem in problems[:most]]
     if len(problems) > most:
         lines.append(f"... and {len(problems) - most} more")
+    if problems:
+        lines.append(f"{len(problems)} lines or files could not be used; the rest was")
     return lines

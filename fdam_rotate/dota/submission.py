@@ -12,17 +12,17 @@ import math
 import zipfile
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 from fdam_rotate.dota.classes import closest_class, resolve_classes
 from fdam_rotate.dota.detections import Detections, format_detections
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.windows import parse_patch_name
 
-__all__ = ["MAX_MEGABYTES", "SubmissionProblem", "check_submission", "pack_texts", "write_submission"]
+__all__ = ["MAX_MEGABYTES", "check_submission", "pack_texts", "write_submission"]
 
 #: Largest zip and largest single file that pass, in megabytes (10^6 bytes). The server publishes no limit; zips of
 #: 65 MB have been taken.
@@ -41,33 +41,6 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 #: Fast deflate: of columns of digits, level 6 takes eight times as long to save a tenth.
 _ZIP_LEVEL = 1
-
-
-@dataclass(frozen=True)
-class SubmissionProblem:
-    """One rule that one file breaks.
-
-    Attributes:
-        severity: ``'error'`` (the server would refuse the zip, or score it wrongly) or ``'warning'``.
-        rule: short name of the rule, for instance ``'fields'`` or ``'patch id'``.
-        file: name of the file in the zip; ``'zip'`` where the rule is about all of it.
-        line: first line that breaks the rule, from 1; 0 where the rule is about the whole file.
-        message: what is wrong, what was expected and what to do.
-        count: number of lines of the file that break the rule.
-    """
-
-    severity: Literal["error", "warning"]
-    rule: str
-    file: str
-    line: int
-    message: str
-    count: int = 1
-
-    def __str__(self) -> str:
-        """``error: Task1_ship.txt:3: fields: ... (and 4 more lines)``."""
-        where = f"{self.file}:{self.line}" if self.line else self.file
-        more = f" (and {self.count - 1} more lines)" if self.count > 1 else ""
-        return f"{self.severity}: {where}: {self.rule}: {self.message}{more}"
 
 
 def write_submission(
@@ -122,7 +95,7 @@ def check_submission(
     *,
     max_megabytes: float = MAX_MEGABYTES,
     progress: Callable[[int], object] | None = None,
-) -> list[SubmissionProblem]:
+) -> list[Problem]:
     """Look for everything in a zip that the DOTA server would refuse or score wrongly.
 
     Args:
@@ -134,8 +107,10 @@ def check_submission(
         progress: called now and then with the number of bytes of text checked since the last call.
 
     Returns:
-        The problems, one for each file and rule, in the order of the files; the zip may be uploaded if none of them is
-        an ``'error'``.
+        The problems, one for each file and rule, in the order of the files; ``kind`` is the rule's name, such as
+        ``'fields'`` or ``'patch id'``, ``path`` the file's name in the zip or ``'zip'`` for all of it, ``line`` the
+        first line that breaks the rule. The zip may be uploaded if the severity of none is ``'error'``: the server
+        would refuse it, or score it wrongly.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -170,12 +145,13 @@ def _file_name(name: str, task: int) -> str:
     return f"Task{task}_{name}.txt"
 
 
-def _error(rule: str, file: str, message: str, line: int = 0, count: int = 1) -> SubmissionProblem:
-    return SubmissionProblem("error", rule, file, line, message, count)
+def _error(rule: str, file: str, message: str, line: int = 0, count: int = 1) -> Problem:
+    more = f" (and {count - 1} more lines)" if count > 1 else ""
+    return Problem(rule, file, line, f"{message}{more}")
 
 
-def _warning(rule: str, file: str, message: str) -> SubmissionProblem:
-    return SubmissionProblem("warning", rule, file, 0, message)
+def _warning(rule: str, file: str, message: str) -> Problem:
+    return Problem(rule, file, 0, message, severity="warning")
 
 
 def _check_archive(
@@ -185,7 +161,7 @@ def _check_archive(
     task: int,
     max_text: float,
     progress: Callable[[int], object] | None,
-) -> Iterator[SubmissionProblem]:
+) -> Iterator[Problem]:
     """The problems of all entries, and of the classes and images that have none."""
     wanted = {_file_name(name, task): name for name in classes}
     test_ids = None if image_ids is None else frozenset(image_ids)
@@ -250,7 +226,7 @@ class _FileCheck:
         self._found: dict[str, tuple[int, str, int]] = {}
         self._bad_ids: dict[str, tuple[str, str] | None] = {}
 
-    def run(self, stream: IO[bytes], progress: Callable[[int], object] | None) -> Iterator[SubmissionProblem]:
+    def run(self, stream: IO[bytes], progress: Callable[[int], object] | None) -> Iterator[Problem]:
         """The problems of the file, in the order of their first lines."""
         seen: set[bytes] = set()
         done = 0

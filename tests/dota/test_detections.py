@@ -12,7 +12,7 @@ import pytest
 from fdam_rotate.dota import detections as module
 from fdam_rotate.dota.detections import Detections, format_detections, read_detections, write_detections
 from fdam_rotate.dota.errors import DetectionFormatError
-from fdam_rotate.dota.labels import LineProblem
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.textscan import scan_table
 
 LINE = "P1 0.5 0 0 4 0 4 4 0 4"
@@ -59,17 +59,17 @@ def test_accepted(tmp_path: Path, data: str | bytes) -> None:
 def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path, row: str | bytes, reason: str) -> None:
     raw = row if isinstance(row, bytes) else row.encode()
     source = folder(tmp_path / "d", ship=LINE.encode() + b"\n\n" + raw + b"\n" + LINE.encode() + b"\n")
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     assert len(read_detections(source, problems=problems)["ship"]) == 2
     assert [problem.line for problem in problems] == [3]
-    assert reason in problems[0].reason
+    assert reason in problems[0].text
     with pytest.raises(DetectionFormatError, match=r"Task1_ship\.txt:3: "):
         read_detections(source)
 
 
 def test_unknown_class_missing_files_and_tasks(tmp_path: Path) -> None:
     source = folder(tmp_path / "d", shp=LINE)
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     assert read_detections(source, classes=("ship",), problems=problems) == {}
     assert "unknown class 'shp'; did you mean 'ship'?" in str(problems[0])
     with pytest.raises(FileNotFoundError, match=r"holds no Task2_<class>\.txt"):
@@ -90,7 +90,7 @@ def test_zip_equals_folder_and_is_never_unpacked(tmp_path: Path) -> None:
         for path in source.iterdir():
             archive.write(path, path.name)
         archive.writestr("inner/Task1_harbor.txt", LINE)
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     found = read_detections(packed, problems=problems)
     assert list(found) == ["plane", "ship"]
     assert found["ship"].polys.tolist() == read_detections(source)["ship"].polys.tolist()
@@ -111,10 +111,10 @@ def test_names_of_no_class_and_repeated_members_are_told(tmp_path: Path) -> None
         archive.writestr("Task1_a\\b.txt", LINE)
         archive.writestr("../Task1_plane.txt", LINE)
         archive.writestr("Task1_x/readme.txt", LINE)
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     found = read_detections(packed, problems=problems)
     assert {name: len(one) for name, one in found.items()} == {"ship": 2}
-    told = {Path(problem.path).name: problem.reason for problem in problems}
+    told = {Path(problem.path).name: problem.text for problem in problems}
     assert told.keys() == {"Task1_ship.txt", "Task1_.txt", "Task1_a\\b.txt", "Task1_plane.txt"}
     assert told["Task1_ship.txt"] == "stands 2 times in the archive; only the last is read"
     assert told["Task1_plane.txt"] == "not at the top level of the archive; it is not read"
@@ -150,11 +150,11 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
 
 def test_a_line_without_end_is_not_held(tmp_path: Path) -> None:
     source = folder(tmp_path / "d", ship=f"{LINE}\n".encode() + b"x" * 300_000 + f"\n{LINE}\n".encode())
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     parts = list(module.iter_detections(source, "ship", problems=problems, chunk_bytes=100))
     assert sum(map(len, parts)) == 1
     assert [problem.line for problem in problems] == [2]
-    assert problems[0].reason.startswith("a line of over 65")
+    assert problems[0].text.startswith("a line of over 65")
     assert len(str(problems[0])) < 400
 
 

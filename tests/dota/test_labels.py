@@ -10,14 +10,8 @@ import pytest
 
 from fdam_rotate.dota import labels as module
 from fdam_rotate.dota.errors import LabelFormatError
-from fdam_rotate.dota.labels import (
-    Labels,
-    LineProblem,
-    parse_label_line,
-    read_label_dir,
-    read_labels,
-    write_labels,
-)
+from fdam_rotate.dota.labels import Labels, parse_label_line, read_label_dir, read_labels, write_labels
+from fdam_rotate.dota.problems import Problem
 
 LINE = "0 0 4 0 4 4 0 4 ship 1"
 
@@ -86,7 +80,7 @@ def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path, row: str | byte
     raw = row if isinstance(row, bytes) else row.encode()
     path = write(tmp_path / "P1.txt", b"gsd:1\n" + LINE.encode() + b"\n" + raw + b"\n" + LINE.encode() + b"\n")
     classes = ("ship", "baseball-diamond")
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     found = read_labels(path, classes=classes, problems=problems)
     assert found.lines.tolist() == [2, 4]
     assert [problem.line for problem in problems] == [3]
@@ -100,7 +94,7 @@ def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path, row: str | byte
 
 
 def test_utf16_is_one_problem(tmp_path: Path) -> None:
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     assert len(read_labels(write(tmp_path / "P1.txt", LINE.encode("utf-16")), problems=problems)) == 0
     assert "UTF-16" in str(problems[0])
 
@@ -150,9 +144,9 @@ def test_quick_way_equals_strict_way(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_one_bad_file_leaves_the_others(tmp_path: Path) -> None:
     write(tmp_path / "a.txt", LINE)
     write(tmp_path / "b.txt", "what")
-    problems: list[LineProblem] = []
+    problems: list[Problem] = []
     assert {k: len(v) for k, v in read_label_dir(tmp_path, problems=problems).items()} == {"a": 1, "b": 0}
-    assert [(p.path.name, p.line) for p in problems] == [("b.txt", 1)]
+    assert [(Path(p.path).name, p.line) for p in problems] == [("b.txt", 1)]
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_label_dir(tmp_path / "none")
     with pytest.raises(FileNotFoundError):

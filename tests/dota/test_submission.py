@@ -10,7 +10,8 @@ import pytest
 
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
-from fdam_rotate.dota.submission import SubmissionProblem, check_submission, write_submission
+from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.submission import check_submission, write_submission
 
 CLASSES = ("plane", "ship")
 IDS = ("P0001", "P0002")
@@ -26,8 +27,8 @@ def pack(path: Path, files: dict[str, str | bytes]) -> Path:
     return path
 
 
-def errors(problems: list[SubmissionProblem]) -> list[tuple[str, str, int]]:
-    return [(p.rule, p.file, p.line) for p in problems if p.severity == "error"]
+def errors(problems: list[Problem]) -> list[tuple[str, str, int]]:
+    return [(p.kind, p.path, p.line) for p in problems if p.severity == "error"]
 
 
 def box(image_ids: tuple[str, ...], image: list[int], scores: list[float], polys: list[list[float]]) -> Detections:
@@ -74,9 +75,9 @@ def test_line_rules_say_the_line(tmp_path: Path, rule: str, bad: str | bytes) ->
 def test_a_line_of_gigabytes_would_not_be_read(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER + "x" * 200_000 + "\n\n\n"})
     (problem,) = check_submission(path, CLASSES, IDS)
-    assert (problem.rule, problem.line, problem.count) == ("fields", 2, 1)
-    assert "over 65536 bytes" in problem.message
-    assert len(problem.message) < 200
+    assert (problem.kind, problem.line) == ("fields", 2)
+    assert "over 65536 bytes" in problem.text
+    assert len(problem.text) < 200
 
 
 def test_byte_order_mark_is_told_and_the_line_still_read(tmp_path: Path) -> None:
@@ -126,7 +127,7 @@ def test_a_file_that_stands_twice(tmp_path: Path) -> None:
 def test_name_advice_names_the_class_meant(tmp_path: Path) -> None:
     files = {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER, "Task1_Ship.txt": OTHER}
     (problem,) = check_submission(pack(tmp_path / "a.zip", files), CLASSES)
-    assert "did you mean Task1_ship.txt?" in problem.message
+    assert "did you mean Task1_ship.txt?" in problem.text
 
 
 def test_encrypted_file(tmp_path: Path) -> None:
@@ -169,7 +170,7 @@ def test_size_limits(tmp_path: Path) -> None:
 def test_an_empty_class_file_is_a_warning_and_an_empty_submission_an_error(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"Task1_plane.txt": GOOD, "Task1_ship.txt": ""})
     (problem,) = check_submission(path, CLASSES)
-    assert (problem.severity, problem.rule, problem.file) == ("warning", "empty", "Task1_ship.txt")
+    assert (problem.severity, problem.kind, problem.path) == ("warning", "empty", "Task1_ship.txt")
     path = pack(tmp_path / "b.zip", {"Task1_plane.txt": "", "Task1_ship.txt": ""})
     assert [rule for rule, _, _ in errors(check_submission(path, CLASSES))] == ["empty"]
 
@@ -177,9 +178,9 @@ def test_an_empty_class_file_is_a_warning_and_an_empty_submission_an_error(tmp_p
 def test_images_without_detections_are_a_warning(tmp_path: Path) -> None:
     path = pack(tmp_path / "a.zip", {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER})
     (problem,) = check_submission(path, CLASSES, (*IDS, "P0003"))
-    assert (problem.severity, problem.rule) == ("warning", "images")
-    assert "1 of 3 test images" in problem.message
-    assert "P0003" in problem.message
+    assert (problem.severity, problem.kind) == ("warning", "images")
+    assert "1 of 3 test images" in problem.text
+    assert "P0003" in problem.text
 
 
 def test_each_rule_is_told_once_with_the_first_line_and_a_count(tmp_path: Path) -> None:
@@ -188,8 +189,8 @@ def test_each_rule_is_told_once_with_the_first_line_and_a_count(tmp_path: Path) 
         tmp_path / "a.zip", {"Task1_plane.txt": GOOD + bad + bad.replace("22.00", "23.00"), "Task1_ship.txt": OTHER}
     )
     (problem,) = check_submission(path, CLASSES)
-    assert (problem.rule, problem.line, problem.count) == ("score", 2, 2)
-    assert str(problem).startswith("error: Task1_plane.txt:2: score: ")
+    assert (problem.kind, problem.line, "(and 1 more lines)" in problem.text) == ("score", 2, True)
+    assert str(problem).startswith("Task1_plane.txt:2: the score must be from 0 to 1")
     assert str(problem).endswith("(and 1 more lines)")
 
 
@@ -210,7 +211,7 @@ def test_task_2(tmp_path: Path) -> None:
 def test_what_is_written_passes_and_reads_back(tmp_path: Path, task: int) -> None:
     path = tmp_path / "sub" / "Task.zip"
     write_submission(path, {"ship": SHIP}, CLASSES, task=task)
-    assert [p.rule for p in check_submission(path, CLASSES, IDS, task=task)] == ["empty"]
+    assert [p.kind for p in check_submission(path, CLASSES, IDS, task=task)] == ["empty"]
     back = read_detections(path, task=task)
     assert list(back) == ["plane", "ship"]
     assert len(back["plane"]) == 0

@@ -30,9 +30,10 @@ from fdam_rotate.dota.checking.likeness import describe, near_pairs, same_pictur
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import ImageReadError, LabelFormatError, ManifestError
 from fdam_rotate.dota.geometry import is_convex, poly_to_hbb, poly_to_le90, polygon_area
-from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, unknown_class
-from fdam_rotate.dota.layout import Problem, SourceImage, find_parts, image_problem, list_sources
+from fdam_rotate.dota.labels import Labels, read_labels, unknown_class
+from fdam_rotate.dota.layout import SourceImage, find_parts, image_problem, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import open_pixels
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
@@ -137,10 +138,7 @@ class VerifyReport:
             "ok": self.ok,
             "parts": {part.name: part.summary() for part in self.parts},
             "problem_counts": self.counts,
-            "problems": [
-                {"kind": p.kind, "file": p.file, "line": p.line, "text": p.text, "accepted": p.kind in self.accepted}
-                for p in self.problems
-            ],
+            "problems": [{**p.to_json(), "accepted": p.kind in self.accepted} for p in self.problems],
         }
 
 
@@ -185,7 +183,7 @@ def verify(
             report.manifest = _check_manifest(report, problems)
     _compare_parts(reports, problems)
     order = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
-    problems.sort(key=lambda p: (order[p.kind], p.file, p.line, p.text))
+    problems.sort(key=lambda p: (order[p.kind], p.path, p.line, p.text))
     return VerifyReport(reports, problems, frozenset(accept))
 
 
@@ -212,12 +210,12 @@ def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
         problems.append(image_problem(source.path, error))
     labels = _NO_LABELS
     if source.label is not None:
-        lines: list[LineProblem] = []
+        lines: list[Problem] = []
         try:
             labels = read_labels(source.label, problems=lines)
         except (OSError, LabelFormatError) as error:
             problems.append(Problem("malformed", str(source.label), 0, str(error)))
-        problems += [Problem("malformed", str(p.path), p.line, f"{p.reason}: {p.text!r}") for p in lines]
+        problems += lines
         problems += _check_objects(labels, source.label, width, height, classes)
     return ImageFacts(source, width, height, digest, mark, labels, tuple(problems))
 

@@ -193,7 +193,7 @@ def _suspicious(report: VerifyReport) -> list[tuple[ImageFacts, int, str]]:
     problems = [problem for problem in report.problems if problem.kind in _SHOWN_KINDS and problem.line]
     kinds = len({problem.kind for problem in problems}) or 1
     for problem in problems:
-        facts = by_file.get(problem.file)
+        facts = by_file.get(problem.path)
         rows = np.flatnonzero(facts.labels.lines == problem.line).tolist() if facts else []
         if facts is not None and facts.width and len(rows) and shown[problem.kind] < max(1, _EXAMPLES // kinds):
             shown[problem.kind] += 1

@@ -27,7 +27,8 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.interchange import DataPart, Item, Losses, place_image, turned_rectangle
 from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.layout import Problem, image_problem
+from fdam_rotate.dota.layout import image_problem
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import image_size
 
 __all__ = ["read_coco", "write_coco"]

@@ -21,8 +21,9 @@ from tqdm import tqdm
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.files import check_id
-from fdam_rotate.dota.labels import Labels, LineProblem, read_labels, write_labels
-from fdam_rotate.dota.layout import Problem, find_parts, image_problem, list_sources
+from fdam_rotate.dota.labels import Labels, read_labels, write_labels
+from fdam_rotate.dota.layout import find_parts, image_problem, list_sources
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import image_size
 
 __all__ = [
@@ -96,10 +97,10 @@ def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]
         sources = list_sources([part.folder / "images"], [part.annotations], problems)
         for source in tqdm(sources, desc=f"reading {part.name}", unit="image", disable=None):
             labels = Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
-            lines: list[LineProblem] = []
+            lines: list[Problem] = []
             if source.label is not None:
                 labels = read_labels(source.label, classes=classes, problems=lines)
-            problems += [Problem("malformed", str(p.path), p.line, f"{p.reason}: {p.text!r}") for p in lines]
+            problems += lines
             try:
                 width, height = image_size(source.path)
             except (ImageReadError, OSError) as error:

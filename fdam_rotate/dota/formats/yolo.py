@@ -26,7 +26,8 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.interchange import DataPart, Item, Losses, place_image
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.layout import Problem, image_problem, list_sources
+from fdam_rotate.dota.layout import image_problem, list_sources
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import image_size
 
 __all__ = ["OUTSIDE", "read_yolo", "write_yolo"]

@@ -31,9 +31,9 @@ from fdam_rotate.dota.detections import (
     task_file_name,
 )
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError, OutputExistsError
-from fdam_rotate.dota.labels import LineProblem
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
 from fdam_rotate.dota.merging.placing import Locate, Placer
+from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.submission import pack_texts
 from fdam_rotate.dota.windows import parse_patch_name
 
@@ -87,7 +87,7 @@ def merge_files(
     locate: Locate = None,
     max_per_image: int | None = None,
     overwrite: bool = False,
-    problems: list[LineProblem] | None = None,
+    problems: list[Problem] | None = None,
     batch_bytes: int = BATCH_BYTES,
     progress: Callable[[float], object] | None = None,
     **settings: Any,
@@ -223,7 +223,7 @@ class _Job:
         task: int,
         placer: Placer,
         settings: dict[str, Any],
-        problems: list[LineProblem] | None,
+        problems: list[Problem] | None,
         progress: Callable[[float], object] | None,
     ) -> None:
         self.inputs = inputs
@@ -350,7 +350,9 @@ class _Job:
                 fields = row.split(maxsplit=1)
                 reason = left.pop(fields[0], None) if fields else None
                 if reason is not None:
-                    problem = LineProblem(source / file_name, line, reason, row.decode("utf-8", "replace").strip())
+                    problem = line_problem(
+                        "malformed", source / file_name, line, reason, row.decode("utf-8", "replace").strip()
+                    )
                     if self.problems is None:
                         raise DetectionFormatError(str(problem))
                     self.problems.append(problem)

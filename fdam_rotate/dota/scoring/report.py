@@ -13,17 +13,15 @@ import numpy as np
 
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.labels import LineProblem
 from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, ImageErrors, SizeScore
 from fdam_rotate.dota.scoring.scores import EvalResult
 
-__all__ = ["format_markdown", "format_notes", "format_problems", "format_table", "to_json", "write_json"]
+__all__ = ["format_markdown", "format_notes", "format_table", "to_json", "write_json"]
 
 #: Recalls at which the JSON gives the precision.
 RECALLS = np.linspace(0.0, 1.0, 101)
 # Lists of names and of bad lines on the screen stop here.
 _SHOWN = 5
-_SHOWN_PROBLEMS = 20
 
 
 def format_table(result: EvalResult) -> str:
@@ -122,16 +120,6 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
             "warning: no detection overlaps an object of its class enough; are the coordinates pixels of whole images?"
         )
     return notes
-
-
-def format_problems(problems: Sequence[LineProblem]) -> list[str]:
-    """Bad lines with file and line number, the first twenty, and how many there are; empty if there are none."""
-    if not problems:
-        return []
-    lines = [str(problem) for problem in problems[:_SHOWN_PROBLEMS]]
-    if len(problems) > _SHOWN_PROBLEMS:
-        lines.append(f"... and {len(problems) - _SHOWN_PROBLEMS} more")
-    return [*lines, f"{len(problems)} lines or files could not be used; the rest was"]
 
 
 def to_json(

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.layout import Problem, image_problem, list_sources
+from fdam_rotate.dota.layout import image_problem, list_sources
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import WholeImage, image_size, open_pixels
 from fdam_rotate.dota.rasters.padding import encode_patch, pad_patch
 from fdam_rotate.dota.splitting.options import SplitOptions, plan_levels

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.classes import DOTA_CLASSES, closest_class
 from fdam_rotate.dota.labels import Labels
-from fdam_rotate.dota.layout import Problem
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.splitting.devkit_objects import clip_objects
 from fdam_rotate.dota.splitting.mmrotate_objects import assign_objects, label_lines, overlap_windows, round_as_mmrotate
 from fdam_rotate.dota.splitting.options import Level, SplitOptions

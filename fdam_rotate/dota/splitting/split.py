@@ -24,7 +24,6 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +31,9 @@ from tqdm import tqdm
 
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
-from fdam_rotate.dota.layout import Problem, SourceImage, list_sources
+from fdam_rotate.dota.layout import SourceImage, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.splitting.options import SplitOptions, differences
 from fdam_rotate.dota.splitting.tasks import (
     RECORDS,
@@ -114,7 +114,7 @@ def run_split(
                 found = list(result.problems)
                 if result.record is not None:
                     records[number] = result.record
-                    found += [Problem(**problem) for problem in result.record["problems"]]
+                    found += [Problem.from_json(problem) for problem in result.record["problems"]]
                 else:
                     problems += found
                 _stop_if_strict(found, strict, accept)
@@ -126,7 +126,7 @@ def run_split(
             "ann_dirs": None if ann_dirs is None else [str(folder) for folder in ann_dirs],
         },
         images=[records[number] for number in sorted(records)],
-        problems=[asdict(p) for p in sorted(problems, key=lambda p: (p.file, p.kind))],
+        problems=[p.to_json() for p in sorted(problems, key=lambda p: (p.path, p.kind))],
     )
     _remove_strays(manifest, out, options.save_ext)
     _write_guarded(manifest, out)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.layout import Problem
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.splitting.options import SplitOptions
 
 __all__ = ["RECORDS", "STATE", "ImageTask", "OutputError", "TaskResult", "split_image", "write_bytes"]

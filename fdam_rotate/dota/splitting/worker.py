@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 
 from fdam_rotate.dota.files import sha256_of
-from fdam_rotate.dota.labels import Labels, LineProblem, read_labels
-from fdam_rotate.dota.layout import Problem, image_problem
+from fdam_rotate.dota.labels import Labels, read_labels
+from fdam_rotate.dota.layout import image_problem
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import WholeImage, open_pixels
 from fdam_rotate.dota.rasters.padding import encode_patch, pad_patch
 from fdam_rotate.dota.splitting.options import Level, plan_levels
@@ -67,7 +68,7 @@ def _kept_record(task: ImageTask) -> dict[str, Any] | None:
 def _split(task: ImageTask) -> dict[str, Any]:
     options = task.options
     shown = task.shown[1] or ""
-    bad_lines: list[LineProblem] = []
+    bad_lines: list[Problem] = []
     labels, label_digest = _no_labels(), None
     if task.label is not None:
         labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
@@ -81,7 +82,7 @@ def _split(task: ImageTask) -> dict[str, Any]:
             pixels = image.resized(level.scale) if isinstance(image, WholeImage) else image
             patches += _write_level(task, level, pixels, labels, objects)
         digest, width, height = image.digest, image.width, image.height
-    unread = [Problem("malformed", shown, bad.line, _line_text(bad)) for bad in bad_lines]
+    unread = [replace(bad, path=shown) for bad in bad_lines]
     record = {
         "id": task.image_id,
         "file": task.shown[0],
@@ -91,7 +92,7 @@ def _split(task: ImageTask) -> dict[str, Any]:
         "label": task.shown[1],
         "label_sha256": label_digest,
         "objects": found.counts,
-        "problems": [asdict(p) for p in sorted([*unread, *found.problems], key=lambda p: p.line)],
+        "problems": [p.to_json() for p in sorted([*unread, *found.problems], key=lambda p: p.line)],
         "patches": patches,
     }
     write_bytes(task.out, f"{RECORDS}/{task.image_id}.json", json.dumps(record, ensure_ascii=False).encode("utf-8"))
@@ -129,10 +130,6 @@ def _write_level(
             }
         )
     return records
-
-
-def _line_text(bad: LineProblem) -> str:
-    return f"{bad.reason}: {bad.text[:120]!r}" if bad.text else bad.reason
 
 
 def _no_labels() -> Labels:

@@ -50,7 +50,7 @@ def write_case(folder: Path, text: str, size: tuple[int, int] = (120, 100)) -> P
 
 
 def found(folder: Path, **settings) -> list[tuple[str, str, int]]:
-    return [(p.kind, Path(p.file).name, p.line) for p in verify([folder], **settings).problems]
+    return [(p.kind, Path(p.path).name, p.line) for p in verify([folder], **settings).problems]
 
 
 def test_a_good_data_set_has_no_problem_and_true_counts(data: Path) -> None:
@@ -136,7 +136,7 @@ def test_equal_pixels_in_two_parts_are_told_whatever_the_file(data: Path) -> Non
     cv2.imwrite(str(data / "val" / "images" / "again.bmp"), image)
     (data / "val" / "labelTxt" / "again.txt").write_text("")
     problem, *rest = verify([data]).problems
-    assert (problem.kind, Path(problem.file).name, rest) == ("duplicate", "again.bmp", [])
+    assert (problem.kind, Path(problem.path).name, rest) == ("duplicate", "again.bmp", [])
     assert "T0001.png in train" in problem.text
     # twice in one part is nobody's leak
     cv2.imwrite(str(data / "train" / "images" / "again.bmp"), image)
@@ -155,7 +155,7 @@ def test_a_jpeg_copy_in_another_part_is_told_and_other_pictures_are_not(data: Pa
         cv2.imwrite(str(data / split / "images" / "black.png"), np.full((64, 64, 3), number, np.uint8))
         (data / split / "labelTxt" / "black.txt").write_text("")
     problem, *rest = verify([data]).problems
-    assert (problem.kind, Path(problem.file).name, rest) == ("near-duplicate", "copy.jpg", [])
+    assert (problem.kind, Path(problem.path).name, rest) == ("near-duplicate", "copy.jpg", [])
 
 
 def test_open_sea_is_no_copy_of_open_sea(tmp_path: Path) -> None:
@@ -250,7 +250,7 @@ def test_a_split_is_checked_with_its_manifest(data: Path, tmp_path: Path) -> Non
         file.write("1 1 20 1 20 9 1 9 ship 0\n")
     cv2.imwrite(str(out / "train" / "images" / "new.png"), np.zeros((128, 128, 3), np.uint8))
     (out / "train" / "annfiles" / "new.txt").write_text("")
-    told = {(Path(p.file).name, p.text.split(",")[0]) for p in verify([out]).problems if p.kind == "manifest"}
+    told = {(Path(p.path).name, p.text.split(",")[0]) for p in verify([out]).problems if p.kind == "manifest"}
     assert {name for name, _ in told} == {"manifest.json", f"{ids[1]}.png", f"{ids[2]}.txt", "new.png"}
     assert ("manifest.json", f"patch {ids[0]} has no image file in images/") in told
     assert (f"{ids[1]}.png", "128 x 100 pixels") in told
@@ -258,7 +258,7 @@ def test_a_split_is_checked_with_its_manifest(data: Path, tmp_path: Path) -> Non
     content = json.loads((out / "val" / "manifest.json").read_text())
     content["totals"]["objects_in"] += 1
     (out / "val" / "manifest.json").write_text(json.dumps(content))
-    assert ("manifest", "manifest.json") in {(p.kind, Path(p.file).name) for p in verify([out / "val"]).problems}
+    assert ("manifest", "manifest.json") in {(p.kind, Path(p.path).name) for p in verify([out / "val"]).problems}
 
 
 def test_patches_of_one_source_in_train_and_val_are_told(data: Path, tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_picture_is_written(data: Path, tmp_path: Path, case: str) -> None:
 def test_dota_sample() -> None:
     report = verify([SAMPLE])
     # two cars at the left border of P1478 were cut down to lines
-    assert [(p.kind, Path(p.file).name, p.line) for p in report.problems] == [
+    assert [(p.kind, Path(p.path).name, p.line) for p in report.problems] == [
         ("zero-area", "P1478.txt", 2),
         ("zero-area", "P1478.txt", 3),
     ]

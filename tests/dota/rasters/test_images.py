@@ -15,7 +15,8 @@ from PIL import Image
 from prep_scenes import texture
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.layout import Problem, list_sources
+from fdam_rotate.dota.layout import list_sources
+from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import image_size, read_image
 
 
@@ -135,7 +136,7 @@ def test_sources(tmp_path: Path) -> None:
     sources = list_sources([images], [labels], problems)
     assert [s.image_id for s in sources] == ["a.1", "b", "c d", "e", "ü__x"]
     assert [s.label and s.label.name for s in sources] == ["a.1.txt", "b.txt", None, "e.txt", "ü__x.txt"]
-    told = {(p.kind, Path(p.file.strip("'")).name) for p in problems}
+    told = {(p.kind, Path(p.path.strip("'")).name) for p in problems}
     assert told == {
         ("clash", "e.tiff"),
         ("no-label", "c d.jpeg"),

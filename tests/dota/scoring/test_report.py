@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from fdam_rotate.dota.detections import Detections
-from fdam_rotate.dota.labels import Labels, LineProblem
+from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.problems import format_problems, line_problem
 from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, confusion, score_by_size, worst_images
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.plots import write_plots
 from fdam_rotate.dota.scoring.report import (
     format_markdown,
     format_notes,
-    format_problems,
     format_table,
     precision_at,
     to_json,
@@ -225,7 +225,7 @@ def test_markdown_escapes_what_would_break_a_row() -> None:
 
 def test_problems_are_counted_and_cut() -> None:
     assert format_problems([]) == []
-    lines = format_problems([LineProblem(Path("f.txt"), k, "bad") for k in range(1, 26)])
+    lines = format_problems([line_problem("malformed", Path("f.txt"), k, "bad") for k in range(1, 26)])
     assert lines[0] == "f.txt:1: bad"
     assert lines[-2:] == ["... and 5 more", "25 lines or files could not be used; the rest was"]
     assert len(lines) == 22
