@@ -6,13 +6,11 @@ A detection looks only at the object of its group (class and image) that it over
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
-import shapely
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.geometry import area_of, iou_of, is_convex, overlap_of, pairwise_hbb_iou, poly_to_hbb
+from fdam_rotate.dota.geometry import poly_to_hbb
+from fdam_rotate.dota.pairs import overlapping_pairs, polygon_iou, upright_iou
 
 __all__ = ["FALSE_POSITIVE", "NEUTRAL", "TRUE_POSITIVE", "best_matches", "iou_pairs", "judge"]
 
@@ -21,7 +19,6 @@ TRUE_POSITIVE, NEUTRAL, FALSE_POSITIVE = 1, 0, -1
 
 Polys = NDArray[np.float64]
 Index = NDArray[np.intp]
-PairIoU = Callable[[Index, Index], NDArray[np.float64]]
 
 #: Pairs of boxes compared together; about 600 bytes each.
 _CHUNK_PAIRS = 1 << 17
@@ -84,8 +81,8 @@ def iou_pairs(
         gt_boxes = np.trunc(gt_boxes)
         det_boxes[:, 2:] += 1.0  # the last pixel counts
         gt_boxes[:, 2:] += 1.0
-    i, j = _overlapping_pairs(det_boxes, det_group, gt_boxes, gt_group)
-    iou_of_pairs = _upright_iou(det_boxes, gt_boxes) if task == 2 else _polygon_iou(det, det_boxes, gt, gt_boxes, least)
+    i, j = overlapping_pairs(det_boxes, det_group, gt_boxes, gt_group)
+    iou_of_pairs = upright_iou(det_boxes, gt_boxes) if task == 2 else polygon_iou(det, det_boxes, gt, gt_boxes, least)
     parts = []
     for begin in range(0, len(i), _CHUNK_PAIRS):
         part_i, part_j = i[begin : begin + _CHUNK_PAIRS], j[begin : begin + _CHUNK_PAIRS]
@@ -96,51 +93,3 @@ def iou_pairs(
         return i, j, np.empty(0)
     first, second, ious = zip(*parts, strict=True)
     return np.concatenate(first), np.concatenate(second), np.concatenate(ious)
-
-
-def _upright_iou(det_boxes: Polys, gt_boxes: Polys) -> PairIoU:
-    """IoU of pairs of upright boxes, rows xmin ymin xmax ymax."""
-    return lambda i, j: pairwise_hbb_iou(det_boxes[i], gt_boxes[j])
-
-
-def _polygon_iou(det: Polys, det_boxes: Polys, gt: Polys, gt_boxes: Polys, least: float) -> PairIoU:
-    """IoU of pairs of polygons; 0 for a pair that cannot exceed ``least``, which saves most of the polygon work.
-
-    The intersection lies in both outer boxes and in both polygons, so it is at most m, the least of the three areas,
-    and the IoU is at most m / (area a + area b - m).
-    """
-    det_convex, gt_convex = is_convex(det), is_convex(gt)
-    det_area, gt_area = area_of(det, det_convex), area_of(gt, gt_convex)
-
-    def iou_of_pairs(i: Index, j: Index) -> NDArray[np.float64]:
-        sides = np.minimum(det_boxes[i, 2:], gt_boxes[j, 2:]) - np.maximum(det_boxes[i, :2], gt_boxes[j, :2])
-        area_i, area_j = det_area[i], gt_area[j]
-        most = np.minimum(np.maximum(sides, 0.0).prod(1), np.minimum(area_i, area_j))
-        near = np.flatnonzero(most * (1.0 + 1e-9) >= least * (area_i + area_j - most))
-        i, j = i[near], j[near]
-        inter = overlap_of(det[i], gt[j], det_convex[i] & gt_convex[j])
-        iou = np.zeros(len(most))
-        iou[near] = iou_of(inter, area_i[near], area_j[near])
-        return iou
-
-    return iou_of_pairs
-
-
-def _overlapping_pairs(
-    a: NDArray[np.float64], a_group: NDArray[np.intp], b: NDArray[np.float64], b_group: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """Indices (i, j), (K,) each, of all boxes of equal group that overlap or touch: rows xmin ymin xmax ymax.
-
-    Found by one spatial index over all groups, which are laid out side by side along x.
-    """
-    if not len(a) or not len(b):
-        empty = np.empty(0, dtype=np.intp)
-        return empty, empty
-    left = min(a[:, 0].min(), b[:, 0].min())
-    stride = max(a[:, 2].max(), b[:, 2].max()) - left + 1.0
-    shift_a, shift_b = a_group * stride - left, b_group * stride - left
-    # Moving a box rounds its edges; this much wider it keeps every neighbour.
-    pad = 4.0 * np.spacing(max(shift_a.max(), shift_b.max()) + stride)
-    tree = shapely.STRtree(shapely.box(b[:, 0] + shift_b - pad, b[:, 1], b[:, 2] + shift_b + pad, b[:, 3]))
-    i, j = tree.query(shapely.box(a[:, 0] + shift_a, a[:, 1], a[:, 2] + shift_a, a[:, 3]))
-    return i.astype(np.intp), j.astype(np.intp)

@@ -54,11 +54,13 @@ def plain_nms(polys: np.ndarray, scores: np.ndarray, thr: float, groups: np.ndar
 
 
 @pytest.mark.parametrize("horizontal", [False, True], ids=["obb", "hbb"])
-@pytest.mark.parametrize("max_pairs", [1 << 23, 300], ids=["at once", "in portions"])
-@pytest.mark.parametrize("rounds", [8, 0], ids=["rounds", "one by one"])
-def test_equals_plain_nms(monkeypatch: pytest.MonkeyPatch, horizontal: bool, max_pairs: int, rounds: int) -> None:
-    monkeypatch.setattr(nms, "_MAX_PAIRS", max_pairs)
-    monkeypatch.setattr(nms, "_ROUNDS", rounds)
+@pytest.mark.parametrize("first_round", [256, 8, 1], ids=["at once", "in rounds", "from one box"])
+@pytest.mark.parametrize("chunk_pairs", [1 << 16, 50], ids=["whole", "chunks"])
+def test_equals_plain_nms(
+    monkeypatch: pytest.MonkeyPatch, horizontal: bool, first_round: int, chunk_pairs: int
+) -> None:
+    monkeypatch.setattr(nms, "_FIRST_ROUND", first_round)
+    monkeypatch.setattr(nms, "_CHUNK_PAIRS", chunk_pairs)
     rng = np.random.default_rng(5)
     dropped = 0
     for trial in range(12):
