@@ -89,12 +89,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.compat import load_config, quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.predict import predict_images
+    from fdam_rotate.apis.predict import TorchModel
+    from fdam_rotate.dota.predicting.predict import predict_images
 
     started = time.monotonic()
-    summary = predict_images(
+    model = TorchModel(
         load_config(args.config, cfg_options),
         args.checkpoint,
+        batch_size=args.batch_size,
+        gpu_id=args.gpu_id,
+        unsafe_load=args.unsafe_load,
+    )
+    summary = predict_images(
+        model,
         sources,
         args.out,
         options,
@@ -102,9 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         score_thr=args.score_thr,
         iou_thr=args.iou_thr,
         keep_crs=args.keep_crs,
-        gpu_id=args.gpu_id,
         overwrite=args.overwrite,
-        unsafe_load=args.unsafe_load,
+        progress=True,
     )
     failures += summary.failures
     resumed = f" ({summary.resumed:,} of them earlier)" if summary.resumed else ""

@@ -1,11 +1,8 @@
-"""Prediction on whole images with a detector whose answer is known: it finds bright squares."""
+"""The torch detector behind the prediction library's interface, with one whose answer is known."""
 
 from __future__ import annotations
 
-import json
 import math
-import shutil
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,48 +12,34 @@ from mmcv import Config
 
 import fdam_rotate.datasets  # noqa: F401
 from fdam_rotate.apis import predict as module
-from fdam_rotate.apis.predict import predict_images
-from fdam_rotate.dota.detections import read_detections
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
-from fdam_rotate.dota.layout import SourceImage
-from fdam_rotate.dota.splitting.options import SplitOptions
+from fdam_rotate.apis.predict import TorchModel
+from fdam_rotate.dota.errors import DotaError
 
-OPTIONS = SplitOptions(sizes=(64,), gaps=(16,))
-SQUARES = {"a": [(10, 12), (70, 30)], "b.c__d": [(40, 40)]}
 SIDE = 8
 
 
 class SquareFinder(torch.nn.Module):
-    """A box round each bright spot, scored by its brightness; counts the windows that it saw."""
+    """A box round each bright spot, scored by its brightness; ships are red, planes are not."""
 
     CLASSES = ("plane", "ship")
 
     def __init__(self) -> None:
         super().__init__()
         self.anchor = torch.nn.Parameter(torch.zeros(1))
-        self.seen = 0
 
     def forward(self, img, img_metas, return_loss, rescale):
         assert rescale
         assert not return_loss
         results = []
         for pixels, meta in zip(img[0], img_metas[0], strict=True):
-            assert meta["ori_shape"] == (64, 64, 3), "small images are filled up as the splitter does"
-            self.seen += 1
-            bright = (pixels[0].numpy() > 0.3).astype(np.uint8)
-            boxes = []
-            for x, y, w, h, area in cv2.connectedComponentsWithStats(bright)[2][1:]:
-                if area == SIDE * SIDE:  # whole in this window
-                    boxes.append([x + w / 2, y + h / 2, w, h, math.pi / 4, pixels[0, y, x].item()])
-            results.append([np.array(boxes, np.float32).reshape(-1, 6), np.zeros((0, 6), np.float32)])
+            assert meta["ori_shape"] == (64, 64, 3)
+            bright = (pixels.amax(0).numpy() > 0.3).astype(np.uint8)
+            boxes = [[], []]
+            for x, y, w, h, _ in cv2.connectedComponentsWithStats(bright)[2][1:]:
+                red, blue = pixels[0, y, x].item(), pixels[2, y, x].item()
+                boxes[int(red > blue)].append([x + w / 2, y + h / 2, w, h, math.pi / 4, max(red, blue)])
+            results.append([np.array(b, np.float32).reshape(-1, 6) for b in boxes])
         return results
-
-
-@pytest.fixture
-def finder(monkeypatch):
-    model = SquareFinder()
-    monkeypatch.setattr(module, "load_detector", lambda *_, **__: model)
-    return model
 
 
 @pytest.fixture
@@ -72,147 +55,39 @@ def cfg() -> Config:
 
 
 @pytest.fixture
-def checkpoint(tmp_path) -> Path:
+def checkpoint(tmp_path):
     path = tmp_path / "model.pth"
     path.write_bytes(b"weights")
     return path
 
 
-@pytest.fixture
-def sources(tmp_path) -> list[SourceImage]:
-    found = []
-    for name, (width, height) in {"a": (130, 50), "b.c__d": (90, 75)}.items():
-        image = np.zeros((height, width, 3), np.uint8)
-        for k, (x, y) in enumerate(SQUARES[name]):
-            image[y : y + SIDE, x : x + SIDE] = 100 + 50 * k
-        path = tmp_path / f"{name}.png"
-        cv2.imwrite(str(path), image)
-        found.append(SourceImage(name, path, None))
-    return found
-
-
-def text(out: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in sorted(out.glob("Task1_*.txt"))}
-
-
 @pytest.mark.parametrize("batch_size", [1, 3])
-def test_each_object_once_at_its_place(finder, cfg, checkpoint, sources, tmp_path, batch_size):
-    summary = predict_images(cfg, checkpoint, sources, tmp_path / "out", OPTIONS, batch_size=batch_size)
-    found = read_detections(tmp_path / "out")
-    assert len(found["ship"]) == 0
-    assert (summary.images, summary.detections, summary.resumed) == (2, 3, 0)
-    assert finder.seen == summary.windows
-    centres = {}
-    for row, poly in zip(found["plane"].image, found["plane"].polys.reshape(-1, 4, 2), strict=True):
-        centres.setdefault(found["plane"].image_ids[row], []).append(tuple(poly.mean(0).round(3).tolist()))
-    expected = {name: sorted((x + SIDE / 2, y + SIDE / 2) for x, y in spots) for name, spots in SQUARES.items()}
-    assert {name: sorted(spots) for name, spots in centres.items()} == expected
+def test_boxes_scores_and_classes_come_through(cfg, checkpoint, monkeypatch, batch_size):
+    monkeypatch.setattr(module, "load_detector", lambda *_, **__: SquareFinder())
+    model = TorchModel(cfg, checkpoint, batch_size=batch_size)
+    assert model.classes == ("plane", "ship")
+    windows = [np.zeros((64, 64, 3), np.uint8) for _ in range(batch_size)]
+    windows[-1][20 : 20 + SIDE, 10 : 10 + SIDE] = 0, 0, 204  # red: files are blue, green, red
+    windows[-1][40 : 40 + SIDE, 30 : 30 + SIDE] = 153, 0, 0
+    *before, found = model.detect(windows)
+    assert [len(one.scores) for one in before] == [0] * (batch_size - 1)
+    assert found.labels.tolist() == [0, 1]
+    np.testing.assert_allclose(found.scores, [0.6, 0.8], atol=1e-6)
+    np.testing.assert_allclose(found.boxes, [[34, 44, 8, 8, math.pi / 4], [14, 24, 8, 8, math.pi / 4]], atol=1e-6)
 
 
-def test_a_killed_run_goes_on_and_ends_the_same(finder, cfg, checkpoint, sources, tmp_path, monkeypatch):
-    predict_images(cfg, checkpoint, sources, tmp_path / "whole", OPTIONS)
-    total, finder.seen = finder.seen, 0
-
-    append = module._append
-
-    def killed(file, record):
-        if record.get("patch", "").startswith("b"):
-            file.write(b'{"patch": "b.c__d__64__0___0", "fou')  # half a line
-            raise KeyboardInterrupt
-        append(file, record)
-
-    out = tmp_path / "out"
-    monkeypatch.setattr(module, "_append", killed)
-    with pytest.raises(KeyboardInterrupt):
-        predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    assert not text(out)
-    before, finder.seen = finder.seen, 0
-    monkeypatch.setattr(module, "_append", append)
-    summary = predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    assert text(out) == text(tmp_path / "whole")
-    assert summary.resumed == before - 1 == total - finder.seen
-    assert summary.resumed > 0
-
-
-def test_what_is_there_is_not_replaced_unasked(finder, cfg, checkpoint, sources, tmp_path):
-    out = tmp_path / "out"
-    predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    with pytest.raises(OutputExistsError, match="finished prediction"):
-        predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    finder.seen = 0
-    summary = predict_images(cfg, checkpoint, sources[:1], out, OPTIONS, score_thr=0.5, overwrite=True)
-    assert finder.seen == 0, "the same windows of the same model and image are not predicted again"
-    assert summary.detections == 1
-    assert [path.name for path in (out / "patches").iterdir()] == ["a.jsonl"]
-    (tmp_path / "thesis").mkdir()
-    (tmp_path / "thesis" / "thesis.tex").write_text("two years of work")
-    for overwrite in (False, True):
-        with pytest.raises(OutputExistsError, match=r"thesis\.tex"):
-            predict_images(cfg, checkpoint, sources, tmp_path / "thesis", OPTIONS, overwrite=overwrite)
-    with pytest.raises(OutputExistsError, match="is a file"):
-        predict_images(cfg, checkpoint, sources, checkpoint, OPTIONS)
-
-
-def test_journals_of_other_settings_are_told_or_replaced(finder, cfg, checkpoint, sources, tmp_path):
-    out = tmp_path / "out"
-    predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    for path in out.glob("Task1_*.txt"):
-        path.unlink()  # an unfinished run
-    other = SplitOptions(sizes=(64,), gaps=(32,))
-    with pytest.raises(DotaError, match=r"a\.jsonl is of a run with other settings: gaps \[16\] there and \[32\] here"):
-        predict_images(cfg, checkpoint, sources, out, other)
+def test_identity_tells_weights_and_settings_apart(cfg, checkpoint):
+    first = TorchModel(cfg, checkpoint).identity
+    assert first == TorchModel(cfg, checkpoint).identity
     checkpoint.write_bytes(b"other weights")
-    with pytest.raises(DotaError, match="other settings: checkpoint"):
-        predict_images(cfg, checkpoint, sources, out, OPTIONS)
-    finder.seen = 0
-    summary = predict_images(cfg, checkpoint, sources, out, other, overwrite=True)
-    assert summary.resumed == 0
-    assert finder.seen == summary.windows
-    (out / "patches" / "a.jsonl").write_text('{"patch"\n')
-    for path in out.glob("Task1_*.txt"):
-        path.unlink()
-    with pytest.raises(DotaError, match=r"a\.jsonl is damaged"):
-        predict_images(cfg, checkpoint, sources, out, other)
+    second = TorchModel(cfg, checkpoint).identity
+    assert first["model"] == second["model"]
+    assert first["checkpoint"] != second["checkpoint"]
+    cfg.model.width = 3
+    assert TorchModel(cfg, checkpoint).identity["model"] != second["model"]
 
 
-def test_a_broken_image_costs_itself_only(finder, cfg, checkpoint, sources, tmp_path):
-    broken = tmp_path / "broken.png"
-    broken.write_bytes(sources[0].path.read_bytes()[:60])
-    listed = [SourceImage("broken", broken, None), *sources]
-    summary = predict_images(cfg, checkpoint, listed, tmp_path / "out", OPTIONS)
-    assert summary.images == 2
-    (line,) = summary.failures
-    assert str(broken) in line
-    predict_images(cfg, checkpoint, sources, tmp_path / "without", OPTIONS)
-    assert text(tmp_path / "out") == text(tmp_path / "without")
-    shutil.copy(sources[0].path, broken)  # mended: only it is predicted now
-    finder.seen = 0
-    summary = predict_images(cfg, checkpoint, listed, tmp_path / "out", OPTIONS, overwrite=True)
-    assert (summary.images, summary.failures) == (3, [])
-    assert finder.seen == summary.windows - summary.resumed
-    assert 0 < finder.seen < summary.windows
-
-
-def test_a_geotiff_gets_geojson_at_its_place(finder, cfg, checkpoint, sources, tmp_path):
-    rasterio = pytest.importorskip("rasterio")
-    pixels = cv2.imread(str(sources[0].path))
-    path = tmp_path / "scene.tif"
-    with rasterio.open(
-        path, "w", driver="GTiff", width=130, height=50, count=3, dtype="uint8", crs="EPSG:4326",
-        transform=rasterio.Affine(1e-5, 0, 7, 0, -1e-5, 50),
-    ) as dataset:  # fmt: skip
-        dataset.write(np.moveaxis(pixels[..., ::-1], -1, 0))
-    listed = [*sources, SourceImage("scene", path, None)]
-    summary = predict_images(cfg, checkpoint, listed, tmp_path / "out", OPTIONS)
-    assert summary.geojson == 1
-    assert [p.name for p in (tmp_path / "out" / "geojson").iterdir()] == ["scene.geojson"]
-    features = json.loads((tmp_path / "out" / "geojson" / "scene.geojson").read_text())["features"]
-    centres = sorted(np.mean(f["geometry"]["coordinates"][0][:4], axis=0).tolist() for f in features)
-    expected = [[7 + 1e-5 * (x + SIDE / 2), 50 - 1e-5 * (y + SIDE / 2)] for x, y in SQUARES["a"]]
-    assert np.abs(np.array(centres) - expected).max() < 0.01 * 1e-5
-
-
-def test_a_pipeline_that_does_not_load_images_is_refused(finder, cfg, checkpoint, sources, tmp_path):
+def test_a_pipeline_that_does_not_load_images_is_refused(cfg, checkpoint):
     cfg.data.test.pipeline = cfg.data.test.pipeline[1:]
     with pytest.raises(DotaError, match="begins with MultiScaleFlipAug"):
-        predict_images(cfg, checkpoint, sources, tmp_path / "out", OPTIONS)
+        TorchModel(cfg, checkpoint)

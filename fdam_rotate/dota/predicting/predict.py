@@ -1,0 +1,203 @@
+"""Prediction on whole images of any size: windows read one by one, results kept as they come, then merged.
+
+Each image has a journal, ``OUT/patches/<id>.jsonl`` (see `fdam_rotate.dota.predicting.journal`); a run that was killed
+goes on where its journals end. The detections are those that splitting, ``tools/test.py`` and ``tools/merge.py`` give,
+to the byte. The model is behind one small interface, `WindowModel`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fdam_rotate.dota.detections import Detections, concatenate, write_detections
+from fdam_rotate.dota.errors import ImageReadError, OutputExistsError
+from fdam_rotate.dota.formats.geojson import write_geojson
+from fdam_rotate.dota.layout import SourceImage
+from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.predicting.journal import Journal
+from fdam_rotate.dota.predicting.model import WindowModel
+from fdam_rotate.dota.progress import progress_bar
+from fdam_rotate.dota.rasters.georeference import read_georeference
+from fdam_rotate.dota.rasters.images import image_size, open_pixels
+from fdam_rotate.dota.rasters.padding import pad_patch
+from fdam_rotate.dota.splitting.options import Level, SplitOptions, plan_levels
+
+__all__ = ["PredictSummary", "predict_images", "windows"]
+
+JOURNALS = "patches"
+
+
+@dataclass
+class PredictSummary:
+    """What a run did.
+
+    Attributes:
+        images: predicted, in this run or before.
+        windows: of these images.
+        resumed: of the windows, those found in journals.
+        detections: after merging.
+        geojson: files written; images that are not georeferenced have none.
+        failures: one line for each image that could not be read.
+    """
+
+    images: int = 0
+    windows: int = 0
+    resumed: int = 0
+    detections: int = 0
+    geojson: int = 0
+    failures: list[str] = field(default_factory=list)
+
+
+def predict_images(
+    model: WindowModel,
+    sources: Sequence[SourceImage],
+    out: str | Path,
+    options: SplitOptions,
+    *,
+    batch_size: int = 1,
+    score_thr: float = 0.05,
+    iou_thr: float = 0.1,
+    keep_crs: bool = False,
+    overwrite: bool = False,
+    progress: bool = False,
+) -> PredictSummary:
+    """Detect on every image of ``sources``; write Task1 files, and GeoJSON where an image is georeferenced.
+
+    Args:
+        model: pixels to detections.
+        sources: images, each id once.
+        out: folder; an unfinished run in it goes on.
+        options: windows, in MMRotate's style; patches are filled up as ``data_prep/split.py`` does.
+        batch_size: windows that the model gets at a time.
+        score_thr: detections scored below are left out of the merged files (the journals keep them).
+        iou_thr: of the merge.
+        keep_crs: GeoJSON in each image's own coordinate system.
+        overwrite: replace the files of a finished run; windows of the same model, settings and image stay predicted.
+        progress: draw a progress bar.
+
+    Raises:
+        OutputExistsError: ``out`` holds a finished run, or something else.
+        DotaError: ``out`` holds a run of other settings, or the model cannot be loaded.
+    """
+    out = Path(out)
+    head = {
+        **model.identity,
+        "classes": list(model.classes),
+        **{key: options.to_json()[key] for key in ("sizes", "gaps", "rates", "img_rate_thr", "padding")},
+    }
+    _prepare(out, {source.image_id for source in sources}, overwrite)
+    model.prepare()
+    summary = PredictSummary()
+    merged: list[dict[str, Detections]] = []
+    with progress_bar(_count_windows(sources, options), "predict", "patch", shown=progress, mininterval=1.0) as bar:
+        for source in sources:
+            bar.set_postfix_str(source.image_id, refresh=False)
+            try:
+                found = _predict_image(model, source, out, options, head, batch_size, overwrite, summary, bar)
+            except (ImageReadError, OSError) as error:
+                summary.failures.append(str(error))
+                continue
+            summary.images += 1
+            whole = merge_patches(found, iou_thr=iou_thr, score_thr=score_thr)
+            reference = read_georeference(source.path)
+            if reference is not None:
+                target = out / "geojson" / f"{source.image_id}.geojson"
+                write_geojson(target, whole, source.image_id, reference, keep_crs=keep_crs)
+                summary.geojson += 1
+            merged.append(whole)
+    together = {name: concatenate([one[name] for one in merged]) for name in model.classes}
+    write_detections(out, together, classes=model.classes)
+    summary.detections = sum(map(len, together.values()))
+    return summary
+
+
+def windows(
+    image: Any, level: Level, options: SplitOptions, batch_size: int, *, without: Sequence[str] | set[str] = ()
+) -> Iterator[tuple[list[str], list[NDArray[np.uint8]]]]:
+    """Names and pixels of an image's windows, some at a time, each filled up to its size.
+
+    Args:
+        image: what `fdam_rotate.dota.rasters.images.open_pixels` gives.
+        level: the windows, in pixels of the image.
+        options: whether and with what they are filled up.
+        batch_size: windows in each answer but the last.
+        without: names that are left out.
+    """
+    sizes = level.patch_sizes(options.padding).tolist()
+    todo = [number for number, name in enumerate(level.names) if name not in without]
+    names: list[str] = []
+    patches: list[NDArray[np.uint8]] = []
+    for k, crop in image.crops([level.windows[number].tolist() for number in todo]):
+        names.append(level.names[todo[k]])
+        patches.append(np.ascontiguousarray(pad_patch(crop, sizes[todo[k]], options.padding_value)))
+        if len(names) == batch_size:
+            yield names, patches
+            names, patches = [], []
+    if names:
+        yield names, patches
+
+
+def _predict_image(
+    model: WindowModel,
+    source: SourceImage,
+    out: Path,
+    options: SplitOptions,
+    head: dict[str, Any],
+    batch_size: int,
+    overwrite: bool,
+    summary: PredictSummary,
+    bar: Any,
+) -> dict[str, Detections]:
+    """Detections of one image by class, with window names as ids; what its journal lacks is predicted and added."""
+    path = out / JOURNALS / f"{source.image_id}.jsonl"
+    with open_pixels(source.path) as image:
+        (level,) = plan_levels(options, source.image_id, image.width, image.height)
+        head = {**head, "image_sha256": image.digest}
+        with Journal(path, head, model.classes, overwrite=overwrite) as journal:
+            summary.windows += len(level.names)
+            summary.resumed += len(journal.done)
+            bar.update(len(journal.done))
+            for names, patches in windows(image, level, options, batch_size, without=set(journal.done)):
+                for name, found in zip(names, model.detect(patches), strict=True):
+                    journal.add(name, found)
+                bar.update(len(names))
+    return journal.detections(level.names)
+
+
+def _prepare(out: Path, image_ids: set[str], overwrite: bool) -> None:
+    """Make ``out``; refuse a finished run or foreign files, or if ``overwrite`` remove what is not to stay of a run.
+
+    Raises:
+        OutputExistsError: ``out`` holds what may not be replaced.
+    """
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; give a folder for the output")
+    journals = set(out.glob(f"{JOURNALS}/*.jsonl"))
+    written = {*out.glob("Task1_*.txt"), *out.glob("geojson/*.geojson")}
+    foreign = [path for path in sorted(out.rglob("*")) if path.is_file() and path not in journals | written]
+    if foreign:
+        raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
+    if any(path.parent == out for path in written) and not overwrite:
+        raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
+    if overwrite:
+        for path in written | {path for path in journals if path.stem not in image_ids}:
+            path.unlink()
+    (out / JOURNALS).mkdir(parents=True, exist_ok=True)
+
+
+def _count_windows(sources: Sequence[SourceImage], options: SplitOptions) -> int:
+    """For the progress bar, from the headers; a file that cannot be read counts none."""
+    total = 0
+    for source in sources:
+        try:
+            (level,) = plan_levels(options, source.image_id, *image_size(source.path))
+        except (ImageReadError, OSError):
+            continue
+        total += len(level.names)
+    return total
