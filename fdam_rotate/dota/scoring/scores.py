@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE
 
-__all__ = ["METRICS", "ClassResult", "EvalResult", "average_precision", "recall_precision"]
+__all__ = ["METRICS", "ClassResult", "EvalResult", "average_precision", "recall_points", "recall_precision"]
 
 #: Names of the two ways to integrate a precision-recall curve.
 METRICS = ("voc07", "voc12")
@@ -155,9 +155,17 @@ def average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64
     if not len(recall):
         return 0.0
     envelope = np.append(np.maximum.accumulate(precision[::-1])[::-1], 0.0)
+    points = recall_points(metric)
+    if points is None:
+        return float(np.sum(np.diff(recall, prepend=0.0) * envelope[:-1]))
+    return float(envelope[np.searchsorted(recall, points, side="left")].sum() / len(points))
+
+
+def recall_points(metric: str) -> NDArray[np.float64] | None:
+    """The recalls at which a metric reads the precision; None for ``'voc12'``, which takes the whole area."""
     if metric == "voc07":
         # arange as in the devkit: its 0.30000000000000004 counts recall 3/10 as not reached, and so must we.
-        return float(envelope[np.searchsorted(recall, np.arange(0.0, 1.1, 0.1), side="left")].sum() / 11.0)
+        return np.arange(0.0, 1.1, 0.1)
     if metric != "voc12":
         raise DotaError(f"metric is one of {', '.join(METRICS)}, not {metric!r}")
-    return float(np.sum(np.diff(recall, prepend=0.0) * envelope[:-1]))
+    return None
