@@ -71,8 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg = load_config(args.config, options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
     cfg.resume_from = args.resume_from or cfg.get("resume_from")
-    cfg.auto_resume = args.auto_resume
-    check_training_config(cfg)
+    cfg.auto_resume = args.auto_resume or cfg.get("auto_resume", False)
+    check_training_config(cfg, validate=not args.no_validate)
     setup_multi_processes(cfg)
     install_safe_loader(args.unsafe_load)
     runtime = start_runtime(args.launcher, args.gpu_id, cfg.get("dist_params"))

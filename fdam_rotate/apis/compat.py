@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["accept_int_devices", "load_config", "quiet_host", "revert_sync_bn", "scale_lr", "share_seeds_on_cpu"]
+__all__ = [
+    "accept_int_devices",
+    "dataset_settings",
+    "load_config",
+    "loader_settings",
+    "quiet_host",
+    "revert_sync_bn",
+    "scale_lr",
+    "share_seeds_on_cpu",
+]
 
 
 def quiet_host() -> None:
@@ -51,6 +62,39 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
         except (KeyError, TypeError, AttributeError) as error:
             raise DotaError(f"--cfg-options {options}: {error}") from error
     return cfg
+
+
+def loader_settings(cfg: Any) -> Any:
+    """A copy of ``cfg`` in mmdet's present form, where each part of the data has its ``*_dataloader`` settings.
+
+    mmdet 2.28's ``compat_cfg`` looks into ``data.val`` and ``data.test`` whether they are there or not.
+    """
+    from mmdet.utils import compat_cfg
+
+    cfg = copy.deepcopy(cfg)
+    absent = [part for part in ("val", "test") if cfg.data.get(part) is None]
+    for part in absent:
+        cfg.data[part] = {}
+    cfg = compat_cfg(cfg)
+    for part in absent:
+        cfg.data[part] = None
+    return cfg
+
+
+def dataset_settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Each data set that ``node`` builds and its place in the config, through lists and mmdet's wrappers.
+
+    ``node`` is what stands under ``path``: a data set, a list of them, or a RepeatDataset, ConcatDataset and so on.
+    """
+    if isinstance(node, (list, tuple)):
+        for number, part in enumerate(node):
+            yield from dataset_settings(part, f"{path}.{number}")
+    elif node:
+        inner = [key for key in ("dataset", "datasets") if key in node]
+        for key in inner:
+            yield from dataset_settings(node[key], f"{path}.{key}")
+        if not inner:
+            yield path, node
 
 
 def accept_int_devices() -> None:

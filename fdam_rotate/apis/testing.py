@@ -10,11 +10,11 @@ import cv2
 import numpy as np
 from mmcv.cnn import fuse_conv_bn as fold_batch_norm
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
-from mmdet.utils import compat_cfg
 from mmrotate.datasets import build_dataset
 from mmrotate.utils import get_root_logger, setup_multi_processes
 from tqdm import tqdm
 
+from fdam_rotate.apis.compat import loader_settings
 from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
@@ -119,7 +119,7 @@ def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
         "workers_per_gpu": 2,
         "dist": distributed,
         "shuffle": False,
-        **compat_cfg(cfg).data.get(f"{split}_dataloader", {}),
+        **loader_settings(cfg).data[f"{split}_dataloader"],
     }
     if settings["samples_per_gpu"] > 1:
         cfg.data[split].pipeline = replace_ImageToTensor(cfg.data[split].pipeline)

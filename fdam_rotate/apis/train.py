@@ -6,7 +6,6 @@ one builds the same mmcv runner from the same config keys.
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
 from pathlib import Path
@@ -19,11 +18,11 @@ from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
 from mmdet.core.hook.ema import BaseEMAHook
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
-from mmdet.utils import compat_cfg, find_latest_checkpoint
+from mmdet.utils import find_latest_checkpoint
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
-from fdam_rotate.apis.compat import revert_sync_bn, scale_lr
+from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sync_bn, scale_lr
 from fdam_rotate.apis.hooks import NonFiniteLossHook, PatchEvalHook
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
@@ -31,38 +30,50 @@ from fdam_rotate.dota.errors import DotaError, OutputExistsError
 __all__ = ["check_classes", "check_training_config", "train"]
 
 
-def check_training_config(cfg: Any) -> None:
+def check_training_config(cfg: Any, *, validate: bool = True) -> None:
     """Look at every path that a training run needs, before anything is loaded.
 
+    Args:
+        cfg: MMRotate config with ``work_dir`` set.
+        validate: ``data.val`` is needed too.
+
     Raises:
-        FileNotFoundError: a folder of patches or the pretrained backbone is missing.
+        FileNotFoundError: a folder of patches, the pretrained backbone or a checkpoint is missing.
         OutputExistsError: the work folder holds checkpoints and nothing says to go on from them.
     """
     work_dir = Path(cfg.work_dir)
     if not (cfg.get("resume_from") or cfg.get("auto_resume")) and next(work_dir.glob("*.pth"), None) is not None:
         raise OutputExistsError(f"{work_dir} holds checkpoints; go on with --auto-resume, or give another --work-dir")
-    for split in ("train", "val"):
-        data = cfg.data.get(split) or {}
-        for key in ("ann_file", "ann_dir", "img_prefix"):
-            folders = data.get(key) or []
-            for folder in [folders] if isinstance(folders, str) else folders:
-                if not Path(folder).exists():
-                    make = (
-                        "unpack the data set there"
-                        if data.get("type") == "HRSC2016Dataset"
-                        else "make it with data_prep/split.py"
-                    )
-                    raise FileNotFoundError(
-                        f"data.{split}.{key} is {folder}, which does not exist; {make}, "
-                        f"or set --cfg-options data.{split}.{key}=FOLDER"
-                    )
+    for split in ("train", "val") if validate else ("train",):
+        for place, data in dataset_settings(cfg.data.get(split), f"data.{split}"):
+            _check_folders(place, data)
     init = cfg.model.backbone.get("init_cfg") or {}
-    pretrained = {"model.backbone.init_cfg": init.get("checkpoint"), "load_from": cfg.get("load_from")}
+    pretrained = {
+        "model.backbone.init_cfg": init.get("checkpoint"),
+        "load_from": cfg.get("load_from"),
+        "resume_from": cfg.get("resume_from"),
+    }
     for key, path in pretrained.items():
         if path and "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(
                 f"{key} names {path}, which does not exist; or start without: --cfg-options {key}=None"
             )
+
+
+def _check_folders(place: str, data: Any) -> None:
+    for key in ("ann_file", "ann_dir", "img_prefix"):
+        folders = data.get(key) or []
+        for folder in [folders] if isinstance(folders, str) else folders:
+            if not Path(folder).exists():
+                make = (
+                    "unpack the data set there"
+                    if data.get("type") == "HRSC2016Dataset"
+                    else "make it with data_prep/split.py"
+                )
+                raise FileNotFoundError(
+                    f"{place}.{key} is {folder}, which does not exist; {make}, "
+                    f"or set --cfg-options {place}.{key}=FOLDER"
+                )
 
 
 def train(
@@ -109,7 +120,7 @@ def train(
     del model._dump_init_info
     model.CLASSES = train_set.CLASSES
 
-    cfg = compat_cfg(cfg)
+    cfg = loader_settings(cfg)
     cfg.seed = seed
     loader = build_dataloader(
         train_set,
@@ -197,7 +208,7 @@ def _val_loader(cfg: Any, runtime: Runtime) -> Any:
         "dist": runtime.distributed,
         "shuffle": False,
         "persistent_workers": False,
-        **compat_cfg(copy.deepcopy(cfg)).data.get("val_dataloader", {}),
+        **loader_settings(cfg).data.val_dataloader,
     }
     if settings["samples_per_gpu"] > 1:
         cfg.data.val.pipeline = replace_ImageToTensor(cfg.data.val.pipeline)

@@ -8,7 +8,7 @@ from mmcv import Config
 from scripts import ROOT
 from torch import nn
 
-from fdam_rotate.apis.compat import load_config, revert_sync_bn, scale_lr
+from fdam_rotate.apis.compat import dataset_settings, load_config, loader_settings, revert_sync_bn, scale_lr
 from fdam_rotate.apis.optimizer import FDAMOptimizerConstructor, parameter_groups
 from fdam_rotate.apis.train import _optimizer_hook, check_classes, check_training_config
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
@@ -185,3 +185,51 @@ def test_an_optimizer_hook_without_mixed_precision_is_refused_with_fp16():
     cfg = Config({"optimizer_config": {"type": "MyHook"}, "fp16": {"loss_scale": 512.0}})
     with pytest.raises(DotaError, match="MyHook has no fp16 form"):
         _optimizer_hook(cfg, distributed=False)
+
+
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_a_config_without_a_part_of_the_data_still_has_loader_settings(part):
+    cfg = Config({"data": {"train": {}, "val": {}, "test": {}, "samples_per_gpu": 3, "workers_per_gpu": 5}})
+    cfg.data[part] = None
+    cfg.runner = {"type": "EpochBasedRunner", "max_epochs": 1}
+    full = loader_settings(cfg)
+    assert full.data[part] is None
+    assert full.data.train_dataloader == {"samples_per_gpu": 3, "workers_per_gpu": 5}
+    assert full.data[f"{part}_dataloader"] == {"workers_per_gpu": 5}
+    assert cfg.data.samples_per_gpu == 3, "the config itself is left as it was"
+
+
+def test_every_data_set_behind_wrappers_is_found():
+    leaf = {"ann_file": "a"}
+    node = {
+        "type": "ConcatDataset",
+        "datasets": [{"type": "RepeatDataset", "times": 2, "dataset": leaf}, {"ann_file": "b"}],
+    }
+    assert list(dataset_settings(node, "data.train")) == [
+        ("data.train.datasets.0.dataset", leaf),
+        ("data.train.datasets.1", {"ann_file": "b"}),
+    ]
+    assert list(dataset_settings([leaf, leaf], "data.val")) == [("data.val.0", leaf), ("data.val.1", leaf)]
+    assert not list(dataset_settings(None, "data.val"))
+
+
+def test_paths_of_val_are_asked_for_only_to_validate(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.data.val = {"ann_file": str(tmp_path / "nowhere")}
+    check_training_config(cfg, validate=False)
+    with pytest.raises(FileNotFoundError, match=r"data\.val\.ann_file is .*nowhere"):
+        check_training_config(cfg)
+
+
+def test_paths_behind_a_wrapper_are_checked(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.data.train = {"type": "RepeatDataset", "times": 2, "dataset": {"ann_file": str(tmp_path / "nowhere")}}
+    with pytest.raises(FileNotFoundError, match=r"data\.train\.dataset\.ann_file is .*nowhere"):
+        check_training_config(cfg)
+
+
+def test_a_checkpoint_to_resume_from_must_exist(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.resume_from = str(tmp_path / "gone.pth")
+    with pytest.raises(FileNotFoundError, match=r"resume_from names .*gone\.pth"):
+        check_training_config(cfg)
