@@ -9,7 +9,7 @@ Where a patch lies is told by the manifest of the split, or else by its name: P0
 size, x, y in the image) or P0001__0.5__824___0 (DOTA_devkit: rate, x, y in the resized image; a number with a dot, or
 below 16, is a rate). Then, for each image and class, a box goes if a better one overlaps it with IoU > --iou-thr.
 
-Written: OUT_DIR with one file a class, empty ones too, and OUT_DIR.zip with the same files at its top level.
+Written: OUT_DIR with one file per class, empty ones too, and OUT_DIR.zip with the same files at its top level.
 Exit code: 0 merged; 1 merged, but lines could not be read (each is named), or nothing was written; 2 wrong usage.
 """
 
@@ -33,7 +33,7 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "detections", type=Path, nargs="+", metavar="PATCH_DETECTIONS", help="folders or zips with one file a class"
+        "detections", type=Path, nargs="+", metavar="PATCH_DETECTIONS", help="folders or zips with one file per class"
     )
     parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the merged files; OUT_DIR.zip beside it")
     parser.add_argument(
@@ -74,6 +74,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--nproc", type=int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
     )
+    parser.add_argument(
+        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers take the place of the processes"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier merge in OUT_DIR")
     return parser
 
@@ -98,9 +101,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.fuse == "wbf" and len(args.detections) < 2:
         parser.error("--fuse wbf needs several inputs")
 
-    from tqdm import tqdm
-
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
+    from fdam_rotate.dota.merging.options import MergeOptions
+    from fdam_rotate.dota.problems import format_problems
 
     begin = time.perf_counter()
     locate = None
@@ -108,28 +111,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         from fdam_rotate.dota.manifest import read_manifest
 
         locate = read_manifest(args.manifest)
-    from fdam_rotate.dota.problems import format_problems
-
+    options = MergeOptions(
+        iou_thr=args.iou_thr,
+        nms=args.nms,
+        score_thr=args.score_thr,
+        max_per_image=args.max_per_image,
+        weights=args.weights,
+        fuse=args.fuse,
+        fuse_iou_thr=args.fuse_iou_thr,
+    )
     problems: list[Problem] = []
-    with tqdm(desc="merging", total=1.0, delay=2, leave=False, bar_format="{l_bar}{bar}| {elapsed}<{remaining}") as bar:
-        summary = merge_files(
-            args.detections,
-            args.out,
-            args.classes,
-            task=args.task,
-            locate=locate,
-            max_per_image=args.max_per_image,
-            overwrite=args.overwrite,
-            problems=problems,
-            progress=bar.update,
-            iou_thr=args.iou_thr,
-            nms=args.nms,
-            score_thr=args.score_thr,
-            nproc=args.nproc,
-            weights=args.weights,
-            fuse=args.fuse,
-            fuse_iou_thr=args.fuse_iou_thr,
-        )
+    summary = merge_files(
+        args.detections,
+        args.out,
+        args.classes,
+        options,
+        task=args.task,
+        locate=locate,
+        nproc=args.nproc,
+        scheduler=args.scheduler,
+        overwrite=args.overwrite,
+        problems=problems,
+        progress=True,
+    )
     if summary.empty_classes:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
     for line in format_problems(problems):

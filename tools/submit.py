@@ -6,7 +6,7 @@ Examples:
 
 DETECTIONS is a folder of merged Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The zip holds one file for
-every class at its top level, empty ones too, and is written only if it passes the check: ten fields a line (six for
+every class at its top level, empty ones too, and is written only if it passes the check: ten fields per line (six for
 task 2), finite numbers, scores from 0 to 1, no ids of patches, ids of the image list if one is given, no line twice,
 UTF-8 without byte order mark, no folders, no other files, and not too large. Equal detections give equal bytes.
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file a class")
+    parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file per class")
     parser.add_argument("zip", type=Path, nargs="?", metavar="OUT.zip", help="the zip to write")
     parser.add_argument("--check", type=Path, metavar="ZIP", help="check this zip and write nothing")
     add_class_options(parser)
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-list",
         type=Path,
         metavar="FILE",
-        help="ids of the test images, one a line, or their split's manifest.json",
+        help="ids of the test images, one per line, or their split's manifest.json",
     )
     parser.add_argument(
         "--max-mb", type=float, default=100.0, metavar="MB", help="largest zip, in 10^6 bytes (default: 100)"
@@ -56,8 +56,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.check and not (args.detections and args.zip):
         parser.error("give DETECTIONS and OUT.zip, or --check ZIP")
 
-    from tqdm import tqdm
-
     from fdam_rotate.dota.errors import DotaError, OutputExistsError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.layout import read_image_list
@@ -68,10 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     image_ids = None if args.image_list is None else read_image_list(args.image_list)
 
     def check(path: Path) -> list[Problem]:
-        with tqdm(desc="checking", unit="B", unit_scale=True, delay=2, leave=False) as bar:
-            return check_submission(
-                path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=bar.update
-            )
+        return check_submission(path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=True)
 
     if args.check:
         errors = _print_problems(check(args.check))

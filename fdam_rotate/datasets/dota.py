@@ -26,8 +26,10 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
@@ -36,7 +38,6 @@ from fdam_rotate.dota.windows import parse_patch_name
 
 __all__ = ["DOTAPatchDataset"]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: Pipeline steps that turn boxes, and so must know the angle's definition.
 TURNING_STEPS = ("RRandomFlip", "PolyRandomRotate", "RMosaic")
 
@@ -184,7 +185,7 @@ class DOTAPatchDataset(CustomDataset):
 
     def merge(self, detections: dict[str, Detections], *, iou_thr: float = 0.1) -> dict[str, Detections]:
         """Patch detections in original-image pixels, after the class-wise polygon NMS of the DOTA protocol."""
-        return merge_patches(detections, locate=self._locate, iou_thr=iou_thr)
+        return merge_patches(detections, MergeOptions(iou_thr=iou_thr), locate=self._locate)
 
     @cached_property
     def _locate(self) -> Callable[[str], Any]:

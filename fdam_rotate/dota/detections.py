@@ -39,6 +39,7 @@ __all__ = [
     "open_file",
     "read_detections",
     "task_file_name",
+    "unify_ids",
     "write_detections",
 ]
 
@@ -97,23 +98,28 @@ class Detections:
         return Detections(self.image_ids, self.image[rows], self.scores[rows], self.polys[rows])
 
 
+def unify_ids(parts: Sequence[Detections]) -> tuple[tuple[str, ...], NDArray[np.intp]]:
+    """The image ids of all ``parts`` in order of first appearance, and the index into them of each detection.
+
+    Returns:
+        (ids, index): index is (N,) for the N detections of all parts, one part after the other.
+    """
+    index: dict[str, int] = {}
+    image = [
+        np.array([index.setdefault(one, len(index)) for one in part.image_ids], np.intp)[part.image] for part in parts
+    ]
+    return tuple(index), np.concatenate([np.zeros(0, np.intp), *image])
+
+
 def concatenate(parts: Sequence[Detections]) -> Detections:
     """All detections of ``parts``, one after the other; ids are united in order of first appearance."""
+    if not parts:
+        return Detections.empty()
     if len(parts) == 1:
         return parts[0]
-    index: dict[str, int] = {}
-    image = []
-    for part in parts:
-        remap = np.array([index.setdefault(i, len(index)) for i in part.image_ids], np.intp)
-        image.append(remap[part.image])
-    if not image:
-        return Detections.empty()
-    return Detections(
-        tuple(index),
-        np.concatenate(image),
-        np.concatenate([part.scores for part in parts]),
-        np.concatenate([part.polys for part in parts]),
-    )
+    ids, image = unify_ids(parts)
+    scores = np.concatenate([part.scores for part in parts])
+    return Detections(ids, image, scores, np.concatenate([part.polys for part in parts]))
 
 
 def read_detections(

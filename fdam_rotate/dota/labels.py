@@ -1,4 +1,4 @@
-"""DOTA annotations (``labelTxt``): one text file an image, one object a line.
+"""DOTA annotations (``labelTxt``): one text file per image, one object per line.
 
     imagesource:GoogleEarth
     gsd:0.146343590398
@@ -24,7 +24,6 @@ from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import check_id, write_text
 from fdam_rotate.dota.problems import Problem, line_problem
-from fdam_rotate.dota.textscan import scan_table
 
 __all__ = [
     "MAX_COORDINATE",
@@ -41,9 +40,6 @@ MAX_COORDINATE = 1e7
 
 _HEADER = re.compile(rb"\s*[A-Za-z][\w .-]*:")
 _KNOWN_HEADER = re.compile(rb"\s*(imagesource|gsd|acquisition dates)\s*:", re.IGNORECASE)
-
-#: Files parsed together by `read_label_dir`.
-_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -76,6 +72,11 @@ class Labels:
     def __len__(self) -> int:
         return len(self.names)
 
+    @classmethod
+    def empty(cls) -> Labels:
+        """No object."""
+        return cls(np.zeros((0, 8)), (), np.zeros(0, np.int64))
+
 
 @dataclass(frozen=True)
 class LabelLine:
@@ -87,7 +88,7 @@ class LabelLine:
 
 
 def parse_label_line(text: str, *, path: Path, lineno: int, classes: Sequence[str] | None = None) -> LabelLine:
-    """Parse one object line strictly; the reference for the quick way in which whole files are read.
+    """Parse one object line.
 
     Raises:
         LabelFormatError: wrong number of fields, a coordinate that is no finite number within ``MAX_COORDINATE``,
@@ -113,10 +114,7 @@ def read_labels(
         LabelFormatError: a line is bad and ``problems`` is None.
         FileNotFoundError: there is no such file.
     """
-    text = _load(Path(path))
-    allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
-    quick = _read_quick([text], allowed)
-    return quick[0] if quick is not None else _read_strict(text, classes, problems)
+    return _read_objects(_load(Path(path)), classes, problems)
 
 
 def read_label_dir(
@@ -135,26 +133,16 @@ def read_label_dir(
     folder = Path(folder)
     if not folder.is_dir():
         what = "is a file" if folder.exists() else "does not exist"
-        raise FileNotFoundError(f"label folder {folder} {what}; give the folder with one .txt an image (labelTxt)")
+        raise FileNotFoundError(f"label folder {folder} {what}; give the folder with one .txt per image (labelTxt)")
     if image_ids is None:
         paths = {path.name[:-4]: path for path in folder.iterdir() if path.suffix.lower() == ".txt"}
     else:
         paths = {image_id: folder / f"{check_id(image_id)}.txt" for image_id in image_ids}
-    allowed = None if classes is None else frozenset(name.encode("utf-8") for name in classes)
-    result: dict[str, Labels] = {}
-    ids = sorted(paths)
-    for start in range(0, len(ids), _BATCH):  # many small files cost less when their text is parsed as one
-        batch = ids[start : start + _BATCH]
-        texts = [_load(paths[image_id]) for image_id in batch]
-        quick = _read_quick(texts, allowed)
-        if quick is None:
-            quick = [read_labels(text.path, classes=classes, problems=problems) for text in texts]
-        result.update(zip(batch, quick, strict=True))
-    return result
+    return {image_id: read_labels(paths[image_id], classes=classes, problems=problems) for image_id in sorted(paths)}
 
 
 def write_labels(path: str | Path, labels: Labels) -> None:
-    """Write ``labels`` as DOTA text, all or nothing: header, then one object a line.
+    """Write ``labels`` as DOTA text, all or nothing: header, then one object per line.
 
     Coordinates are written as Python writes a float (the shortest text that reads back as the same number).
     """
@@ -197,47 +185,8 @@ def _load(path: Path) -> _Text:
     return _Text(path, tuple(header), skipped, data[start:])
 
 
-def _read_quick(texts: Sequence[_Text], allowed: frozenset[bytes] | None) -> list[Labels] | None:
-    """Read files whose lines are all well formed with ten fields each; None as soon as anything is unusual."""
-    if any(text.reason for text in texts):
-        return None
-    body = b"".join([text.body for text in texts])
-    if not body.strip():
-        return [_labels([], text.header) for text in texts]
-    table = scan_table(body, 10)
-    if table is None:
-        return None
-    raw_names, raw_difficult = table.column(8), table.column(9)
-    known = set(raw_names)
-    if allowed is not None and not known <= allowed:
-        return None
-    try:
-        polys = table.numbers(0, 8)
-        decoded = {name: name.decode("utf-8") for name in known}
-        levels = {text: int(text) for text in set(raw_difficult)}
-        difficult = np.fromiter(map(levels.__getitem__, raw_difficult), np.int64, table.rows)
-    except (ValueError, OverflowError):
-        return None
-    # a comparison with NaN is false, so one test finds NaN, infinities and absurd values
-    if not (np.abs(polys) <= MAX_COORDINATE).all() or difficult.min() < 0:
-        return None
-    names = [decoded[name] for name in raw_names]
-    bounds = np.cumsum([0, *(text.body.count(b"\n") for text in texts)])
-    rows = np.searchsorted(table.lines, bounds).tolist()
-    return [
-        Labels(
-            polys[begin:end],
-            tuple(names[begin:end]),
-            difficult[begin:end],
-            table.lines[begin:end] + (text.skipped + 1 - offset),
-            text.header,
-        )
-        for text, begin, end, offset in zip(texts, rows[:-1], rows[1:], bounds[:-1].tolist(), strict=True)
-    ]
-
-
-def _read_strict(text: _Text, classes: Sequence[str] | None, problems: list[Problem] | None) -> Labels:
-    """Read line by line with `_parse_line`, telling every bad one."""
+def _read_objects(text: _Text, classes: Sequence[str] | None, problems: list[Problem] | None) -> Labels:
+    """Read line by line with `_parse_line`, reporting every bad one."""
     parsed: list[tuple[int, LabelLine]] = []
     found = [line_problem("malformed", text.path, 1, text.reason)] if text.reason else []
     header = list(text.header)

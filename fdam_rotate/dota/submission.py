@@ -20,6 +20,7 @@ from fdam_rotate.dota.detections import Detections, format_detections
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.windows import parse_patch_name
 
 __all__ = ["MAX_MEGABYTES", "check_submission", "pack_texts", "write_submission"]
@@ -94,7 +95,7 @@ def check_submission(
     task: int = 1,
     *,
     max_megabytes: float = MAX_MEGABYTES,
-    progress: Callable[[int], object] | None = None,
+    progress: bool = False,
 ) -> list[Problem]:
     """Look for everything in a zip that the DOTA server would refuse or score wrongly.
 
@@ -104,7 +105,7 @@ def check_submission(
         image_ids: ids of the test images. None leaves out the rules that need them.
         task: 1 for oriented, 2 for horizontal boxes.
         max_megabytes: largest size of the zip.
-        progress: called now and then with the number of bytes of text checked since the last call.
+        progress: draw a progress bar.
 
     Returns:
         The problems, one for each file and rule, in the order of the files; ``kind`` is the rule's name, such as
@@ -129,8 +130,12 @@ def check_submission(
             _error("size", _WHOLE, f"{size / 1e6:.1f} MB is more than {max_megabytes:g} MB; drop low scores")
         )
     try:
-        with zipfile.ZipFile(zip_path) as archive:
-            problems += _check_archive(archive, classes, image_ids, task, max_megabytes * 1e6 * _TEXT_FACTOR, progress)
+        with (
+            zipfile.ZipFile(zip_path) as archive,
+            progress_bar(None, "check", "B", shown=progress, unit_scale=True, leave=False) as bar,
+        ):
+            max_text = max_megabytes * 1e6 * _TEXT_FACTOR
+            problems += _check_archive(archive, classes, image_ids, task, max_text, bar.update)
     except zipfile.BadZipFile as error:
         problems.append(_error("archive", _WHOLE, f"not a zip that can be read ({error}); pack it again"))
     return problems
@@ -160,7 +165,7 @@ def _check_archive(
     image_ids: Collection[str] | None,
     task: int,
     max_text: float,
-    progress: Callable[[int], object] | None,
+    advance: Callable[[int], object],
 ) -> Iterator[Problem]:
     """The problems of all entries, and of the classes and images that have none."""
     wanted = {_file_name(name, task): name for name in classes}
@@ -187,7 +192,7 @@ def _check_archive(
             try:
                 with archive.open(entry) as stream:
                     check = _FileCheck(name, task, test_ids)
-                    yield from check.run(stream, progress)
+                    yield from check.run(stream, advance)
             except (zipfile.BadZipFile, zlib.error, NotImplementedError, EOFError, OSError) as error:
                 yield _error("archive", name, f"the file cannot be unpacked ({error}); pack it again")
             else:
@@ -226,7 +231,7 @@ class _FileCheck:
         self._found: dict[str, tuple[int, str, int]] = {}
         self._bad_ids: dict[str, tuple[str, str] | None] = {}
 
-    def run(self, stream: IO[bytes], progress: Callable[[int], object] | None) -> Iterator[Problem]:
+    def run(self, stream: IO[bytes], advance: Callable[[int], object]) -> Iterator[Problem]:
         """The problems of the file, in the order of their first lines."""
         seen: set[bytes] = set()
         done = 0
@@ -251,8 +256,8 @@ class _FileCheck:
             if raw and raw in seen:
                 self._note("duplicate", number, f"the same line stands above: {text!r}")
             seen.add(raw)
-            if progress and not number % 10_000:
-                progress(done)
+            if not number % 10_000:
+                advance(done)
                 done = 0
         if not self.lines:
             yield _warning("empty", self.name, "no detections of this class; its AP will be 0")

@@ -1,4 +1,4 @@
-"""labelTxt files: what is accepted, what is reported, and that the quick way equals the strict one."""
+"""labelTxt files: what is accepted, what is reported, and that files are read as a plain reader would."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fdam_rotate.dota import labels as module
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.labels import Labels, parse_label_line, read_label_dir, read_labels, write_labels
 from fdam_rotate.dota.problems import Problem
@@ -121,24 +120,24 @@ def random_file(rng: random.Random) -> str:
     return "\n".join(rows)
 
 
-def test_quick_way_equals_strict_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same files through both, one by one and as a folder; the quick way must have been taken."""
+def test_folder_file_and_a_plain_reading_agree(tmp_path: Path) -> None:
     rng = random.Random(0)
     for index in range(60):
         write(tmp_path / f"P{index:02d}.txt", "gsd:1\n" * (index % 3) + random_file(rng))
-    taken = []
-    quick = module._read_quick
-    monkeypatch.setattr(module, "_read_quick", lambda *args: taken.append(quick(*args)) or taken[-1])
     folder = read_label_dir(tmp_path)
-    single = {image_id: read_labels(tmp_path / f"{image_id}.txt") for image_id in folder}
-    assert all(one is not None for one in taken)
-    monkeypatch.setattr(module, "_read_quick", lambda *args: None)
-    strict = {image_id: read_labels(tmp_path / f"{image_id}.txt") for image_id in folder}
-    assert list(folder) == sorted(folder)
-    assert sum(map(len, strict.values())) > 500
-    for image_id, expected in strict.items():
-        assert same(folder[image_id], expected)
-        assert same(single[image_id], expected)
+    assert list(folder) == [f"P{index:02d}" for index in range(60)]
+    assert sum(map(len, folder.values())) > 500
+    for image_id, found in folder.items():
+        assert same(found, read_labels(tmp_path / f"{image_id}.txt"))
+        rows = [
+            (number, line.split())
+            for number, line in enumerate((tmp_path / f"{image_id}.txt").read_text("utf-8").split("\n"), start=1)
+            if line.strip() and not line.startswith("gsd")
+        ]
+        assert found.lines.tolist() == [number for number, _ in rows]
+        assert found.polys.tolist() == [[float(field) for field in fields[:8]] for _, fields in rows]
+        assert found.names == tuple(fields[8] for _, fields in rows)
+        assert found.difficult.tolist() == [int(fields[9]) for _, fields in rows]
 
 
 def test_one_bad_file_leaves_the_others(tmp_path: Path) -> None:

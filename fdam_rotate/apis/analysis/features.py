@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.apis.compat import load_config, revert_sync_bn
 from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 
 __all__ = [
     "build_model",
@@ -32,7 +33,6 @@ __all__ = [
     "without_fdam",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 #: LSKNet and VAN call blocks block1.0; ViT blocks.0; MiT layers.0.1.0; Swin stages.0.blocks.1; ResNet layer1.0
 BLOCKS = re.compile(r"backbone\.(block\d+\.\d+|blocks\.\d+|layers\.\d+\.1\.\d+|stages\.\d+\.blocks\.\d+|layer\d+\.\d+)")
 FDAM_SWITCHES = ("lf_gamma", "hf_gamma", "complex_weights")

@@ -45,7 +45,6 @@ PROBLEM_KINDS = (
     "self-crossing", "outside", "huge", "repeated", "manifest", "duplicate", "near-duplicate", "shared-source",
 )  # fmt: skip
 
-_NO_LABELS = Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
 _HUGE = 2.0  # a visible object may reach out of the image, but hardly by more than the image's own area
 
 
@@ -194,7 +193,7 @@ def _progress(results: Iterator[Any], total: int) -> Iterator[Any]:
 
 
 def _died(source: SourceImage, error: WorkerDied) -> ImageFacts:
-    return ImageFacts(source, 0, 0, "", b"", _NO_LABELS, (Problem("worker", str(source.path), 0, str(error)),))
+    return ImageFacts(source, 0, 0, "", b"", Labels.empty(), (Problem("worker", str(source.path), 0, str(error)),))
 
 
 def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
@@ -208,7 +207,7 @@ def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
     except (ImageReadError, OSError) as error:
         width = height = 0
         problems.append(image_problem(source.path, error))
-    labels = _NO_LABELS
+    labels = Labels.empty()
     if source.label is not None:
         lines: list[Problem] = []
         try:

@@ -96,7 +96,7 @@ def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]
         items = []
         sources = list_sources([part.folder / "images"], [part.annotations], problems)
         for source in tqdm(sources, desc=f"reading {part.name}", unit="image", disable=None):
-            labels = Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))
+            labels = Labels.empty()
             lines: list[Problem] = []
             if source.label is not None:
                 labels = read_labels(source.label, classes=classes, problems=lines)

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.detections import Detections, unify_ids
 from fdam_rotate.dota.geometry import pairwise_iou, poly_to_hbb
 
 __all__ = ["align_corners", "fuse_boxes"]
@@ -43,10 +43,7 @@ def fuse_boxes(inputs: Sequence[Detections], *, weights: Sequence[float], iou_th
     Returns:
         One detection for each cluster, image by image, in the order in which the clusters began.
     """
-    ids: dict[str, int] = {}
-    image = np.concatenate(
-        [np.array([ids.setdefault(i, len(ids)) for i in one.image_ids], np.intp)[one.image] for one in inputs]
-    )
+    ids, image = unify_ids(inputs)
     source = np.repeat(np.arange(len(inputs)), [len(one) for one in inputs])
     strength = np.concatenate([one.scores for one in inputs]) * np.asarray(weights, np.float64)[source]
     polys = np.concatenate([one.polys for one in inputs])
@@ -76,7 +73,7 @@ def fuse_boxes(inputs: Sequence[Detections], *, weights: Sequence[float], iou_th
         total[cluster] += strength[box]
         bounds[cluster] = poly_to_hbb(fused[cluster])
     begun = np.flatnonzero(leader == np.arange(len(image)))
-    return Detections(tuple(ids), image[begun], total[begun] / float(np.sum(weights)), fused[begun])
+    return Detections(ids, image[begun], total[begun] / float(np.sum(weights)), fused[begun])
 
 
 def align_corners(polys: Array, targets: Array) -> Array:

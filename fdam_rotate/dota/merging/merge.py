@@ -12,27 +12,21 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from fdam_rotate.dota.detections import Detections, concatenate
+from fdam_rotate.dota.detections import Detections, concatenate, unify_ids
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.merging.nms import greedy_nms
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Locate, Placer
 from fdam_rotate.dota.merging.suppress import suppress
+from fdam_rotate.dota.progress import progress_bar
 
 __all__ = [
-    "FUSIONS",
-    "NMS_KINDS",
     "best_of_image",
     "limit_per_image",
     "merge_patches",
     "merge_placed",
     "nms_polygons",
 ]
-
-#: obb: by the IoU of the quadrangles; hbb: by that of their upright bounds; none: keep every box.
-NMS_KINDS = ("obb", "hbb", "none")
-
-#: How several inputs become one: suppression over all of them together, or weighted box fusion after each one's own.
-FUSIONS = ("nms", "wbf")
 
 
 def nms_polygons(polys: ArrayLike, scores: ArrayLike, iou_thr: float = 0.1) -> NDArray[np.intp]:
@@ -55,45 +49,36 @@ def nms_polygons(polys: ArrayLike, scores: ArrayLike, iou_thr: float = 0.1) -> N
         raise ValueError(f"expected one score for each of {len(boxes)} polygons, got shape {values.shape}")
     if not (np.isfinite(boxes).all() and np.isfinite(values).all()):
         raise ValueError("polygons and scores must be finite")
-    _check_threshold(iou_thr)
+    if not 0 <= iou_thr <= 1:
+        raise ValueError(f"iou_thr must lie in [0, 1], got {iou_thr}")
     kept = np.flatnonzero(greedy_nms(boxes, values, iou_thr))
     return kept[np.argsort(-values[kept], kind="stable")]
 
 
 def merge_patches(
     detections: Mapping[str, Detections] | Sequence[Mapping[str, Detections]],
+    options: MergeOptions = MergeOptions(),
     *,
     locate: Locate = None,
-    iou_thr: float = 0.1,
-    nms: str = "obb",
-    score_thr: float = 0.0,
-    max_per_image: int | None = None,
     nproc: int = 1,
-    weights: Sequence[float] | None = None,
-    fuse: str = "nms",
-    fuse_iou_thr: float = 0.55,
-    progress: Callable[[int], object] | None = None,
+    scheduler: str | None = None,
+    progress: bool = False,
 ) -> dict[str, Detections]:
     """Merge patch detections, of one input or several (scales, models), into detections of whole images.
 
     Args:
         detections: class -> detections whose ids are patch ids; or a sequence of such inputs.
+        options: thresholds, kind of suppression, weights.
         locate: a callable or manifest that maps a patch id to (image id, x, y, scale); None goes by the names.
-        iou_thr: in [0, 1]; a kept box suppresses those of its image and class whose IoU with it is above this.
-        nms: one of `NMS_KINDS`.
-        score_thr: detections scored below this are left out at the start.
-        max_per_image: at most so many detections of an image are kept, over all classes together, the best first.
-        nproc: processes to use at most (spawned, never forked; a small job is done in this one). Same result.
-        weights: one positive number for each input, by which its scores are multiplied after division by the largest.
-        fuse: one of `FUSIONS`; see `fdam_rotate.dota.merging.fusion` for ``'wbf'``.
-        fuse_iou_thr: in [0, 1]; ``'wbf'`` joins boxes whose IoU is above this.
-        progress: called with the number of boxes just done.
+        nproc: processes to use at most (a small job is done in this one). Same result.
+        scheduler: address of a Dask scheduler whose workers take the place of the processes. Same result.
+        progress: draw a progress bar.
 
     Returns:
         Class -> detections sorted by image id, then by falling score, ties in the order of the inputs.
 
     Raises:
-        DotaError: an id tells no place, or a number is not finite.
+        DotaError: an id tells no place, a number is not finite, or there is not one weight for each input.
         WorkerError: a worker process was killed.
     """
     inputs = [detections] if isinstance(detections, Mapping) else list(detections)
@@ -105,80 +90,59 @@ def merge_patches(
             placed[-1][name], unplaced = placer.place(found)
             if unplaced:
                 raise DotaError(f"class {name}: {unplaced[0][1]}")
-    merged = merge_placed(
-        placed,
-        iou_thr=iou_thr,
-        nms=nms,
-        score_thr=score_thr,
-        nproc=nproc,
-        weights=weights,
-        fuse=fuse,
-        fuse_iou_thr=fuse_iou_thr,
-        progress=progress,
-    )
-    return merged if max_per_image is None else limit_per_image(merged, max_per_image)
+    total = sum(len(found) for one in placed for found in one.values())
+    with progress_bar(total, "merge", "box", shown=progress) as bar:
+        merged = merge_placed(placed, options, nproc=nproc, scheduler=scheduler, advance=bar.update)
+    return merged if options.max_per_image is None else limit_per_image(merged, options.max_per_image)
 
 
 def merge_placed(
     inputs: Sequence[Mapping[str, Detections]],
+    options: MergeOptions = MergeOptions(),
     *,
-    iou_thr: float = 0.1,
-    nms: str = "obb",
-    score_thr: float = 0.0,
     nproc: int = 1,
-    weights: Sequence[float] | None = None,
-    fuse: str = "nms",
-    fuse_iou_thr: float = 0.55,
-    progress: Callable[[int], object] | None = None,
+    scheduler: str | None = None,
+    advance: Callable[[int], object] = lambda boxes: None,
 ) -> dict[str, Detections]:
-    """`merge_patches` for detections that are already in pixels of the original images."""
-    _check_threshold(iou_thr)
-    _check_threshold(fuse_iou_thr, "fuse_iou_thr")
-    if nms not in NMS_KINDS:
-        raise ValueError(f"nms must be one of {', '.join(NMS_KINDS)}; got {nms!r}")
-    if fuse not in FUSIONS:
-        raise ValueError(f"fuse must be one of {', '.join(FUSIONS)}; got {fuse!r}")
-    if nproc < 1:
-        raise ValueError(f"nproc must be at least 1, got {nproc}")
+    """`merge_patches` for detections that are already in pixels of the original images, without its limit per image.
+
+    ``advance`` is called with the number of boxes just done.
+    """
     for one in inputs:
         for name, found in one.items():
             if not np.isfinite(found.scores).all():
                 raise DotaError(f"class {name}: a score is not finite; did the model diverge?")
-    shares = _shares(weights, len(inputs))
+    shares = options.shares(len(inputs))
     classes = list(dict.fromkeys(name for one in inputs for name in one))
 
     def gathered(pick: Sequence[int], name: str, factors: Sequence[float]) -> Detections:
-        parts = [_above(inputs[k][name], score_thr, factors[k]) for k in pick if name in inputs[k]]
+        parts = [_above(inputs[k][name], options.score_thr, factors[k]) for k in pick if name in inputs[k]]
         return _canonical(concatenate(parts))
 
-    if fuse == "nms":
-        merged = {name: gathered(range(len(inputs)), name, shares) for name in classes}
-        return suppress(merged, iou_thr, nms, nproc, progress)
+    def suppressed(found: Mapping[str, Detections]) -> dict[str, Detections]:
+        return suppress(found, options.iou_thr, options.nms, nproc=nproc, scheduler=scheduler, advance=advance)
+
+    if options.fuse == "nms":
+        return suppressed({name: gathered(range(len(inputs)), name, shares) for name in classes})
     from fdam_rotate.dota.merging.fusion import fuse_boxes
 
     plain = [1.0] * len(inputs)
-    single = [
-        suppress({name: gathered([k], name, plain) for name in inputs[k]}, iou_thr, nms, nproc, progress)
-        for k in range(len(inputs))
-    ]
+    single = [suppressed({name: gathered([k], name, plain) for name in inputs[k]}) for k in range(len(inputs))]
     empty = Detections.empty()
-    return {
-        name: _canonical(fuse_boxes([one.get(name, empty) for one in single], weights=shares, iou_thr=fuse_iou_thr))
+    fused = {
+        name: fuse_boxes([one.get(name, empty) for one in single], weights=shares, iou_thr=options.fuse_iou_thr)
         for name in classes
     }
+    return {name: _canonical(one) for name, one in fused.items()}
 
 
 def limit_per_image(detections: Mapping[str, Detections], most: int) -> dict[str, Detections]:
     """Keep the ``most`` best detections of each image over all classes; ties by order of class, then of detection."""
     if most < 1:
-        raise ValueError(f"at most {most} detections an image: expected at least 1")
-    index: dict[str, int] = {}
-    image = [
-        np.array([index.setdefault(i, len(index)) for i in one.image_ids], np.intp)[one.image]
-        for one in detections.values()
-    ]
+        raise ValueError(f"at most {most} detections per image: expected at least 1")
+    _, image = unify_ids(list(detections.values()))
     keep = best_of_image(
-        np.concatenate([*image, np.zeros(0, np.intp)]),
+        image,
         np.concatenate([*(one.scores for one in detections.values()), np.zeros(0)]),
         most,
     )
@@ -198,20 +162,6 @@ def best_of_image(image: NDArray[np.intp], scores: NDArray[np.float64], most: in
     keep = np.empty(len(image), np.bool_)
     keep[order] = position < most
     return keep
-
-
-def _check_threshold(value: float, name: str = "iou_thr") -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must lie in [0, 1], got {value}")
-
-
-def _shares(weights: Sequence[float] | None, count: int) -> list[float]:
-    """The weights of ``count`` inputs over the largest of them."""
-    if weights is None:
-        return [1.0] * count
-    if len(weights) != count or not all(np.isfinite(w) and w > 0 for w in weights):
-        raise ValueError(f"expected {count} positive weights, one for each input; got {list(weights)}")
-    return [float(w) / max(weights) for w in weights]
 
 
 def _above(detections: Detections, score_thr: float, factor: float) -> Detections:

@@ -1,7 +1,7 @@
 """Merge patch detections from files to files, without holding more of them than fits.
 
 Classes are read in turn, as many at a time as stay below ``batch_bytes`` of text. A class that alone is larger goes
-through a temporary folder beside the output, one file an image, and is merged image by image. So memory holds at most
+through a temporary folder beside the output, one file per image, and is merged image by image. So memory holds at most
 about six times ``batch_bytes``, or the boxes of one class on one image where those are more, or the merged text of one
 class while it is packed. The result is the same in bytes whichever way is taken.
 """
@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,10 @@ from fdam_rotate.dota.detections import (
 )
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError, OutputExistsError
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Locate, Placer
 from fdam_rotate.dota.problems import Problem, line_problem
+from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.submission import pack_texts
 from fdam_rotate.dota.windows import parse_patch_name
 
@@ -82,15 +85,16 @@ def merge_files(
     sources: Sequence[str | Path],
     out_dir: str | Path,
     classes: Sequence[str],
+    options: MergeOptions = MergeOptions(),
     *,
     task: int = 1,
     locate: Locate = None,
-    max_per_image: int | None = None,
+    nproc: int = 1,
+    scheduler: str | None = None,
     overwrite: bool = False,
     problems: list[Problem] | None = None,
     batch_bytes: int = BATCH_BYTES,
-    progress: Callable[[float], object] | None = None,
-    **settings: Any,
+    progress: bool = False,
 ) -> MergeSummary:
     """Merge the patch detections of ``sources`` into ``out_dir`` and a zip of its files, `zip_path_of` it.
 
@@ -98,27 +102,34 @@ def merge_files(
         sources: folders or zips of ``Task{task}_<class>.txt`` with patch ids; several are merged together.
         out_dir: gets one file for each class, empty ones too. Nothing in it or of the zip changes before all is merged.
         classes: the classes, in the order of the zip.
+        options: thresholds, kind of suppression, weights.
         task: 1 (oriented) or 2 (horizontal).
         locate: see `merge_patches`; a patch that it does not know is placed by its name.
-        max_per_image: see `merge_patches`.
+        nproc: processes to use at most. Same bytes.
+        scheduler: address of a Dask scheduler whose workers take the place of the processes. Same bytes.
         overwrite: replace the files of an earlier merge; other files in ``out_dir`` stay.
         problems: where bad lines are collected while the rest is merged; None raises at the first one.
         batch_bytes: text to merge at once, in bytes.
-        progress: called with the share of the work just done.
-        settings: ``iou_thr, nms, score_thr, nproc, weights, fuse, fuse_iou_thr`` of `merge_patches`.
+        progress: draw a progress bar.
 
     Raises:
+        DotaError: an input would be overwritten, or there is not one weight for each input.
         OutputExistsError: there is output already and ``overwrite`` is False.
         DetectionFormatError: a line is bad and ``problems`` is None, or a zip is damaged.
         FileNotFoundError: an input is missing.
     """
     out = Path(out_dir).absolute()
     inputs = [Path(source) for source in sources]
+    options.shares(len(inputs))
     _check_output(out, inputs, overwrite)
     files = [detection_files(source, classes=classes, task=task, problems=problems) for source in inputs]
-    job = _Job(inputs, files, task, Placer(_with_names(locate)), settings, problems, progress)
     out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder:
+    bar_format = "{l_bar}{bar}| {elapsed}<{remaining}"  # the unit is a share of the whole, which says nothing
+    with (
+        tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as folder,
+        progress_bar(1.0, "merge", "", shown=progress, leave=False, bar_format=bar_format) as bar,
+    ):
+        job = _Job(inputs, files, task, Placer(_with_names(locate)), options, nproc, scheduler, problems, bar.update)
         work = Path(folder)
         rows: list[tuple[NDArray[np.intp], NDArray[np.float64]]] = []
         images: dict[str, int] = {}
@@ -129,12 +140,12 @@ def merge_files(
                 for part in parts:
                     stream.write(format_detections(part, task=task))
                     job.summary.kept += len(part)
-                    if max_per_image is not None:
+                    if options.max_per_image is not None:
                         index = [images.setdefault(image_id, len(images)) for image_id in part.image_ids]
                         rows.append((np.array(index, np.intp)[part.image], part.scores))
-        if max_per_image is not None:
-            _trim(work, rows, max_per_image, job.summary, [task_file_name(name, task) for name in classes])
         names = [task_file_name(name, task) for name in classes]
+        if options.max_per_image is not None:
+            _trim(work, rows, options.max_per_image, job.summary, names)
         for name in names:
             (work / name).touch()
         pack_texts(work / "packed.zip", ((name, (work / name).read_bytes()) for name in names))
@@ -222,17 +233,20 @@ class _Job:
         files: Sequence[dict[str, str]],
         task: int,
         placer: Placer,
-        settings: dict[str, Any],
+        options: MergeOptions,
+        nproc: int,
+        scheduler: str | None,
         problems: list[Problem] | None,
-        progress: Callable[[float], object] | None,
+        advance: Callable[[float], object],
     ) -> None:
         self.inputs = inputs
         self.files = files
         self.task = task
         self.placer = placer
-        self.settings = settings
+        self.options = options
+        self.merge = partial(merge_placed, options=options, nproc=nproc, scheduler=scheduler)
         self.problems = problems
-        self.progress = progress
+        self.advance = advance
         self.summary = MergeSummary()
         self.sizes: Counter[str] = Counter()
         for source, found in zip(inputs, files, strict=True):
@@ -264,12 +278,11 @@ class _Job:
         self.summary.patches = len(places)
         self.summary.images = len({place[0] for place in places.values() if place})
         self.summary.empty_classes = [name for name in classes if name not in self.sizes]
-        reason = "suppressed or fused" if self.settings.get("fuse") == "wbf" else "suppressed"
+        reason = "suppressed or fused" if self.options.fuse == "wbf" else "suppressed"
         self.summary.dropped[reason] = self.summary.boxes - self.summary.kept - self.summary.dropped.total()
 
     def _advance(self, size: float) -> None:
-        if self.progress is not None:
-            self.progress(size * self._unit)
+        self.advance(size * self._unit)
 
     def _merge_batch(self, names: Sequence[str]) -> Iterator[tuple[str, Iterator[Detections]]]:
         if not names:
@@ -279,12 +292,12 @@ class _Job:
             placed.append({name: concatenate(list(self._placed(index, name))) for name in names})
         size = sum(self.sizes[name] for name in names)
         total = max(1, sum(len(found) for one in placed for found in one.values()))
-        merged = merge_placed(placed, progress=lambda boxes: self._advance(size * boxes / total), **self.settings)
+        merged = self.merge(placed, advance=lambda boxes: self._advance(size * boxes / total))
         for name in names:
             yield name, iter([merged[name]])
 
     def _merge_by_image(self, name: str, batch_bytes: int, work: Path) -> Iterator[Detections]:
-        """Merge a class through one temporary file an image."""
+        """Merge a class through one temporary file per image."""
         folder = work / "images"
         folder.mkdir()
         counts: Counter[str] = Counter()
@@ -313,7 +326,7 @@ class _Job:
                 for index in range(len(self.inputs)):
                     own = rows[:, 0] == index
                     inputs.append({name: Detections(tuple(batch), image[own], rows[own, 1], rows[own, 2:])})
-                yield merge_placed(inputs, **self.settings)[name]
+                yield self.merge(inputs)[name]
                 self._advance(self.sizes[name] * held / total)
                 batch = []
             if following is not None:
@@ -328,7 +341,7 @@ class _Job:
         source = self.inputs[index]
         unplaced: dict[str, str] = {}
         known = len(self.problems) if self.problems is not None else 0
-        score_thr = self.settings.get("score_thr", 0.0)
+        score_thr = self.options.score_thr
         for found in iter_detections(source, name, task=self.task, problems=self.problems):
             placed, lost = self.placer.place(found)
             unplaced.update(lost)

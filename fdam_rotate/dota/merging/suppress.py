@@ -1,13 +1,11 @@
-"""Suppression of many images and classes, in portions that fit the caches, in this process or in spawned ones."""
+"""Suppression of many images and classes in portions that fit the caches, shared out among workers where it pays."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from multiprocessing import get_context
+from typing import overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +13,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import WorkerError
 from fdam_rotate.dota.merging.nms import greedy_nms
+from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 __all__ = ["suppress"]
 
@@ -26,6 +25,10 @@ _TASK_BOXES = 32_000
 _POOL_BOXES = 300_000
 
 
+#: polys, scores, groups, threshold and kind of one call.
+_Call = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp], float, str]
+
+
 @dataclass(frozen=True)
 class _Task:
     """Boxes for one call of the suppression: for each class, a run of whole images."""
@@ -35,9 +38,7 @@ class _Task:
     def boxes(self) -> int:
         return sum(end - begin for _, begin, end in self.runs)
 
-    def arrays(
-        self, detections: Mapping[str, Detections]
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+    def call(self, detections: Mapping[str, Detections], iou_thr: float, kind: str) -> _Call:
         polys = [detections[name].polys[begin:end] for name, begin, end in self.runs]
         scores = [detections[name].scores[begin:end] for name, begin, end in self.runs]
         groups, used = [], 0
@@ -45,7 +46,7 @@ class _Task:
             image = detections[name].image[begin:end]
             groups.append(image - image[0] + used)
             used += int(image[-1] - image[0]) + 1
-        return np.concatenate(polys), np.concatenate(scores), np.concatenate(groups)
+        return np.concatenate(polys), np.concatenate(scores), np.concatenate(groups), iou_thr, kind
 
     def images(self, detections: Mapping[str, Detections]) -> list[str]:
         ids = {
@@ -74,78 +75,75 @@ def _tasks(detections: Mapping[str, Detections], most: int) -> list[_Task]:
     return tasks
 
 
+class _Calls(Sequence[_Call]):
+    """The arguments of each task, gathered when they are asked for: all of them at once would double the memory."""
+
+    def __init__(self, tasks: Sequence[_Task], detections: Mapping[str, Detections], iou_thr: float, kind: str) -> None:
+        self._tasks = tasks
+        self._fixed = (detections, iou_thr, kind)
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @overload
+    def __getitem__(self, number: int) -> _Call: ...
+    @overload
+    def __getitem__(self, number: slice) -> list[_Call]: ...
+    def __getitem__(self, number: int | slice) -> _Call | list[_Call]:
+        if isinstance(number, slice):
+            return [task.call(*self._fixed) for task in self._tasks[number]]
+        return self._tasks[number].call(*self._fixed)
+
+
 def suppress(
     detections: Mapping[str, Detections],
     iou_thr: float,
     kind: str,
-    nproc: int,
-    progress: Callable[[int], object] | None,
+    *,
+    nproc: int = 1,
+    scheduler: str | None = None,
+    advance: Callable[[int], object] = lambda boxes: None,
 ) -> dict[str, Detections]:
     """Suppress within each image of each class.
 
     Args:
         detections: class -> detections sorted by image, then by falling score.
         iou_thr: in [0, 1]; a kept box suppresses those of lower score whose IoU with it is above this.
-        kind: one of ``NMS_KINDS`` of `fdam_rotate.dota.merging.merge`.
+        kind: one of ``NMS_KINDS`` of `fdam_rotate.dota.merging.options`.
         nproc: processes to use at most.
-        progress: called with the number of boxes just done.
+        scheduler: address of a Dask scheduler whose workers take the place of the processes.
+        advance: called with the number of boxes just done.
 
     Returns:
         Class -> those that are kept, in their order.
 
     Raises:
-        WorkerError: a worker process was killed.
+        WorkerError: a worker process was killed, and killed again when it was tried alone.
     """
-    if kind == "none":
-        return dict(detections)
     total = sum(map(len, detections.values()))
-    pooled = nproc > 1 and total >= _POOL_BOXES
-    tasks = _tasks(detections, min(_TASK_BOXES, total // (4 * nproc) + 1) if pooled else _TASK_BOXES)
+    if kind == "none":
+        advance(total)
+        return dict(detections)
+    if scheduler is None and total < _POOL_BOXES:
+        nproc = 1
+    shared = nproc > 1 or scheduler is not None
+    tasks = _tasks(detections, min(_TASK_BOXES, total // (4 * nproc) + 1) if shared else _TASK_BOXES)
     keep = {name: np.zeros(len(one), np.bool_) for name, one in detections.items()}
-    done = _in_pool(tasks, detections, iou_thr, kind, nproc) if pooled else _here(tasks, detections, iou_thr, kind)
-    for task, kept in done:
-        for name, begin, end in task.runs:
-            keep[name][begin:end], kept = kept[: end - begin], kept[end - begin :]
-        if progress is not None:
-            progress(task.boxes())
-    return {name: one.take(keep[name]) for name, one in detections.items()}
-
-
-def _run(
-    polys: NDArray[np.float64], scores: NDArray[np.float64], groups: NDArray[np.intp], iou_thr: float, kind: str
-) -> NDArray[np.bool_]:
-    return greedy_nms(polys, scores, iou_thr, groups=groups, horizontal=kind == "hbb")
-
-
-def _here(
-    tasks: Iterable[_Task], detections: Mapping[str, Detections], iou_thr: float, kind: str
-) -> Iterator[tuple[_Task, NDArray[np.bool_]]]:
-    for task in tasks:
-        yield task, _run(*task.arrays(detections), iou_thr, kind)
-
-
-def _in_pool(
-    tasks: Sequence[_Task], detections: Mapping[str, Detections], iou_thr: float, kind: str, nproc: int
-) -> Iterator[tuple[_Task, NDArray[np.bool_]]]:
-    """Run tasks in spawned processes, no more of them under way than there are processes."""
-    under_way: dict[Future[NDArray[np.bool_]], _Task] = {}
-    waiting = iter(tasks)
-    task: _Task | None = None
-    with ProcessPoolExecutor(min(nproc, len(tasks)), mp_context=get_context("spawn")) as pool:
-        try:
-            while True:
-                while len(under_way) < nproc and (task := next(waiting, None)) is not None:
-                    under_way[pool.submit(_run, *task.arrays(detections), iou_thr, kind)] = task
-                if not under_way:
-                    return
-                for future in wait(under_way, return_when=FIRST_COMPLETED).done:
-                    kept = future.result()
-                    yield under_way.pop(future), kept
-        # a worker that dies while the next one starts shows as a closed handle
-        except (BrokenProcessPool, OSError) as error:
-            held = [*under_way.values(), *([task] if task is not None and task not in under_way.values() else [])]
-            images = sorted({image for one in held for image in one.images(detections)})
+    calls = _Calls(tasks, detections, iou_thr, kind)
+    for number, kept in run_tasks(_suppress_one, calls, nproc=nproc, scheduler=scheduler):
+        task = tasks[number]
+        if isinstance(kept, WorkerDied):
+            images = task.images(detections)
             named = ", ".join(images[:8]) + (f" and {len(images) - 8} more" if len(images) > 8 else "")
             raise WorkerError(
                 f"a worker process was killed while merging {named} (out of memory?); fewer processes need less"
-            ) from error
+            )
+        for name, begin, end in task.runs:
+            keep[name][begin:end], kept = kept[: end - begin], kept[end - begin :]
+        advance(task.boxes())
+    return {name: one.take(keep[name]) for name, one in detections.items()}
+
+
+def _suppress_one(call: _Call) -> NDArray[np.bool_]:
+    polys, scores, groups, iou_thr, kind = call
+    return greedy_nms(polys, scores, iou_thr, groups=groups, horizontal=kind == "hbb")

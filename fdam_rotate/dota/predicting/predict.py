@@ -20,6 +20,7 @@ from fdam_rotate.dota.errors import ImageReadError, OutputExistsError
 from fdam_rotate.dota.formats.geojson import write_geojson
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.predicting.journal import Journal
 from fdam_rotate.dota.predicting.model import WindowModel
 from fdam_rotate.dota.progress import progress_bar
@@ -104,7 +105,7 @@ def predict_images(
                 summary.failures.append(str(error))
                 continue
             summary.images += 1
-            whole = merge_patches(found, iou_thr=iou_thr, score_thr=score_thr)
+            whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=score_thr))
             reference = read_georeference(source.path)
             if reference is not None:
                 target = out / "geojson" / f"{source.image_id}.geojson"

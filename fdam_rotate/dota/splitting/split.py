@@ -27,13 +27,12 @@ from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
 from fdam_rotate.dota.layout import SourceImage, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.splitting.options import SplitOptions, differences
 from fdam_rotate.dota.splitting.tasks import (
     RECORDS,
@@ -103,7 +102,7 @@ def run_split(
     tasks = [_task(source, out, options, finished.get(source.image_id)) for source in sources]
 
     records: dict[int, dict[str, Any]] = {}
-    with tqdm(total=len(tasks), unit="image", desc="split", disable=None if progress else True) as bar:
+    with progress_bar(len(tasks), "split", "image", shown=progress) as bar:
         results: Iterator[tuple[int, TaskResult | WorkerDied]] = run_tasks(
             split_image, tasks, nproc=nproc, scheduler=scheduler
         )

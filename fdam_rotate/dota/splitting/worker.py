@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
 
 from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.labels import Labels, read_labels
@@ -69,7 +68,7 @@ def _split(task: ImageTask) -> dict[str, Any]:
     options = task.options
     shown = task.shown[1] or ""
     bad_lines: list[Problem] = []
-    labels, label_digest = _no_labels(), None
+    labels, label_digest = Labels.empty(), None
     if task.label is not None:
         labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
         label_digest = sha256_of(task.label)
@@ -130,7 +129,3 @@ def _write_level(
             }
         )
     return records
-
-
-def _no_labels() -> Labels:
-    return Labels(np.zeros((0, 8)), (), np.zeros(0, np.int64))

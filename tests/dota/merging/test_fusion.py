@@ -11,6 +11,7 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.geometry import le90_to_poly, pairwise_iou
 from fdam_rotate.dota.merging.fusion import align_corners, fuse_boxes
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.merging.options import MergeOptions
 
 
 def slow_fusion(inputs: list[Detections], weights: list[float], thr: float) -> list[tuple[str, float, list[float]]]:
@@ -66,10 +67,10 @@ def test_fused_by_hand() -> None:
     one = Detections(("P__1024__0___0",), np.zeros(2, np.intp), np.array([0.9, 0.5]), np.vstack([square, square + 100]))
     turned = np.roll(square + shift, 4).reshape(4, 2)[::-1].reshape(1, 8)
     two = Detections(("P__1024__0___0",), np.zeros(1, np.intp), np.array([0.6]), turned)
-    merged = merge_patches([{"ship": one}, {"ship": two}], weights=[2, 1], fuse="wbf")["ship"]
+    merged = merge_patches([{"ship": one}, {"ship": two}], MergeOptions(weights=(2, 1), fuse="wbf"))["ship"]
     assert merged.scores.tolist() == pytest.approx([1.2 / 1.5, 0.5 / 1.5])
     assert merged.polys[0].tolist() == pytest.approx((square[0] + 0.25 * shift).tolist())
-    apart = merge_patches([{"ship": one}, {"ship": two}], fuse="wbf", fuse_iou_thr=0.9)["ship"]
+    apart = merge_patches([{"ship": one}, {"ship": two}], MergeOptions(fuse="wbf", fuse_iou_thr=0.9))["ship"]
     assert len(apart) == 3
 
 

@@ -21,6 +21,7 @@ from fdam_rotate.dota.geometry import le90_to_poly, pairwise_hbb_iou, poly_to_hb
 from fdam_rotate.dota.merging import nms, suppress
 from fdam_rotate.dota.merging.merge import limit_per_image, merge_patches, nms_polygons
 from fdam_rotate.dota.merging.nms import greedy_nms
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Placer
 
 CASE = SHARED / "cases" / "devkit_case"
@@ -131,7 +132,7 @@ def detections(*boxes: tuple[str, float, float]) -> Detections:
 
 def test_places_of_both_conventions_and_a_manifest() -> None:
     found = detections(("a__b__1024__100___0", 0.9, 5), ("a__b__0.5__50___0", 0.8, 2), ("c__1__7___0", 0.7, 0))
-    merged = merge_patches({"ship": found}, nms="none")["ship"]
+    merged = merge_patches({"ship": found}, MergeOptions(nms="none"))["ship"]
     assert merged.image_ids == ("a__b", "c")
     # 5 + 100; (2 + 50) / 0.5, twice as wide; 0 + 7
     assert merged.polys[:, [0, 2]].tolist() == [[105, 115], [104, 124], [7, 17]]
@@ -168,7 +169,7 @@ def test_every_setting_changes_the_result() -> None:
     one = detections(("P__1024__0___0", 0.9, 0), ("P__1024__0___0", 0.8, 5), ("P__1024__0___0", 0.2, 50))
 
     def scores(**settings: object) -> list[float]:
-        return merge_patches({"ship": one}, **settings)["ship"].scores.tolist()  # type: ignore[arg-type]
+        return merge_patches({"ship": one}, MergeOptions(**settings))["ship"].scores.tolist()  # type: ignore[arg-type]
 
     assert scores() == [0.9, 0.2]
     assert scores(nms="none") == [0.9, 0.8, 0.2]
@@ -176,17 +177,25 @@ def test_every_setting_changes_the_result() -> None:
     assert scores(score_thr=0.2) == [0.9, 0.2]
     assert scores(score_thr=0.21) == [0.9]
     assert scores(max_per_image=1) == [0.9]
-    with pytest.raises(ValueError, match="nms must be one of obb, hbb, none; got 'soft'"):
-        scores(nms="soft")
-    with pytest.raises(ValueError, match="nproc must be at least 1"):
-        scores(nproc=0)
+    for settings, message in (
+        ({"nms": "soft"}, "nms must be one of obb, hbb, none; got 'soft'"),
+        ({"fuse": "mean"}, "fuse must be one of nms, wbf; got 'mean'"),
+        ({"iou_thr": 1.01}, r"iou_thr must lie in \[0, 1\], got 1.01"),
+        ({"fuse_iou_thr": -0.01}, r"fuse_iou_thr must lie in \[0, 1\], got -0.01"),
+        ({"score_thr": float("nan")}, "score_thr must be a number"),
+        ({"max_per_image": 0}, "max_per_image must be at least 1, got 0"),
+        ({"weights": [1, 0]}, r"weights must be positive, got \[1.0, 0.0\]"),
+        ({"weights": [1, float("inf")]}, "weights must be positive"),
+    ):
+        with pytest.raises(DotaError, match=message):
+            scores(**settings)
     other = detections(("P__1024__0___0", 0.95, 5))
     both = merge_patches([{"ship": one}, {"ship": other}])["ship"]
     assert both.scores.tolist() == [0.95, 0.2]
-    weighed = merge_patches([{"ship": one}, {"ship": other}], weights=[2, 1])["ship"]
+    weighed = merge_patches([{"ship": one}, {"ship": other}], MergeOptions(weights=(2, 1)))["ship"]
     assert weighed.scores.tolist() == [0.9, 0.2]
-    with pytest.raises(ValueError, match="expected 2 positive weights"):
-        merge_patches([{"ship": one}, {"ship": other}], weights=[1, -1])
+    with pytest.raises(DotaError, match="expected 2 weights, one for each input; got 3"):
+        merge_patches([{"ship": one}, {"ship": other}], MergeOptions(weights=(1, 2, 3)))
 
 
 def test_limit_counts_all_classes_of_an_image() -> None:

@@ -17,6 +17,7 @@ from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.merge_files import merge_files
+from fdam_rotate.dota.merging.options import MergeOptions
 
 TOOL = ROOT / "tools" / "merge.py"
 tool = load_script("tools/merge.py")
@@ -64,7 +65,8 @@ def test_small_batches_change_no_byte(source: Path, tmp_path: Path, more: dict, 
     results = []
     for k, batch in enumerate((1 << 30, 40_000, 2_000)):
         sources = [source] * inputs
-        summary = merge_files(sources, tmp_path / f"o{k}", DOTA_CLASSES["v1.0"], batch_bytes=batch, **more)
+        out = tmp_path / f"o{k}"
+        summary = merge_files(sources, out, DOTA_CLASSES["v1.0"], MergeOptions(**more), batch_bytes=batch)
         results.append((str(summary), content(tmp_path / f"o{k}")))
     assert len(set(map(str, [list(r[1].values()) for r in results]))) == 1
     assert results[0][0] == results[1][0] == results[2][0]

@@ -15,6 +15,7 @@ from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.merging import nms
 from fdam_rotate.dota.merging.merge import nms_polygons
 from fdam_rotate.dota.merging.merge_files import merge_files
+from fdam_rotate.dota.merging.options import MergeOptions
 
 MANY = """
 import resource
@@ -71,7 +72,7 @@ def test_a_class_larger_than_a_batch_is_merged_by_image_in_less_memory(tmp_path)
     for batch_bytes in (1 << 30, 1 << 20):
         out = tmp_path / str(batch_bytes)
         tracemalloc.start()
-        merge_files([tmp_path / "in"], out, ["ship"], batch_bytes=batch_bytes, nms="none")
+        merge_files([tmp_path / "in"], out, ["ship"], MergeOptions(nms="none"), batch_bytes=batch_bytes)
         peaks.append(tracemalloc.get_traced_memory()[1] / 1e6)
         tracemalloc.stop()
     assert (tmp_path / "1048576.zip").read_bytes() == (tmp_path / "1073741824.zip").read_bytes()
