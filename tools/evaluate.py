@@ -1,13 +1,14 @@
-"""Score detections on whole images as the DOTA server does: AP by class and the mAP.
+"""Score detections on whole images as the DOTA server does: AP by class and the mAP, how sure they are, and why.
 
-Example:
-    python tools/evaluate.py work_dirs/demo/merged --gt data/val/labelTxt --iou 0.5 0.75 --json scores.json
+Examples:
+    python tools/evaluate.py work_dirs/demo/merged --gt data/val/labelTxt --bootstrap 1000 --json scores.json
+    python tools/evaluate.py a_seed0 a_seed1 --versus b_seed0 b_seed1 --gt data/val/labelTxt
 
 DETECTIONS is a folder or zip of Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
-Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The labels are one
-<image_id>.txt an image (x1 y1 ... x4 y4 class difficult). Every image that has a label file is scored; one whose file
-is empty is background, where every detection is false. Difficult objects are neutral. A class without objects has no
-AP and is left out of the mean.
+Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images; or the JSON of Ultralytics, of
+COCO or GeoJSON. The labels are a folder of one <image_id>.txt an image (x1 y1 ... x4 y4 class difficult), a YOLO-OBB
+data set or a COCO file. Every image that has labels is scored; one whose labels are empty is background, where every
+detection is false. Difficult objects are neutral. A class without objects has no AP and is left out of the mean.
 
 Exit code: 0 scored; 1 scored, but lines could not be read (each is named); 2 wrong usage, or the number would mean
 nothing (no ground truth, no detections, none of the images labelled, patches against whole images).
@@ -18,22 +19,34 @@ from __future__ import annotations
 import argparse
 import math
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import add_class_options, run
 
 if TYPE_CHECKING:
+    from fdam_rotate.dota.detections import Detections
     from fdam_rotate.dota.labels import Labels
     from fdam_rotate.dota.problems import Problem
+    from fdam_rotate.dota.scoring.scores import EvalResult
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("detections", type=Path, metavar="DETECTIONS", help="folder or zip with one file a class")
-    parser.add_argument("--gt", type=Path, required=True, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
+    parser.add_argument(
+        "detections", type=Path, nargs="+", metavar="DETECTIONS", help="folder, zip or JSON; several runs with --versus"
+    )
+    parser.add_argument(
+        "--gt",
+        type=Path,
+        required=True,
+        metavar="LABELS",
+        help="folder of label files (labelTxt), data set or COCO file",
+    )
     parser.add_argument(
         "--metric",
         choices=("voc07", "voc12"),
@@ -43,41 +56,86 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--iou",
         nargs="+",
-        default=["0.5"],
+        default=["0.5:0.95"],
         metavar="THR",
-        help="IoU thresholds in [0, 1), or 0.5:0.95 for steps of 0.05; the first is the one of 'map' (default: 0.5)",
+        help="IoU thresholds in [0, 1), or 0.5:0.95 for steps of 0.05 (default); the first is the one of 'map'",
     )
     add_class_options(parser)
-    parser.add_argument(
+    _add_image_options(parser)
+    _add_format_options(parser)
+    sure = parser.add_argument_group("how sure it is")
+    sure.add_argument(
+        "--bootstrap", type=int, metavar="N", help="intervals from N draws of source images (1000 is usual)"
+    )
+    sure.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sure.add_argument(
+        "--versus",
+        type=Path,
+        nargs="+",
+        metavar="DETECTIONS",
+        help="compare with these runs on the same images: what they gain by class, and how sure that is",
+    )
+    _add_output_options(parser)
+    return parser
+
+
+def _add_image_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("which images")
+    group.add_argument(
         "--image-list",
         type=Path,
         metavar="FILE",
-        help="score these images only (one id a line, or the manifest.json of a split); each needs a label file",
+        help="score these images only (one id a line, or the manifest.json of a split); each needs labels",
     )
-    parser.add_argument(
+    group.add_argument(
         "--train-list",
         type=Path,
         metavar="FILE",
         help="images trained on (one id a line, or the manifest.json of their split): a warning where they are scored",
     )
-    parser.add_argument(
+
+
+def _add_format_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("formats other than DOTA's (told by their contents where nothing is given)")
+    group.add_argument(
+        "--format", choices=("dota", "ultralytics", "coco", "geojson"), help="of DETECTIONS; see docs/evaluate.md"
+    )
+    group.add_argument("--gt-format", choices=("dota", "yolo-obb", "coco"), help="of the labels")
+    group.add_argument("--gt-part", metavar="NAME", help="part of a data set of several, such as val")
+    group.add_argument(
+        "--angle",
+        metavar="CONVENTION",
+        help="of COCO boxes of five numbers: le90, le135, oc, ultralytics, opencv, detectron2 or odtk",
+    )
+    group.add_argument(
+        "--first-class", type=int, choices=(0, 1), help="number of the first class of Ultralytics' or COCO's detections"
+    )
+    group.add_argument(
+        "--annotations", type=Path, metavar="FILE", help="COCO file that names images and classes (default: --gt)"
+    )
+    group.add_argument("--img-dir", type=Path, metavar="DIR", help="the images, to put GeoJSON onto their pixels")
+
+
+def _add_output_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("output")
+    group.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
         help="write {'ap': {class: value}, 'map': value, ...}; with --plot-dir the confusion too; FILE is replaced",
     )
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown; FILE is replaced")
-    parser.add_argument(
+    group.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown; FILE is replaced")
+    group.add_argument("--latex", type=Path, metavar="FILE", help="write the tables for booktabs; FILE is replaced")
+    group.add_argument(
         "--plot-dir", type=Path, metavar="DIR", help="draw curves, AP by class and size, confusion and worst images"
     )
-    parser.add_argument(
+    group.add_argument(
         "--score-thr",
         type=float,
         default=0.3,
         metavar="SCORE",
         help="least score for the confusion matrix and the list of worst images; AP counts all scores (default: 0.3)",
     )
-    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,45 +143,103 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
 
-    from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.errors import DotaError, ScoreError
-    from fdam_rotate.dota.files import write_text
-    from fdam_rotate.dota.layout import read_image_list
-    from fdam_rotate.dota.scoring.analysis import confusion, score_by_size, worst_images
-    from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
-    from fdam_rotate.dota.scoring.report import format_markdown, format_notes, format_table, to_json, write_json
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.problems import format_problems
+    from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
     try:
         thrs = parse_iou_thrs(args.iou)
     except DotaError as error:
         parser.error(str(error))
-    for option, path in (("--json", args.json), ("--markdown", args.markdown)):
+    _check_usage(parser, args)
+    problems: list[Problem] = []
+    if args.versus:
+        _compare(args, thrs, problems)
+    else:
+        _score(args, thrs, problems)
+    for line in format_problems(problems):
+        print(line, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Stop with exit code 2 at what cannot be meant."""
+    for option in ("json", "markdown", "latex"):
+        path = getattr(args, option)
         if path and path.is_dir():
-            parser.error(f"{option} {path} is a folder; give a file")
+            parser.error(f"--{option} {path} is a folder; give a file")
     if math.isnan(args.score_thr):
         parser.error("--score-thr must be a number")
     if args.plot_dir and args.plot_dir.exists() and not args.plot_dir.is_dir():
         parser.error(f"--plot-dir {args.plot_dir} is a file; give a folder")
+    if args.bootstrap is not None and args.bootstrap < 1:
+        parser.error(f"--bootstrap must be at least 1, got {args.bootstrap}")
+    if args.seed < 0:
+        parser.error(f"--seed must be at least 0, got {args.seed}")
+    if len(args.detections) > 1 and not args.versus:
+        parser.error("several runs are compared with others: give those with --versus")
+    if args.versus and args.plot_dir:
+        parser.error("--versus compares; give --plot-dir with one run alone")
 
+
+class _Costs:
+    """CPU seconds of the parts of this run."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def of(self, part: str) -> Iterator[None]:
+        """Count what is spent inside towards ``part``."""
+        start = time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds[part] = self.seconds.get(part, 0.0) + time.process_time() - start
+
+    def __str__(self) -> str:
+        return "CPU seconds: " + ", ".join(f"{part} {seconds:.2f}" for part, seconds in self.seconds.items())
+
+
+def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Problem]) -> None:
+    """Score one run, print and write."""
+    from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.layout import read_image_list
+    from fdam_rotate.dota.scoring.analysis import confusion, score_by_size, worst_images
+    from fdam_rotate.dota.scoring.bootstrap import score_intervals
+    from fdam_rotate.dota.scoring.evaluation import evaluate
+    from fdam_rotate.dota.scoring.report import (
+        format_markdown,
+        format_notes,
+        format_table,
+        interval_notes,
+        score_table,
+        tie_notes,
+        to_json,
+        write_json,
+    )
+    from fdam_rotate.dota.scoring.tables import to_latex
+    from fdam_rotate.dota.scoring.ties import tie_bounds
+
+    costs = _Costs()
     trained_on = read_image_list(args.train_list) if args.train_list else ()
-    from fdam_rotate.dota.problems import format_problems
+    with costs.of("reading"):
+        truths = _read_truths(args, problems)
+        detections = _read_run(args, args.detections[0], truths, problems)
+    with costs.of("scoring"):
+        result = evaluate(detections, truths, args.classes, iou_thrs=thrs, metric=args.metric, task=args.task)
+        ties = tie_bounds(result)
+    intervals = None
+    if args.bootstrap:
+        with costs.of("bootstrap"):
+            intervals = score_intervals(result, resamples=args.bootstrap, seed=args.seed)
 
-    problems: list[Problem] = []
-    truths = _read_truths(args.gt, read_image_list(args.image_list) if args.image_list else None, problems)
-    try:
-        detections = read_detections(args.detections, task=args.task, problems=problems)
-    except FileNotFoundError as error:
-        if not args.detections.exists():
-            raise
-        raise ScoreError(str(error)) from error
-    if not any(len(found) for name, found in detections.items() if name in args.classes):
-        raise ScoreError(
-            f"{args.detections} holds no detection of the classes {', '.join(args.classes)}: nothing to score"
-        )
-    result = evaluate(detections, truths, args.classes, iou_thrs=thrs, metric=args.metric, task=args.task)
-
-    print(format_table(result))
-    for note in format_notes(result, trained_on):
+    print(format_table(result, intervals))
+    for note in [
+        *format_notes(result, trained_on),
+        *tie_notes(ties),
+        *(interval_notes(intervals) if intervals else []),
+    ]:
         print(note)
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
@@ -131,33 +247,109 @@ def main(argv: Sequence[str] | None = None) -> int:
         confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.json:
-        write_json(args.json, to_json(result, sizes, confused, worst, trained_on))
+        write_json(args.json, to_json(result, sizes, confused, worst, trained_on, intervals=intervals, ties=ties))
     if args.markdown:
-        title = f"Scores of {args.detections.name}"
-        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on))
+        title = f"Scores of {args.detections[0].name}"
+        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, intervals=intervals))
+    if args.latex:
+        write_text(args.latex, to_latex(score_table(result, intervals)) + "\n")
     if args.plot_dir and confused:
         from fdam_rotate.dota.scoring.plots import write_plots
 
         paths = write_plots(args.plot_dir, result, sizes, confused, worst)
         print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
+    if args.bootstrap:
+        print(costs)
     print(f"mAP {result.map:.4f}")
-    for line in format_problems(problems):
-        print(line, file=sys.stderr)
-    return 1 if problems else 0
 
 
-def _read_truths(folder: Path, image_ids: Sequence[str] | None, problems: list[Problem]) -> dict[str, Labels]:
-    """The labels of a folder, or of some images of it; one of them without label file is a problem."""
-    from fdam_rotate.dota.labels import read_label_dir
-    from fdam_rotate.dota.problems import line_problem
+def _compare(args: argparse.Namespace, thrs: Sequence[float], problems: list[Problem]) -> None:
+    """Score the runs of both sides on the same images, and tell what the second gains."""
+    from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.scoring.bootstrap import compare_scores
+    from fdam_rotate.dota.scoring.evaluation import evaluate
+    from fdam_rotate.dota.scoring.report import comparison_table, format_notes, write_json
+    from fdam_rotate.dota.scoring.tables import to_latex, to_markdown, to_text
 
-    if image_ids is None:
-        return read_label_dir(folder, problems=problems)
-    present = [image_id for image_id in image_ids if (folder / f"{image_id}.txt").is_file()]
-    for image_id in sorted(set(image_ids) - set(present)):
-        reason = "a listed image has no label file, so it is not scored; an empty file would make it background"
-        problems.append(line_problem("malformed", folder / f"{image_id}.txt", 0, reason))
-    return read_label_dir(folder, problems=problems, image_ids=present)
+    costs = _Costs()
+    truths = _read_truths(args, problems)
+    sides: list[list[EvalResult]] = []
+    for letter, paths in (("A", args.detections), ("B", args.versus)):
+        runs = []
+        for path in paths:
+            with costs.of("reading and scoring"):
+                found = _read_run(args, path, truths, problems)
+                result = evaluate(found, truths, args.classes, iou_thrs=thrs[:1], metric=args.metric, task=args.task)
+            print(f"{letter}: {path}: mAP {result.map:.4f}")
+            for note in format_notes(result):
+                if note.startswith("warning: "):
+                    print(f"   {note}")
+            runs.append(result)
+        sides.append(runs)
+    with costs.of("bootstrap"):
+        difference = compare_scores(*sides, resamples=args.bootstrap or 1000, seed=args.seed)
+    table = comparison_table(difference)
+    print(to_text(table))
+    for note in table.notes:
+        print(note)
+    if args.json:
+        names = {"a": list(map(str, args.detections)), "b": list(map(str, args.versus))}
+        write_json(args.json, {"runs": names, table.key: table.content})
+    if args.markdown:
+        notes = "\n".join(f"- {note}" for note in table.notes)
+        write_text(args.markdown, f"# {table.title}\n\n{to_markdown(table)}\n\n{notes}\n")
+    if args.latex:
+        write_text(args.latex, to_latex(table) + "\n")
+    print(costs)
+    gain = difference.map
+    print(f"mAP {gain.first:.4f} -> {gain.second:.4f}: {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
+
+
+def _read_truths(args: argparse.Namespace, problems: list[Problem]) -> dict[str, Labels]:
+    """The labels of all images, or of those listed."""
+    from fdam_rotate.dota.formats.ground_truth import read_ground_truth
+    from fdam_rotate.dota.layout import read_image_list
+
+    return read_ground_truth(
+        args.gt,
+        args.gt_format,
+        classes=args.classes,
+        part=args.gt_part,
+        image_ids=read_image_list(args.image_list) if args.image_list else None,
+        problems=problems,
+    )
+
+
+def _read_run(
+    args: argparse.Namespace, path: Path, truths: dict[str, Labels], problems: list[Problem]
+) -> dict[str, Detections]:
+    """The detections of one run in any format; detections of none of the classes are an error."""
+    from fdam_rotate.dota.errors import ScoreError
+    from fdam_rotate.dota.formats.predictions import read_predictions, sniff_predictions
+
+    kind = args.format or sniff_predictions(path)
+    annotations = args.annotations or (args.gt if args.gt.is_file() else None)
+    numbered = kind == "ultralytics" or (kind == "coco" and annotations is None)
+    try:
+        detections = read_predictions(
+            path,
+            kind,
+            classes=args.classes if numbered else None,  # else other classes are counted and told
+            task=args.task,
+            angle=args.angle,
+            first_class=args.first_class,
+            annotations=annotations,
+            img_dir=args.img_dir,
+            image_ids=truths,
+            problems=problems,
+        )
+    except FileNotFoundError as error:
+        if not path.exists():
+            raise
+        raise ScoreError(str(error)) from error
+    if not any(len(found) for name, found in detections.items() if name in args.classes):
+        raise ScoreError(f"{path} holds no detection of the classes {', '.join(args.classes)}: nothing to score")
+    return detections
 
 
 if __name__ == "__main__":

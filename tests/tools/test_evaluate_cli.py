@@ -103,7 +103,7 @@ def test_image_list_limits_what_is_scored(data: Path, load_tool: Load, capsys: p
     assert json.loads(out.read_text())["images"]["scored"] == 1
     (data / "list.txt").write_text("a.png\nmissing.png\n")
     assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt")) == 1
-    assert "missing.txt: a listed image has no label file" in capsys.readouterr().err
+    assert "no labels of the listed image missing, so it is not scored" in capsys.readouterr().err
     assert json.loads(out.read_text())["images"]["scored"] == 1
 
 
@@ -188,6 +188,9 @@ def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Pa
         ("--classes", "ship,ship"),
         ("--classes", "none.txt"),
         ("--json", "FOLDER"),
+        ("--latex", "FOLDER"),
+        ("--bootstrap", "0"),
+        ("--seed", "-1"),
         ("--plot-dir", "FILE"),
     ],
     ids=" ".join,
@@ -219,3 +222,83 @@ def test_scoring_needs_no_torch_and_no_matplotlib(data: Path, load_tool: Load) -
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+# -- how sure it is ---------------------------------------------------------------------------------------------------
+
+
+def test_bootstrap_reaches_table_json_and_markdown_and_tells_its_cost(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "gt", {"b.txt": SHIP})
+    out = [*("--json", data / "s.json"), *("--markdown", data / "s.md"), *("--latex", data / "s.tex")]
+    assert load_tool("evaluate").main(words(data, "--bootstrap", "50", "--seed", "3", *out)) == 0
+    text = capsys.readouterr().out
+    assert "95% interval" in text
+    assert "50 draws of 2 source images, seed 3" in text
+    assert "warning: intervals from 2 images are too narrow" in text
+    assert "CPU seconds: reading" in text
+    intervals = json.loads((data / "s.json").read_text())["intervals"]
+    assert (intervals["resamples"], intervals["seed"], intervals["images"]) == (50, 3, 2)
+    # a's ship is found, b's is not: draws of a alone give 1, of b alone 0
+    assert (intervals["ap"]["ship"]["low"], intervals["ap"]["ship"]["high"]) == (0, 1)
+    assert "| AP50 | 95% interval |" in (data / "s.md").read_text()
+    assert r"\toprule" in (data / "s.tex").read_text()
+    assert load_tool("evaluate").main(words(data, "--json", data / "s.json")) == 0
+    assert "intervals" not in json.loads((data / "s.json").read_text())
+    assert "interval" not in capsys.readouterr().out
+
+
+def test_versus_compares_runs_by_class(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    write(data / "gt", {"b.txt": SHIP})
+    both = {"Task1_ship.txt": HIT + HIT.replace("a ", "b "), "Task1_plane.txt": ""}
+    write(data / "det2", both)
+    args = words(data, "--json", data / "s.json", "--versus", data / "det2", data / "det2", "--bootstrap", "40")
+    assert load_tool("evaluate").main(args) == 0
+    text = capsys.readouterr().out
+    assert f"A: {data / 'det'}: mAP" in text
+    assert text.count(f"B: {data / 'det2'}: mAP") == 2
+    scores = json.loads((data / "s.json").read_text())
+    assert scores["runs"] == {"a": [str(data / "det")], "b": [str(data / "det2")] * 2}
+    ship = scores["versus"]["ap"]["ship"]
+    assert (ship["first"], ship["second"]) == (pytest.approx(6 / 11), 1.0)
+    assert ship["value"] == pytest.approx(5 / 11)
+    assert scores["versus"]["resamples"] == 40
+    assert text.splitlines()[-1].startswith("mAP 0.2727 -> 0.5000: +0.2273 (")
+
+
+def test_ties_that_matter_are_told(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    write(data / "det", {"Task1_ship.txt": HIT + HIT.replace("0 0 10 0 10 10 0 10", "90 0 99 0 99 9 90 9")})
+    assert load_tool("evaluate").main(words(data, "--json", data / "s.json")) == 0
+    assert "warning: 2 detections share their score" in capsys.readouterr().out
+    assert json.loads((data / "s.json").read_text())["ties"]["ap"]["ship"] == [0.5, 1.0]
+
+
+def test_ultralytics_and_coco_are_scored_as_they_are(data: Path, load_tool: Load) -> None:
+    record = {
+        "image_id": "a",
+        "file_name": "a.png",
+        "category_id": 1,
+        "score": 0.9,
+        "poly": [0, 0, 10, 0, 10, 10, 0, 10],
+    }
+    (data / "predictions.json").write_text(json.dumps([record]))
+    args = [str(data / "predictions.json"), "--gt", str(data / "gt"), "--classes", "ship,plane"]
+    args += ["--json", str(data / "s.json"), "--first-class", "1"]
+    assert load_tool("evaluate").main(args) == 0
+    assert json.loads((data / "s.json").read_text())["ap"] == {"ship": 1.0, "plane": 0.0}
+    truth = {
+        "images": [{"id": 7, "file_name": "a.png", "width": 99, "height": 99}],
+        "categories": [{"id": 3, "name": "ship"}],
+        "annotations": [
+            {"id": 1, "image_id": 7, "category_id": 3, "bbox": [0, 0, 10, 10], "iscrowd": 0, "area": 100,
+             "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]]}
+        ],
+    }  # fmt: skip
+    (data / "gt.json").write_text(json.dumps(truth))
+    (data / "coco.json").write_text(
+        json.dumps([{"image_id": 7, "category_id": 3, "score": 0.5, "bbox": [5, 5, 10, 10, 0.0]}])
+    )
+    args = [str(data / "coco.json"), "--gt", str(data / "gt.json"), "--classes", "ship", "--json", str(data / "s.json")]
+    assert load_tool("evaluate").main([*args, "--angle", "ultralytics"]) == 0
+    assert json.loads((data / "s.json").read_text())["ap"] == {"ship": 1.0}

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.formats.coco import read_coco
-from fdam_rotate.dota.formats.interchange import DataPart, Losses, read_dota
-from fdam_rotate.dota.formats.yolo import read_yolo
 from fdam_rotate.dota.labels import Labels, read_label_dir
 from fdam_rotate.dota.problems import Problem
+
+if TYPE_CHECKING:  # what reads the other layouts opens images too, and OpenCV costs a tenth of a second
+    from fdam_rotate.dota.formats.interchange import DataPart, Losses
 
 __all__ = ["GROUND_TRUTH_FORMATS", "read_ground_truth", "sniff_ground_truth"]
 
@@ -62,7 +63,7 @@ def read_ground_truth(
         here = None if wanted is None else sorted(one for one in wanted if (path / f"{one}.txt").is_file())
         labels = read_label_dir(path, problems=found, image_ids=here)
     else:
-        labels = _join(path, _read_parts(path, format, classes, losses or Losses(), found), part)
+        labels = _join(path, _read_parts(path, format, classes, losses, found), part)
     if wanted is not None:
         labels = {image_id: one for image_id, one in labels.items() if image_id in wanted}
         for image_id in sorted(wanted - labels.keys()):
@@ -99,8 +100,13 @@ def _holds_label_files(path: Path) -> bool:
 
 
 def _read_parts(
-    path: Path, format: str, classes: Sequence[str] | None, losses: Losses, problems: list[Problem]
+    path: Path, format: str, classes: Sequence[str] | None, losses: Losses | None, problems: list[Problem]
 ) -> list[DataPart]:
+    from fdam_rotate.dota.formats.coco import read_coco
+    from fdam_rotate.dota.formats.interchange import Losses, read_dota
+    from fdam_rotate.dota.formats.yolo import read_yolo
+
+    losses = losses or Losses()
     if format == "dota":
         return read_dota(path, None, problems)
     if format == "coco":

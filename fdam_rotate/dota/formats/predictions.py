@@ -29,7 +29,6 @@ from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
-from fdam_rotate.dota.formats.interchange import turned_rectangle
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.problems import Problem
@@ -366,6 +365,8 @@ def corners_of(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return points.reshape(8)
     if len(points) < 3:
         raise ValueError(f"a polygon needs three points or more, got {len(points)}")
+    from fdam_rotate.dota.formats.interchange import turned_rectangle  # OpenCV costs a tenth of a second
+
     return turned_rectangle(points)
 
 
