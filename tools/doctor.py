@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:  # a broken build may raise anything
         print(f"import torch failed ({type(error).__name__}: {error}): rm -rf .venv && make install")
         return 1
-    from fdam_rotate.apis.compat import quiet_host
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.doctor import check_kernels, check_ops, check_versions, versions

@@ -86,7 +86,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     failures: list[str] = []
     sources = _sources(args.images, failures)
 
-    from fdam_rotate.apis.compat import load_config, quiet_host
+    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.predict import TorchModel

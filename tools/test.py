@@ -66,7 +66,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no such file: {path}")
 
-    from fdam_rotate.apis.compat import load_config, quiet_host
+    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.testing import Outputs, run_test

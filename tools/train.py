@@ -58,7 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if path is not None and not Path(path).is_file():
             raise FileNotFoundError(f"no such file: {path}")
 
-    from fdam_rotate.apis.compat import load_config, quiet_host
+    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from mmrotate.utils import get_root_logger, setup_multi_processes

@@ -1,10 +1,8 @@
-"""Fits a config to the machine it runs on: device, number of processes, batch size; each change is one log line."""
+"""Configs: read, and fitted to the machine they run on (processes, batch size); each change is one log line."""
 
 from __future__ import annotations
 
 import copy
-import logging
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,27 +10,12 @@ from typing import Any
 from fdam_rotate.dota.errors import DotaError
 
 __all__ = [
-    "accept_int_devices",
     "dataset_settings",
     "load_config",
     "loader_settings",
-    "quiet_host",
     "revert_sync_bn",
     "scale_lr",
-    "share_seeds_on_cpu",
 ]
-
-
-def quiet_host() -> None:
-    """Silence notices of the host packages that a user can do nothing about; call before importing them."""
-    warnings.filterwarnings("ignore", message="On January 1, 2023, MMCV will release")
-    warnings.filterwarnings("ignore", message=".*(OMP_NUM_THREADS|MKL_NUM_THREADS) environment variable.*")
-    warnings.filterwarnings("ignore", message=".*Setting .*_NUM_THREADS environment variable.*")
-    warnings.filterwarnings("ignore", message=".*pkg_resources.*")
-    warnings.filterwarnings("ignore", message="torch.meshgrid")
-    warnings.filterwarnings("ignore", message="DeprecationWarning: (anchor_generator|`num_anchors`)")
-    warnings.filterwarnings("ignore", message="__floordiv__ is deprecated")
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
 
 
 def load_config(path: str | Path, options: dict[str, Any] | None = None) -> Any:
@@ -95,32 +78,6 @@ def dataset_settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from dataset_settings(node[key], f"{path}.{key}")
         if not inner:
             yield path, node
-
-
-def accept_int_devices() -> None:
-    """Let mmcv 1.7.2 copy batches to a GPU: it passes device numbers where torch since 2.1 wants ``torch.device``."""
-    import torch
-    from mmcv.parallel import _functions
-    from torch.nn.parallel._functions import _get_stream
-
-    def get_stream(device: int | torch.device) -> Any:
-        if isinstance(device, int):
-            device = torch.device("cuda", device) if device >= 0 else torch.device("cpu")
-        return _get_stream(device)
-
-    _functions._get_stream = get_stream
-
-
-def share_seeds_on_cpu() -> None:
-    """Let mmdet 2.28's samplers agree on a seed without a GPU: they put it on one to send it to all processes."""
-    from mmdet.core.utils import sync_random_seed
-    from mmdet.datasets.samplers import class_aware_sampler, distributed_sampler, infinite_sampler
-
-    def share_seed(seed: int | None = None, device: str = "cpu") -> int:
-        return sync_random_seed(seed, "cpu")
-
-    for module in (class_aware_sampler, distributed_sampler, infinite_sampler):
-        module.sync_random_seed = share_seed
 
 
 def revert_sync_bn(cfg: Any) -> int:

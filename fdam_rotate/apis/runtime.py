@@ -9,7 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from fdam_rotate.apis.compat import accept_int_devices, share_seeds_on_cpu
+from fdam_rotate.host.devices import accept_int_devices, share_seeds_on_cpu
 
 __all__ = ["Runtime", "data_parallel", "start_runtime"]
 

@@ -6,13 +6,38 @@ Public names are resolved on first use, so that ``import fdam_rotate.dota`` load
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what __getattr__ gives at run time, for type checkers and editors
+    from fdam_rotate.dota.classes import DOTA_CLASSES as DOTA_CLASSES
+    from fdam_rotate.dota.classes import resolve_classes as resolve_classes
+    from fdam_rotate.dota.detections import Detections as Detections
+    from fdam_rotate.dota.detections import read_detections as read_detections
+    from fdam_rotate.dota.detections import write_detections as write_detections
+    from fdam_rotate.dota.geometry import pairwise_iou as pairwise_iou
+    from fdam_rotate.dota.geometry import polygon_iou as polygon_iou
+    from fdam_rotate.dota.labels import Labels as Labels
+    from fdam_rotate.dota.labels import read_label_dir as read_label_dir
+    from fdam_rotate.dota.labels import read_labels as read_labels
+    from fdam_rotate.dota.labels import write_labels as write_labels
+    from fdam_rotate.dota.merging.fusion import fuse_boxes as fuse_boxes
+    from fdam_rotate.dota.merging.merge import merge_patches as merge_patches
+    from fdam_rotate.dota.merging.merge import nms_polygons as nms_polygons
+    from fdam_rotate.dota.merging.options import MergeOptions as MergeOptions
+    from fdam_rotate.dota.problems import Problem as Problem
+    from fdam_rotate.dota.scoring.evaluation import evaluate as evaluate
+    from fdam_rotate.dota.scoring.scores import EvalResult as EvalResult
+    from fdam_rotate.dota.submission import check_submission as check_submission
+    from fdam_rotate.dota.submission import write_submission as write_submission
+    from fdam_rotate.dota.windows import parse_patch_name as parse_patch_name
+    from fdam_rotate.dota.windows import slide_windows as slide_windows
 
 _PUBLIC = {
     "DOTA_CLASSES": "classes",
     "Detections": "detections",
     "EvalResult": "scoring.scores",
     "Labels": "labels",
+    "MergeOptions": "merging.options",
     "Problem": "problems",
     "check_submission": "submission",
     "evaluate": "scoring.evaluation",

@@ -1,1 +1,17 @@
-"""Every change to mmcv, mmdet and MMRotate that ours needs, in one place."""
+"""Every change to mmcv, mmdet and MMRotate that ours needs, one function each.
+
+================================  ======================================================  ======================
+function                          what it changes, and why                                called by
+================================  ======================================================  ======================
+``fixes.mend_host``               calls the three below                                   ``fdam_rotate.models``
+``fixes.anchors_on_any_device``   MMRotate's anchor heads put anchors on the default GPU  ``mend_host``
+``fixes.s2anet_on_any_backbone``  S2ANet hands its backbone ``pretrained=None``           ``mend_host``
+``fixes.vertices_on_cpu``         Rotated FCOS's loss sorts by a CUDA op without a twin   ``mend_host``
+``devices.accept_int_devices``    mmcv passes numbers where torch wants ``torch.device``  ``apis.runtime``
+``devices.share_seeds_on_cpu``    mmdet's samplers send their seed through a GPU          ``apis.runtime``, CPUs
+``quiet.quiet_host``              silences notices that nobody can act on                 tools, before the host
+================================  ======================================================  ======================
+
+One more lives with what it calls: ``apis.checkpoints.checkpoint.install_safe_loader`` makes mmcv open checkpoints as
+tensors only. Each gives the host's own result where the host works.
+"""

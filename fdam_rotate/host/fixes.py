@@ -1,12 +1,4 @@
-"""Defects of MMRotate 0.3.4 and mmcv 1.7.2 that stop its detectors on the CPU or with our backbones, mended at import.
-
-* ``RotatedAnchorHead.get_anchors`` hands its device to ``grid_priors`` as the second argument, which is the dtype, so
-  that anchors are always made on the default GPU: RetinaNet, R3Det and S2A-Net cannot train on the CPU.
-* ``S2ANet`` adds ``pretrained=None`` to the backbone's settings, which a backbone without that argument refuses.
-* ``diff_iou_rotated_2d``, the loss of Rotated FCOS, sorts vertices by a CUDA op that has no CPU twin.
-
-Each replacement gives the host's own result where the host works.
-"""
+"""Defects of MMRotate 0.3.4 and mmcv 1.7.2 that stop detectors on the CPU or with our backbones."""
 
 from __future__ import annotations
 
@@ -19,7 +11,7 @@ from mmrotate.core.anchor.anchor_generator import RotatedAnchorGenerator
 from mmrotate.models.detectors import s2anet
 from torch import Tensor
 
-__all__ = ["mend_host", "sort_vertices"]
+__all__ = ["anchors_on_any_device", "mend_host", "s2anet_on_any_backbone", "sort_vertices", "vertices_on_cpu"]
 
 _CORNERS = 8  # of both boxes, before their crossings, in mmcv's list of 24 vertices
 
@@ -50,15 +42,30 @@ def mend_host() -> None:
     """Put the replacements in place; a second call changes nothing."""
     if getattr(diff_iou_rotated.sort_indices, "mended", False):
         return
-    cuda_sort, grid_priors, build = (
-        diff_iou_rotated.sort_indices,
-        RotatedAnchorGenerator.grid_priors,
-        s2anet.build_backbone,
-    )
+    vertices_on_cpu()
+    anchors_on_any_device()
+    s2anet_on_any_backbone()
+
+
+def vertices_on_cpu() -> None:
+    """Let ``diff_iou_rotated_2d``, the loss of Rotated FCOS, sort vertices on the CPU: mmcv has a CUDA op alone."""
+    cuda_sort = diff_iou_rotated.sort_indices
 
     @functools.wraps(cuda_sort)
     def sort_indices(vertices: Tensor, mask: Tensor) -> Tensor:
         return cuda_sort(vertices, mask) if vertices.is_cuda else sort_vertices(vertices.detach(), mask)
+
+    sort_indices.mended = True
+    diff_iou_rotated.sort_indices = sort_indices
+
+
+def anchors_on_any_device() -> None:
+    """Let RetinaNet, R3Det and S2A-Net train on the CPU.
+
+    ``RotatedAnchorHead.get_anchors`` hands its device to ``grid_priors`` as the second argument, which is the dtype, so
+    that anchors are always made on the default GPU.
+    """
+    grid_priors = RotatedAnchorGenerator.grid_priors
 
     @functools.wraps(grid_priors)
     def priors(self: Any, featmap_sizes: Any, dtype: Any = torch.float32, device: Any = "cuda") -> list[Tensor]:
@@ -66,11 +73,15 @@ def mend_host() -> None:
             dtype, device = torch.float32, dtype
         return grid_priors(self, featmap_sizes, dtype=dtype, device=device)
 
+    RotatedAnchorGenerator.grid_priors = priors
+
+
+def s2anet_on_any_backbone() -> None:
+    """Let S2A-Net take a backbone without the argument ``pretrained``, which it sets to None."""
+    build = s2anet.build_backbone
+
     @functools.wraps(build)
     def build_backbone(cfg: dict[str, Any]) -> torch.nn.Module:
-        return build({k: v for k, v in cfg.items() if k != "pretrained" or v is not None})
+        return build({key: value for key, value in cfg.items() if key != "pretrained" or value is not None})
 
-    sort_indices.mended = True
-    diff_iou_rotated.sort_indices = sort_indices
-    RotatedAnchorGenerator.grid_priors = priors
     s2anet.build_backbone = build_backbone

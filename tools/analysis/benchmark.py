@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoints = args.checkpoints or [None] * len(args.configs)
     if len(checkpoints) != len(args.configs):
         parser.error(f"--checkpoints: expected {len(args.configs)}, one a config, got {len(checkpoints)}")
-    from fdam_rotate.apis.compat import quiet_host
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     import torch

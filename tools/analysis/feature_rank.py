@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     check_run_arguments(parser, args)
-    from fdam_rotate.apis.compat import quiet_host
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.analysis.rank import layer_ranks

@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     if min(args.shape) < 1:
         parser.error("--shape must be at least 1")
-    from fdam_rotate.apis.compat import quiet_host
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.analysis.features import build_model

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
     check_run_arguments(parser, args)
-    from fdam_rotate.apis.compat import quiet_host
+    from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.analysis.runs import layer_table, measure_runs, to_json

@@ -40,7 +40,6 @@ from fdam_rotate.dota.splitting.tasks import (
     ImageTask,
     OutputError,
     TaskResult,
-    split_image,
     write_bytes,
 )
 from fdam_rotate.dota.windows import parse_patch_name
@@ -130,6 +129,13 @@ def run_split(
     _remove_strays(manifest, out, options.save_ext)
     _write_guarded(manifest, out)
     return manifest
+
+
+def split_image(task: ImageTask) -> TaskResult:
+    """Split one image, in whichever process this is; see :func:`fdam_rotate.dota.splitting.worker.do_task`."""
+    from fdam_rotate.dota.splitting.worker import do_task  # only workers load OpenCV and shapely
+
+    return do_task(task)
 
 
 def _task(source: SourceImage, out: Path, options: SplitOptions, previous: Mapping[str, Any] | None) -> ImageTask:

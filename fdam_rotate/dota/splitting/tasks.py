@@ -1,4 +1,4 @@
-"""What a worker is given and gives back, and how it writes; light to import, so that a pool starts quickly."""
+"""What a worker is given and gives back, and how it writes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.splitting.options import SplitOptions
 
-__all__ = ["RECORDS", "STATE", "ImageTask", "OutputError", "TaskResult", "split_image", "write_bytes"]
+__all__ = ["RECORDS", "STATE", "ImageTask", "OutputError", "TaskResult", "write_bytes"]
 
 #: What a run keeps in the output folder until it is done, and in it the records of finished images.
 STATE = ".split"
@@ -59,17 +59,6 @@ class TaskResult:
 
     record: dict[str, Any] | None
     problems: Sequence[Problem] = field(default_factory=tuple)
-
-
-def split_image(task: ImageTask) -> TaskResult:
-    """Write the patches, the annotations and, last of all, the record of one image.
-
-    Raises:
-        OutputError: nothing more can be written.
-    """
-    from fdam_rotate.dota.splitting.worker import do_task  # only workers load OpenCV and shapely
-
-    return do_task(task)
 
 
 def write_bytes(out: Path, name: str, data: bytes) -> None:

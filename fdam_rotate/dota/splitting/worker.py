@@ -26,7 +26,11 @@ __all__ = ["do_task"]
 
 
 def do_task(task: ImageTask) -> TaskResult:
-    """Split one image; see :func:`fdam_rotate.dota.splitting.tasks.split_image`."""
+    """Write the patches, the annotations and, last of all, the record of one image.
+
+    Raises:
+        OutputError: nothing more can be written.
+    """
     cv2.setNumThreads(1)  # the workers share the cores already
     try:
         record = _kept_record(task)

@@ -11,8 +11,8 @@ from prep_scenes import make_dataset, tree
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.splitting import split as split_module
 from fdam_rotate.dota.splitting.options import SplitOptions
-from fdam_rotate.dota.splitting.split import run_split
-from fdam_rotate.dota.splitting.tasks import ImageTask, TaskResult, split_image
+from fdam_rotate.dota.splitting.split import run_split, split_image
+from fdam_rotate.dota.splitting.tasks import ImageTask, TaskResult
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 OPTIONS = SplitOptions(sizes=[64], gaps=[16])
