@@ -53,7 +53,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--img-dir", type=Path, metavar="DIR", help="COCO only: folder of images, if not beside the JSON"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it holds anything")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files of an earlier conversion in OUT_DIR"
+    )
     return parser
 
 
@@ -72,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     losses = Losses()
     problems: list[Problem] = []
-    with staged(args.out_dir, overwrite=args.overwrite) as folder:
+    with staged(args.out_dir, overwrite=args.overwrite, inputs=[args.source, args.img_dir]) as folder:
         parts, classes = _read(args, losses, problems)
         if args.drop_difficult:
             parts = drop_difficult(parts, losses)

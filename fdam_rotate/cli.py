@@ -6,12 +6,13 @@ import argparse
 import ast
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.errors import DotaError, ScoreError
 
-__all__ = ["add_class_options", "parse_options", "run"]
+__all__ = ["add_class_options", "output_file", "output_folder", "parse_options", "run"]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -48,6 +49,20 @@ def _class_list(text: str) -> tuple[str, ...]:
         return resolve_classes(text)
     except DotaError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def output_file(text: str) -> Path:
+    """Type of an option that names a file to write."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; give a file")
+    return Path(text)
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option that names a folder to write to."""
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
+    return Path(text)
 
 
 def parse_options(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> dict[str, Any]:

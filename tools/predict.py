@@ -77,12 +77,14 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise FileNotFoundError(f"no such file: {path}")
 
     from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.splitting.options import SplitOptions
 
     try:
         options = SplitOptions(sizes=tuple(args.sizes), gaps=tuple(args.gaps), rates=tuple(args.rates))
     except DotaError as error:
         parser.error(str(error))
+    check_inputs(args.out, [args.config, args.checkpoint, *args.images])
     failures: list[str] = []
     sources = _sources(args.images, failures)
 

@@ -68,7 +68,7 @@ def test_help_needs_no_heavy_import(tmp_path: Path, name: str) -> None:
         ("verify", []),
         ("verify", [".", "--accept", "everything"]),
         ("verify", [".", "--nproc", "0"]),
-        ("verify", [".", "--json", "there.txt"]),
+        ("verify", [".", "--json", "."]),
         ("verify", [".", "--picture", "page.doc"]),
         ("convert", ["a", "b"]),
         ("convert", ["a", "b", "--to", "dota"]),
@@ -146,7 +146,7 @@ def test_synthetic_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert content["ok"] is True
     assert content["parts"]["train"]["objects"] + content["parts"]["val"]["objects"] == count
     assert cv2.imread(str(page)) is not None
-    with pytest.raises(SystemExit):  # the files of the last run are kept
+    with pytest.raises(OutputExistsError, match="--overwrite"):  # the files of the last run are kept
         load("verify").main(check)
     assert load("verify").main([*check, "--overwrite"]) == 0
 

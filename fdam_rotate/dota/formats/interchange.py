@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,10 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import check_id
 from fdam_rotate.dota.labels import Labels, read_labels, write_labels
 from fdam_rotate.dota.layout import find_parts, image_problem, list_sources
+from fdam_rotate.dota.outputs import check_folder, claim_folder
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import image_size
 
@@ -163,25 +164,29 @@ def place_image(item: Item, folder: Path, placement: str) -> None:
 
 
 @contextmanager
-def staged(out_dir: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A new folder beside ``out_dir`` that becomes ``out_dir`` when the block ends; nothing is left if it fails.
+def staged(out_dir: Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Iterator[Path]:
+    """A new folder beside ``out_dir``, whose files move there when the block ends; nothing is left if it fails.
 
     Raises:
-        OutputExistsError: ``out_dir`` is a file, or holds anything and ``overwrite`` is False.
+        OutputExistsError: as `fdam_rotate.dota.outputs.claim_folder`; of what is there, only an earlier conversion is
+            replaced.
     """
-    if out_dir.is_file() or (out_dir.is_dir() and any(out_dir.iterdir()) and not overwrite):
-        raise OutputExistsError(f"{out_dir} exists; give another folder, or --overwrite to replace it")
+    check_folder(out_dir, overwrite=overwrite, inputs=inputs)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = out_dir.parent / f".{out_dir.name}.partial-{os.getpid()}"
     partial.mkdir()
     try:
         yield partial
-        if out_dir.exists():
-            shutil.rmtree(out_dir)
-        os.replace(partial, out_dir)
-    except BaseException:
+        paths = [path.relative_to(partial) for path in sorted(partial.rglob("*"))]
+        folders = [path for path in paths if (partial / path).is_dir()]
+        files = [path for path in paths if path not in set(folders)]
+        claim_folder(out_dir, [path.as_posix() for path in files], record="convert-labels", overwrite=overwrite)
+        for path in folders:
+            (out_dir / path).mkdir(parents=True, exist_ok=True)
+        for path in files:
+            os.replace(partial / path, out_dir / path)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def turned_rectangle(points: NDArray[np.float64]) -> NDArray[np.float64]:
