@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import add_class_options, output_file, output_folder, run
+from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -100,7 +101,7 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format", choices=("dota", "ultralytics", "coco", "geojson"), help="of DETECTIONS; see docs/evaluate.md"
     )
-    group.add_argument("--gt-format", choices=("dota", "yolo-obb", "coco"), help="of the labels")
+    group.add_argument("--gt-format", choices=tuple(FORMATS), help="of the labels")
     group.add_argument("--gt-part", metavar="NAME", help="part of a data set of several, such as val")
     group.add_argument(
         "--angle",

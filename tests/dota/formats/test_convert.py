@@ -17,7 +17,8 @@ from scripts import SHARED, load_script
 
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
-from fdam_rotate.dota.formats.interchange import Losses, staged, turned_rectangle
+from fdam_rotate.dota.formats.boxes import turned_rectangle
+from fdam_rotate.dota.formats.interchange import Losses, staged
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import read_labels
 
@@ -269,7 +270,7 @@ def test_foreign_coco_polygons_and_boxes(tmp_path: Path, capsys: pytest.CaptureF
         ({"image_id": 7, "category_id": 3}, "no usable segmentation or bbox"),
         ({"image_id": 7, "category_id": 3, "bbox": [1, 2, math.nan, 4]}, "bbox holds no finite numbers"),
         ({"image_id": 7, "category_id": 3, "bbox": [1, 2]}, "no usable segmentation or bbox"),
-        ({"image_id": 7, "category_id": 3, "segmentation": [[1, 2, 3, 4]]}, "three or more finite points"),
+        ({"image_id": 7, "category_id": 3, "segmentation": [[1, 2, 3, 4]]}, "three points or more"),
         ({"image_id": 7, "category_id": 3, "segmentation": [["a"] * 8]}, "no usable segmentation"),
         ({"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4], "difficult": -1}, "difficult must be"),
         ("text", "not an object"),
