@@ -6,9 +6,10 @@ commands and JSON configs work unchanged. DOTA-v1.0 for training, at one scale:
     python data_prep/split.py --preset dota-v1.0-ss-train \
         --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --save-dir data/split_ss_dota/train
 
-Reads .png .jpg .jpeg .tif .tiff .bmp (8 or 16 bit, 1 to 4 bands) and labelTxt files. Writes SAVE_DIR/images,
-SAVE_DIR/annfiles, and SAVE_DIR/manifest.json, which tells where each patch and each object went. Stopped at any moment,
-the same command goes on where it stopped. Exit code: 0 done, 1 some input was bad (the rest is done), 2 usage.
+Reads .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp of any size, type and number of bands, and labelTxt files. Writes
+SAVE_DIR/images, SAVE_DIR/annfiles, and SAVE_DIR/manifest.json, which tells where each patch and each object went.
+Stopped at any moment, the same command goes on where it stopped. Exit code: 0 done, 1 some input was bad (the rest is
+done), 2 usage.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdam_rotate.cli import run
+from fdam_rotate.cli import add_raster_arguments, raster_options, run
 from fdam_rotate.dota.splitting.presets import PRESETS
 
 if TYPE_CHECKING:
+    from fdam_rotate.dota.rasters.options import RasterOptions
     from fdam_rotate.dota.splitting.options import SplitOptions
 
 # Of more problems than this, the rest is told in the manifest only.
@@ -66,6 +68,7 @@ def build_parser() -> argparse.ArgumentParser:
     classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: any)"
     add("--classes", metavar="LIST", help=classes)
 
+    add_raster_arguments(parser)
     add = parser.add_argument_group("running").add_argument
     nproc = min(10, os.cpu_count() or 1)
     add(
@@ -130,7 +133,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown:
         parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
     try:
-        options = _options(args)
+        options = _options(args, raster_options(parser, args))
     except DotaError as error:
         parser.error(str(error))
     if args.dry_run:
@@ -149,9 +152,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     problems = manifest.all_problems()
     _tell(problems, f"all in {args.save_dir}/manifest.json")
+    _tell_rasters(manifest.images)
     totals = manifest.totals()
+    empty = f", {totals['empty']:,} windows without data left out" if totals["empty"] else ""
     print(
-        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.save_dir}; "
+        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.save_dir}{empty}; "
         f"{totals['skipped']:,} images skipped; objects: {totals['objects_in']:,} in, {totals['objects_kept']:,} kept "
         f"({totals['objects_cut']:,} cut somewhere), dropped: {_listed(totals['objects_dropped'])}; "
         f"problems: {_listed(totals['problems'])}; {time.monotonic() - started:.1f} s"
@@ -159,7 +164,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return int(any(problem["kind"] not in args.accept for problem in problems))
 
 
-def _options(args: argparse.Namespace) -> SplitOptions:
+def _options(args: argparse.Namespace, raster: RasterOptions) -> SplitOptions:
     from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.splitting.options import SplitOptions
 
@@ -174,6 +179,7 @@ def _options(args: argparse.Namespace) -> SplitOptions:
         padding_value=tuple(args.padding_value),
         save_ext=f".{args.save_ext.lstrip('.')}",
         classes=None if args.classes is None else resolve_classes(args.classes),
+        raster=raster,
     )
 
 
@@ -201,6 +207,21 @@ def _tell(problems: Sequence[Mapping[str, Any]], rest: str) -> None:
         print(f"{where}: {problem['text']} [{problem['kind']}]", file=sys.stderr)
     if len(problems) > _TOLD:
         print(f"... and {len(problems) - _TOLD:,} more, {rest}", file=sys.stderr)
+
+
+def _tell_rasters(images: Sequence[Mapping[str, Any]]) -> None:
+    """A line for each image that was scaled to 8 bits, or whose patches show next to nothing."""
+    from fdam_rotate.dota.rasters.source import reading_notes
+
+    notes = [
+        f"{image['file']}: {note}"
+        for image in images
+        for note in reading_notes(image.get("bands"), image.get("scale_range"), image.get("tone"))
+    ]
+    for note in notes[:_TOLD]:
+        print(note, file=sys.stderr)
+    if len(notes) > _TOLD:
+        print(f"... and {len(notes) - _TOLD:,} more images that were scaled or show nothing", file=sys.stderr)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

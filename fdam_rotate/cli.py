@@ -6,13 +6,15 @@ import argparse
 import ast
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.errors import DotaError, ScoreError
 
-__all__ = ["add_class_options", "output_file", "output_folder", "parse_options", "run"]
+if TYPE_CHECKING:
+    from fdam_rotate.dota.rasters.options import RasterOptions
+
+__all__ = ["add_class_options", "add_raster_arguments", "parse_options", "raster_options", "run"]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -51,18 +53,38 @@ def _class_list(text: str) -> tuple[str, ...]:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def output_file(text: str) -> Path:
-    """Type of an option that names a file to write."""
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; give a file")
-    return Path(text)
+def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--bands`` and ``--scale-range``; `raster_options` reads them."""
+    add = parser.add_argument_group("rasters (TIFF, JPEG 2000, images of 16 bits; docs/rasters.md)").add_argument
+    bands = (
+        "numbers, from 1, of the bands that are red, green and blue, or of one for grey (default: those that the file "
+        "names so, else its first three; alpha is never a colour)"
+    )
+    add("--bands", nargs="+", type=int, metavar="N", help=bands)
+    scale_range = (
+        "values that become 0 and 255, such as 0 2047; 8-bit images stay as they are (default auto: for each image the "
+        "values below which 0.5 %% and 99.5 %% of all lie)"
+    )
+    add("--scale-range", nargs="+", default=["auto"], metavar="V", help=f"auto, or LOW HIGH: {scale_range}")
 
 
-def output_folder(text: str) -> Path:
-    """Type of an option that names a folder to write to."""
-    if Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
-    return Path(text)
+def raster_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> RasterOptions:
+    """The values of `add_raster_arguments`; impossible ones end the program with a usage error."""
+    from fdam_rotate.dota.rasters.options import RasterOptions
+
+    words = [args.scale_range] if isinstance(args.scale_range, str) else list(args.scale_range)
+    scale_range: Any = "auto"
+    if words != ["auto"]:
+        try:
+            scale_range = tuple(float(word) for word in words)
+        except ValueError:
+            scale_range = ()
+        if len(scale_range) != 2:
+            parser.error(f"--scale-range: expected auto, or LOW HIGH, got {' '.join(map(str, words))}")
+    try:
+        return RasterOptions(args.bands, scale_range)
+    except DotaError as error:
+        parser.error(f"--bands, --scale-range: {error}")
 
 
 def parse_options(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> dict[str, Any]:

@@ -4,10 +4,10 @@ Examples:
     python tools/show.py data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
     python tools/show.py data/val/images --gt data/val/labelTxt --out pictures
 
-IMAGES is a folder of .png .jpg .jpeg .tif .tiff .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt (image_id
-score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found objects are
-outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted. Classes have
-MMRotate's colours. One picture an image goes to the output folder, with a legend below.
+IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt
+(image_id score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found
+objects are outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted.
+Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below.
 
 Exit code: 0 done; 1 an image or a line could not be read (each is named, the rest is drawn); 2 wrong usage.
 """
@@ -21,7 +21,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, run
+from fdam_rotate.cli import add_class_options, add_raster_arguments, raster_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -43,15 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--iou", type=float, default=0.5, metavar="THR", help="IoU above which an object is found (default: 0.5)"
     )
     add_class_options(parser)
+    add_raster_arguments(parser)
     parser.add_argument("--scores", action="store_true", help="write the score at each detection, where there is room")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
     parser.add_argument(
         "--image-list", type=Path, metavar="FILE", help="draw only these images: one id a line, or a manifest.json"
     )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the pictures of an earlier run in the output folder"
-    )
+    parser.add_argument("--overwrite", action="store_true", help="empty the output folder first if it holds files")
     return parser
 
 
@@ -63,21 +62,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("nothing to draw: give DETECTIONS, --gt LABEL_DIR, or both")
     if not 0.0 <= args.iou < 1.0:
         parser.error(f"--iou {args.iou} is not in [0, 1)")
+    raster = raster_options(parser, args)
 
     import cv2
     from tqdm import tqdm
 
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import ImageReadError
-    from fdam_rotate.dota.files import atomic_path
+    from fdam_rotate.dota.files import atomic_path, prepare_output_dir
     from fdam_rotate.dota.labels import read_labels
     from fdam_rotate.dota.layout import list_sources, read_image_list
-    from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.problems import Problem, format_problems
-    from fdam_rotate.dota.rasters.images import read_image
+    from fdam_rotate.dota.rasters.images import open_pixels
     from fdam_rotate.dota.scoring.drawing import draw_detections
 
-    check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.detections, args.gt, args.image_list])
     lines: list[Problem] = []
     told: list[Problem] = []
     sources = list_sources([args.images], [args.gt], told)
@@ -90,18 +88,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.detections is not None:
         found = _by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
         _check_ids(found, [source.image_id for source in sources])
-    names = [f"{source.image_id}{args.ext}" for source in sources]
-    out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
+    out = prepare_output_dir(args.out, overwrite=args.overwrite)
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written = 0
+    notes: list[str] = []
     unknown: Counter[str] = Counter()
     for source in tqdm(sources, desc="drawing", unit="image", delay=2, leave=False):
         try:
-            image, _ = read_image(source.path)
+            with open_pixels(source.path, raster, whole=True) as whole:
+                ((_, image),) = whole.crops([[0, 0, whole.width, whole.height]])
         except ImageReadError as error:
             failures.append(str(error))
             continue
+        notes += [f"{source.path}: {note}" for note in whole.notes()]
         truth = None if source.label is None else read_labels(source.label, problems=lines)
         unknown.update(name for name in (truth.names if truth else ()) if name not in args.classes)
         picture = draw_detections(
@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, count in sorted(unknown.items()):
         print(f"warning: {count} objects of class {name!r}, which is not in the class list, were left out")
     print(f"wrote {written} pictures to {out}{note}")
-    for line in [*failures, *format_problems(lines)]:
+    for line in [*notes, *failures, *format_problems(lines)]:
         print(line, file=sys.stderr)
     return 1 if failures or lines else 0
 

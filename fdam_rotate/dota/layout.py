@@ -1,6 +1,7 @@
 """Source images and their label files: which there are, and what is amiss with the folders.
 
-``.png .jpg .jpeg .tif .tiff .bmp`` are taken, in any case. The id of an image is its file name without the extension.
+``.png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp`` are taken, in any case. The id of an image is its file name without
+the extension.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ __all__ = [
     "read_image_list",
 ]
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
 
 
 def image_problem(path: Path, error: Exception, shown: str | None = None) -> Problem:

@@ -5,14 +5,16 @@
     {
       "format": "fdam_rotate split", "version": 1, "tool_version": "0.1.0",
       "parameters": {"style": "mmrotate", "sizes": [1024], "gaps": [200], "rates": [1.0], "img_rate_thr": 0.6,
-                     "iof_thr": 0.7, "padding": true, "padding_value": [0], "save_ext": ".png", "classes": null},
+                     "iof_thr": 0.7, "padding": true, "padding_value": [0], "save_ext": ".png", "classes": null,
+                     "bands": null, "scale_range": "auto"},
       "sources": {"img_dirs": [...], "ann_dirs": [...]},
-      "totals": {"images": 3, "skipped": 0, "patches": 7, "bytes": 13421772, "objects_in": 889, "objects_kept": 881,
-                 "objects_cut": 25, "objects_dropped": {"cut": 2, "zero-area": 6}, "annotations": 2600,
-                 "problems": {"zero-area": 6}},
+      "totals": {"images": 3, "skipped": 0, "empty": 0, "patches": 7, "bytes": 13421772, "objects_in": 889,
+                 "objects_kept": 881, "objects_cut": 25, "objects_dropped": {"cut": 2, "zero-area": 6},
+                 "annotations": 2600, "problems": {"zero-area": 6}},
       "problems": [{"kind": "no-image", "file": "labelTxt/P9.txt", "line": 0, "text": "..."}],
       "images": [
         {"id": "P0003", "file": "images/P0003.png", "sha256": "...", "width": 1147, "height": 1023,
+         "bands": null, "scale_range": null, "empty": 0, "tone": null,
          "label": "labelTxt/P0003.txt", "label_sha256": "...",
          "objects": {"in": 55, "kept": 54, "cut": 3, "dropped": {"cut": 1}},
          "problems": [],
@@ -22,10 +24,13 @@
     }
 
 A point of the original image is ``(point of the patch + (x, y)) / scale``. ``width`` and ``height`` are the patch's,
-padding included. ``lines``, ``difficult`` and ``cut`` have one entry for each line of the patch's annotation file, in
-its order: the object's line in the label file, its difficulty there, and 1 where the patch cuts the object (the
-annotation file then says difficulty 2). ``objects.in`` counts the object lines of the label file, ``kept`` those that
-are in one patch or more, ``cut`` those that one patch or more cuts, and ``dropped`` the rest by reason:
+padding included. Of an image, ``bands`` are those read from a raster (null of a plain picture), ``scale_range`` the
+values that became 0 and 255 (null where 8-bit values stayed as they are), ``empty`` counts windows without data, which
+have no patch, and ``tone`` says in words if the patches show next to nothing. ``lines``, ``difficult`` and ``cut`` have
+one entry for each line of the patch's annotation file, in its order: the object's line in the label file, its
+difficulty there, and 1 where the patch cuts the object (the annotation file then says difficulty 2). ``objects.in``
+counts the object lines of the label file, ``kept`` those that are in one patch or more, ``cut`` those that one patch or
+more cuts, and ``dropped`` the rest by reason:
 
 * ``malformed``: the line cannot be read, or its class is not in the class list;
 * ``zero-area``: the polygon is a line or a point;
@@ -131,6 +136,7 @@ class Manifest:
         return {
             "images": len(self.images),
             "skipped": len({p["file"] for p in self.problems if p["kind"] in SKIPPING}),
+            "empty": sum(image.get("empty", 0) for image in self.images),
             "patches": len(patches),
             "bytes": sum(patch["bytes"] for patch in patches),
             "objects_in": sum(image["objects"]["in"] for image in self.images),
@@ -197,7 +203,7 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ManifestError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ManifestError(f"{path}: a record is incomplete or of the wrong kind: {error!r}") from None
-    if totals != content.get("totals"):
+    if totals != {"empty": 0, **(content.get("totals") or {})}:  # older ones do not count those
         raise ManifestError(f"{path}: the totals do not agree with the records: {totals} != {content.get('totals')}")
     _refuse_repeated(path, "patch", names)
     _refuse_repeated(path, "image", [image["id"] for image in manifest.images])

@@ -79,6 +79,7 @@ def test_totals_by_hand() -> None:
     assert Manifest({}, {}, images, problems).totals() == {
         "images": 2,
         "skipped": 2,
+        "empty": 0,
         "patches": 2,
         "bytes": 20,
         "objects_in": 9,

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -21,9 +20,8 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.rasters.images import WholeImage, open_pixels
-
-if TYPE_CHECKING:
-    from fdam_rotate.dota.rasters.bands import BandReader
+from fdam_rotate.dota.rasters.options import RasterOptions
+from fdam_rotate.dota.rasters.source import PixelSource
 
 __all__ = ["MAX_DISTANCE", "describe", "fingerprint", "near_pairs", "same_picture"]
 
@@ -37,7 +35,7 @@ _ROWS = 512  # of a very large image that are read at once
 _MIDDLE = 4096  # side of the part of very large images that is compared, in pixels
 
 
-def describe(image: WholeImage | BandReader) -> tuple[str, bytes]:
+def describe(image: PixelSource) -> tuple[str, bytes]:
     """Digest of the pixels, and fingerprint, of an image that is read once from the top down.
 
     Files of any format with equal pixels have equal digests (SHA-256 of size and pixels).
@@ -77,10 +75,10 @@ def near_pairs(a: Sequence[bytes], b: Sequence[bytes]) -> Iterator[tuple[int, in
             yield from ((i, start + int(j)) for j in np.flatnonzero(distance <= MAX_DISTANCE))
 
 
-def same_picture(first: Path, second: Path) -> bool:
+def same_picture(first: Path, second: Path, raster: RasterOptions | None = None) -> bool:
     """Whether two files of one size in pixels agree in their fine detail (very large ones: in their middle)."""
     try:
-        a, b = (_detail(_middle(path)) for path in (first, second))
+        a, b = (_detail(_middle(path, raster)) for path in (first, second))
     except (ImageReadError, OSError):
         return False
     if a.shape != b.shape:
@@ -89,13 +87,13 @@ def same_picture(first: Path, second: Path) -> bool:
     return norm > 0 and float((a * b).sum()) / norm >= _LEAST_CORRELATION
 
 
-def _middle(path: Path) -> NDArray[np.uint8]:
-    with open_pixels(path) as image:
+def _middle(path: Path, raster: RasterOptions | None) -> NDArray[np.uint8]:
+    with open_pixels(path, raster) as image:
         if isinstance(image, WholeImage):
             return image.pixels
         x, y = max(image.width - _MIDDLE, 0) // 2, max(image.height - _MIDDLE, 0) // 2
         ((_, crop),) = image.crops([[x, y, min(x + _MIDDLE, image.width), min(y + _MIDDLE, image.height)]])
-        return crop.copy()
+        return crop
 
 
 def _detail(image: NDArray[np.uint8]) -> NDArray[np.float64]:

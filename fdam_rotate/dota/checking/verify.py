@@ -9,6 +9,7 @@ without any label folder are a test set. Problems, by kind; the kinds that the s
 * ``malformed`` (a line that cannot be read: field count, NaN, no number), ``class`` (not in the class list);
 * ``zero-area``, ``thin`` (shorter side under 1 pixel), ``self-crossing``, ``outside`` (no area within the image),
   ``huge`` (more than twice the image's area), ``repeated`` (same class and corners as an earlier line);
+* ``tone`` (an image of more than 8 bits is nearly black, white or one grey as it is read);
 * ``manifest`` (unreadable, does not reconcile, or disagrees with the files beside it);
 * between parts: ``duplicate`` (equal pixels), ``near-duplicate`` (the same picture stored again, such as a JPEG copy of
   a PNG), ``shared-source`` (patches of one source image in both, by the SHA-256 in the manifests).
@@ -35,6 +36,7 @@ from fdam_rotate.dota.layout import SourceImage, find_parts, image_problem, list
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import open_pixels
+from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "verify"]
@@ -42,7 +44,7 @@ __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "verify"]
 #: Every kind of problem that a check tells of.
 PROBLEM_KINDS = (
     "image", "clash", "id", "worker", "no-label", "no-image", "malformed", "class", "zero-area", "thin",
-    "self-crossing", "outside", "huge", "repeated", "manifest", "duplicate", "near-duplicate", "shared-source",
+    "self-crossing", "outside", "huge", "repeated", "tone", "manifest", "duplicate", "near-duplicate", "shared-source",
 )  # fmt: skip
 
 _HUGE = 2.0  # a visible object may reach out of the image, but hardly by more than the image's own area
@@ -114,11 +116,12 @@ class PartReport:
 
 @dataclass
 class VerifyReport:
-    """Parts and problems; ``ok`` where every problem's kind is accepted."""
+    """Parts and problems; ``ok`` where every problem's kind is accepted. ``raster``: how rasters were read."""
 
     parts: list[PartReport]
     problems: list[Problem]
     accepted: frozenset[str] = field(default_factory=frozenset)
+    raster: RasterOptions = field(default_factory=RasterOptions)
 
     @property
     def counts(self) -> dict[str, int]:
@@ -146,6 +149,7 @@ def verify(
     *,
     classes: Sequence[str] = DOTA_CLASSES["v2.0"],
     accept: Sequence[str] = (),
+    raster: RasterOptions | None = None,
     nproc: int = 1,
     progress: bool = False,
 ) -> VerifyReport:
@@ -155,6 +159,7 @@ def verify(
         folders: data sets or splits; two or more are compared with each other too.
         classes: the allowed class names.
         accept: kinds of problem that are known of and leave the report ``ok``.
+        raster: which bands and values of rasters become pixels.
         nproc: processes; any number gives the same report.
         progress: show a progress bar on stderr.
 
@@ -162,6 +167,7 @@ def verify(
         FileNotFoundError: a folder does not exist.
         DotaError: a folder holds no data set, or no image at all.
     """
+    raster = raster or RasterOptions()
     parts = find_parts(folders)
     problems: list[Problem] = []
     work: list[tuple[int, SourceImage]] = []
@@ -169,7 +175,9 @@ def verify(
         ann_dir = part.annotations
         work += [(number, source) for source in list_sources([part.folder / "images"], [ann_dir], problems)]
     facts: list[ImageFacts | None] = [None] * len(work)
-    results = run_tasks(partial(_examine, classes=tuple(classes)), [source for _, source in work], nproc=nproc)
+    results = run_tasks(
+        partial(_examine, classes=tuple(classes), raster=raster), [source for _, source in work], nproc=nproc
+    )
     for index, result in _progress(results, len(work)) if progress else results:
         facts[index] = _died(work[index][1], result) if isinstance(result, WorkerDied) else result
     reports = [PartReport(part.name, part.folder, part.annotations is not None, []) for part in parts]
@@ -180,10 +188,10 @@ def verify(
     for report in reports:
         if report.labelled and (report.folder / MANIFEST_NAME).exists():
             report.manifest = _check_manifest(report, problems)
-    _compare_parts(reports, problems)
+    _compare_parts(reports, problems, raster)
     order = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
     problems.sort(key=lambda p: (order[p.kind], p.path, p.line, p.text))
-    return VerifyReport(reports, problems, frozenset(accept))
+    return VerifyReport(reports, problems, frozenset(accept), raster)
 
 
 def _progress(results: Iterator[Any], total: int) -> Iterator[Any]:
@@ -196,14 +204,19 @@ def _died(source: SourceImage, error: WorkerDied) -> ImageFacts:
     return ImageFacts(source, 0, 0, "", b"", Labels.empty(), (Problem("worker", str(source.path), 0, str(error)),))
 
 
-def _examine(source: SourceImage, classes: tuple[str, ...]) -> ImageFacts:
+def _examine(source: SourceImage, classes: tuple[str, ...], raster: RasterOptions) -> ImageFacts:
     """Read one image and its labels."""
     problems: list[Problem] = []
     digest, mark = "", b""
     try:
-        with open_pixels(source.path) as image:
+        with open_pixels(source.path, raster) as image:
             width, height = image.width, image.height
             digest, mark = describe(image)
+            warning = image.tone.warning() if image.scale_range is not None else None
+            if warning is not None:
+                low, high = image.scale_range or (0.0, 0.0)
+                text = f"{warning} with the values {low:g} to {high:g} as 0 to 255; give --scale-range or --bands"
+                problems.append(Problem("tone", str(source.path), 0, text))
     except (ImageReadError, OSError) as error:
         width = height = 0
         problems.append(image_problem(source.path, error))
@@ -293,7 +306,7 @@ def _check_manifest(report: PartReport, problems: list[Problem]) -> Manifest | N
     return manifest
 
 
-def _compare_parts(reports: list[PartReport], problems: list[Problem]) -> None:
+def _compare_parts(reports: list[PartReport], problems: list[Problem], raster: RasterOptions) -> None:
     """Tell pictures that are in two parts: equal pixels, near copies, and common source images."""
     digests: dict[str, tuple[PartReport, ImageFacts]] = {}
     sources: dict[str, tuple[PartReport, str]] = {}
@@ -312,14 +325,14 @@ def _compare_parts(reports: list[PartReport], problems: list[Problem]) -> None:
                 problems.append(Problem("shared-source", str(report.folder / MANIFEST_NAME), 0, text))
     for i, a in enumerate(reports):
         for b in reports[i + 1 :]:
-            _tell_near_copies(a, b, problems)
+            _tell_near_copies(a, b, problems, raster)
 
 
-def _tell_near_copies(a: PartReport, b: PartReport, problems: list[Problem]) -> None:
+def _tell_near_copies(a: PartReport, b: PartReport, problems: list[Problem], raster: RasterOptions) -> None:
     left, right = ([facts for facts in report.images if facts.mark] for report in (a, b))
     for i, j in near_pairs([facts.mark for facts in left], [facts.mark for facts in right]):
         first, second = left[i], right[j]
-        if first.digest == second.digest or not same_picture(first.source.path, second.source.path):
+        if first.digest == second.digest or not same_picture(first.source.path, second.source.path, raster):
             continue
         text = f"the same picture as {first.source.path} in {a.name}, stored again"
         problems.append(Problem("near-duplicate", str(second.source.path), 0, text))

@@ -171,7 +171,7 @@ def _draw_examples(figure: Any, report: VerifyReport) -> None:
         if x1 - x0 < 2 or y1 - y0 < 2:
             continue
         try:
-            with open_pixels(facts.source.path) as image:
+            with open_pixels(facts.source.path, report.raster) as image:
                 ((_, crop),) = image.crops([[x0, y0, x1, y1]])
         except (ImageReadError, OSError):
             continue

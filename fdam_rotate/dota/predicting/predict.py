@@ -15,15 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.detections import Detections, concatenate, task_file_name, write_detections
+from fdam_rotate.dota.detections import Detections, concatenate, write_detections
 from fdam_rotate.dota.errors import ImageReadError, OutputExistsError
 from fdam_rotate.dota.formats.geojson import write_geojson
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
-from fdam_rotate.dota.outputs import check_folder, check_names, earlier_files, remove_files
 from fdam_rotate.dota.predicting.journal import Journal
-from fdam_rotate.dota.predicting.model import WindowModel
+from fdam_rotate.dota.predicting.model import Found, WindowModel
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.rasters.georeference import read_georeference
 from fdam_rotate.dota.rasters.images import image_size, open_pixels
@@ -33,7 +32,11 @@ from fdam_rotate.dota.splitting.options import Level, SplitOptions, plan_levels
 __all__ = ["PredictSummary", "predict_images", "windows"]
 
 JOURNALS = "patches"
-GEOJSON = "geojson"
+
+# Of the settings of a split, those that decide the pixels of the windows.
+_WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "bands", "scale_range")
+
+_NOTHING = Found(np.empty((0, 5)), np.empty(0), np.empty(0, np.intp))
 
 
 @dataclass
@@ -46,7 +49,9 @@ class PredictSummary:
         resumed: of the windows, those found in journals.
         detections: after merging.
         geojson: files written; images that are not georeferenced have none.
+        empty: of the windows, those without data (nodata, mask, alpha), which the model does not see.
         failures: one line for each image that could not be read.
+        notes: one line for each image that was scaled to 8 bits, or that shows next to nothing.
     """
 
     images: int = 0
@@ -54,7 +59,9 @@ class PredictSummary:
     resumed: int = 0
     detections: int = 0
     geojson: int = 0
+    empty: int = 0
     failures: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 def predict_images(
@@ -81,8 +88,7 @@ def predict_images(
         score_thr: detections scored below are left out of the merged files (the journals keep them).
         iou_thr: of the merge.
         keep_crs: GeoJSON in each image's own coordinate system.
-        overwrite: replace the files of a finished run, and no others; windows of the same model, settings and image
-            stay predicted.
+        overwrite: replace the files of a finished run; windows of the same model, settings and image stay predicted.
         progress: draw a progress bar.
 
     Raises:
@@ -93,9 +99,9 @@ def predict_images(
     head = {
         **model.identity,
         "classes": list(model.classes),
-        **{key: options.to_json()[key] for key in ("sizes", "gaps", "rates", "img_rate_thr", "padding")},
+        **{key: options.to_json()[key] for key in _WINDOW_SETTINGS},
     }
-    _prepare(out, sources, model.classes, overwrite)
+    _prepare(out, {source.image_id for source in sources}, overwrite)
     model.prepare()
     summary = PredictSummary()
     merged: list[dict[str, Detections]] = []
@@ -111,7 +117,7 @@ def predict_images(
             whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=score_thr))
             reference = read_georeference(source.path)
             if reference is not None:
-                target = out / GEOJSON / f"{source.image_id}.geojson"
+                target = out / "geojson" / f"{source.image_id}.geojson"
                 write_geojson(target, whole, source.image_id, reference, keep_crs=keep_crs)
                 summary.geojson += 1
             merged.append(whole)
@@ -124,7 +130,7 @@ def predict_images(
 def windows(
     image: Any, level: Level, options: SplitOptions, batch_size: int, *, without: Sequence[str] | set[str] = ()
 ) -> Iterator[tuple[list[str], list[NDArray[np.uint8]]]]:
-    """Names and pixels of an image's windows, some at a time, each filled up to its size.
+    """Names and pixels of an image's windows that hold data, some at a time, each filled up to its size.
 
     Args:
         image: what `fdam_rotate.dota.rasters.images.open_pixels` gives.
@@ -137,7 +143,7 @@ def windows(
     todo = [number for number, name in enumerate(level.names) if name not in without]
     names: list[str] = []
     patches: list[NDArray[np.uint8]] = []
-    for k, crop in image.crops([level.windows[number].tolist() for number in todo]):
+    for k, crop in image.crops([level.windows[number].tolist() for number in todo], skippable=range(len(todo))):
         names.append(level.names[todo[k]])
         patches.append(np.ascontiguousarray(pad_patch(crop, sizes[todo[k]], options.padding_value)))
         if len(names) == batch_size:
@@ -160,9 +166,9 @@ def _predict_image(
 ) -> dict[str, Detections]:
     """Detections of one image by class, with window names as ids; what its journal lacks is predicted and added."""
     path = out / JOURNALS / f"{source.image_id}.jsonl"
-    with open_pixels(source.path) as image:
+    with open_pixels(source.path, options.raster) as image:
         (level,) = plan_levels(options, source.image_id, image.width, image.height)
-        head = {**head, "image_sha256": image.digest}
+        head = {**head, "image_sha256": image.digest, "read": image.reading()}
         with Journal(path, head, model.classes, overwrite=overwrite) as journal:
             summary.windows += len(level.names)
             summary.resumed += len(journal.done)
@@ -171,32 +177,32 @@ def _predict_image(
                 for name, found in zip(names, model.detect(patches), strict=True):
                     journal.add(name, found)
                 bar.update(len(names))
+            for name in [name for name in level.names if name not in journal.done]:
+                journal.add(name, _NOTHING)
+                summary.empty += 1
+                bar.update()
+    summary.notes += [f"{source.path}: {note}" for note in image.notes()]
     return journal.detections(level.names)
 
 
-def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], overwrite: bool) -> None:
+def _prepare(out: Path, image_ids: set[str], overwrite: bool) -> None:
     """Make ``out``; refuse a finished run or foreign files, or if ``overwrite`` remove what is not to stay of a run.
 
     Raises:
         OutputExistsError: ``out`` holds what may not be replaced.
     """
-    check_folder(out, overwrite=True, inputs=[source.path for source in sources])
-    journals = earlier_files(out, [f"{JOURNALS}/*.jsonl"])
-    texts = earlier_files(out, ["Task1_*.txt"])
-    predicted = {Path(name).stem for name in journals}
-    maps = {name for name in earlier_files(out, [f"{GEOJSON}/*.geojson"]) if Path(name).stem in predicted}
-    if not overwrite:
-        own = {out / name for name in journals | texts | maps}
-        foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
-        if foreign:
-            raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
-        if texts:
-            raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
-    image_ids = [source.image_id for source in sources]
-    kept = {f"{JOURNALS}/{image_id}.jsonl" for image_id in image_ids}
-    names = [*(f"{GEOJSON}/{image_id}.geojson" for image_id in image_ids), *map(task_file_name, classes)]
-    check_names(out, [*names, *kept], journals | texts | maps)
-    remove_files(out, texts | maps | (journals - kept))
+    if out.exists() and not out.is_dir():
+        raise OutputExistsError(f"{out} is a file; give a folder for the output")
+    journals = set(out.glob(f"{JOURNALS}/*.jsonl"))
+    written = {*out.glob("Task1_*.txt"), *out.glob("geojson/*.geojson")}
+    foreign = [path for path in sorted(out.rglob("*")) if path.is_file() and path not in journals | written]
+    if foreign:
+        raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
+    if any(path.parent == out for path in written) and not overwrite:
+        raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
+    if overwrite:
+        for path in written | {path for path in journals if path.stem not in image_ids}:
+            path.unlink()
     (out / JOURNALS).mkdir(parents=True, exist_ok=True)
 
 

@@ -46,7 +46,7 @@ class Estimate:
 def estimate_split(
     img_dirs: Sequence[str | Path], ann_dirs: Sequence[str | Path] | None, save_dir: str | Path, options: SplitOptions
 ) -> Estimate:
-    """Count the patches of a split, and estimate their bytes; writes nothing.
+    """Count the patches of a split (windows without data too), and estimate their bytes; writes nothing.
 
     Raises:
         FileNotFoundError: a folder does not exist.
@@ -72,7 +72,7 @@ def estimate_split(
     written = pixels = 0
     for image_id, path in trials:
         try:
-            with open_pixels(path) as image:
+            with open_pixels(path, options.raster) as image:
                 for level in plan_levels(options, image_id, image.width, image.height):
                     middle = len(level.windows) // 2
                     size = level.patch_sizes(options.padding)[middle].tolist()

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.windows import devkit_name, mmrotate_name, scaled_sizes, slide_windows
 
 __all__ = ["SAVE_EXTENSIONS", "Level", "SplitOptions", "plan_levels"]
@@ -33,6 +34,7 @@ class SplitOptions:
         padding_value: one value, or one for each of blue, green, red.
         save_ext: kind of the patch files.
         classes: the allowed class names; None allows any.
+        raster: which bands and values of rasters become pixels.
 
     Raises:
         DotaError: settings out of range or at odds with each other.
@@ -48,6 +50,7 @@ class SplitOptions:
     padding_value: Sequence[int] = (0,)
     save_ext: str = ".png"
     classes: Sequence[str] | None = None
+    raster: RasterOptions = field(default_factory=RasterOptions)
 
     def __post_init__(self) -> None:
         checks = {
@@ -91,6 +94,7 @@ class SplitOptions:
             "padding_value": list(self.padding_value),
             "save_ext": self.save_ext,
             "classes": None if self.classes is None else list(self.classes),
+            **self.raster.to_json(),
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import cv2
 
@@ -15,12 +15,10 @@ from fdam_rotate.dota.layout import image_problem
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.images import WholeImage, open_pixels
 from fdam_rotate.dota.rasters.padding import encode_patch, pad_patch
+from fdam_rotate.dota.rasters.source import PixelSource
 from fdam_rotate.dota.splitting.options import Level, plan_levels
 from fdam_rotate.dota.splitting.patch_labels import PatchObjects, annotate
 from fdam_rotate.dota.splitting.tasks import RECORDS, ImageTask, OutputError, TaskResult, write_bytes
-
-if TYPE_CHECKING:
-    from fdam_rotate.dota.rasters.bands import BandReader
 
 __all__ = ["do_task"]
 
@@ -77,21 +75,25 @@ def _split(task: ImageTask) -> dict[str, Any]:
         labels = read_labels(task.label, classes=options.classes, problems=bad_lines)
         label_digest = sha256_of(task.label)
     resizes = options.style == "devkit" and any(rate != 1 for rate in options.rates)
-    with open_pixels(task.image, whole=resizes) as image:
+    with open_pixels(task.image, options.raster, whole=resizes) as image:
         levels = plan_levels(options, task.image_id, image.width, image.height)
         found = annotate(options, labels, len(bad_lines), levels, shown)
         patches = []
+        warning = None
         for level, objects in zip(levels, found.patches, strict=True):
             pixels = image.resized(level.scale) if isinstance(image, WholeImage) else image
             patches += _write_level(task, level, pixels, labels, objects)
-        digest, width, height = image.digest, image.width, image.height
+            warning = pixels.tone.warning()
     unread = [replace(bad, path=shown) for bad in bad_lines]
     record = {
         "id": task.image_id,
         "file": task.shown[0],
-        "sha256": digest,
-        "width": width,
-        "height": height,
+        "sha256": image.digest,
+        "width": image.width,
+        "height": image.height,
+        **image.reading(),
+        "empty": sum(len(level.names) for level in levels) - len(patches),
+        "tone": warning,
         "label": task.shown[1],
         "label_sha256": label_digest,
         "objects": found.counts,
@@ -103,19 +105,25 @@ def _split(task: ImageTask) -> dict[str, Any]:
 
 
 def _write_level(
-    task: ImageTask, level: Level, pixels: WholeImage | BandReader, labels: Labels, objects: Sequence[PatchObjects]
+    task: ImageTask, level: Level, pixels: PixelSource, labels: Labels, objects: Sequence[PatchObjects]
 ) -> list[dict[str, Any]]:
-    """Write the patches of one level and their annotations; returns their records, in the order of the plan."""
+    """Write the patches of one level and their annotations; returns their records, in the order of the plan.
+
+    Windows without data have no patch, unless they have objects.
+    """
     options = task.options
     windows = level.windows.tolist()
     sizes = level.patch_sizes(options.padding).tolist()
     written = {}
-    for number, crop in pixels.crops(windows):
+    without_objects = {number for number, own in enumerate(objects) if not own.lines}
+    for number, crop in pixels.crops(windows, skippable=without_objects):
         data = encode_patch(pad_patch(crop, sizes[number], options.padding_value), options.save_ext)
         write_bytes(task.out, f"images/{level.names[number]}{options.save_ext}", data)
         written[number] = len(data)
     records = []
     for number, (name, own) in enumerate(zip(level.names, objects, strict=True)):
+        if number not in written:
+            continue
         text = "".join(line + "\n" for line in own.lines)
         write_bytes(task.out, f"annfiles/{name}.txt", text.encode("utf-8"))
         records.append(
