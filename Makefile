@@ -22,7 +22,7 @@ $(STAMP): requirements.txt pyproject.toml setup.py tools/install.sh $(wildcard f
 	@tools/install.sh
 
 demo: $(STAMP)
-	@$(PY) tools/demo.py --work-dir $(WORK) $(if $(DATA),--data $(DATA))
+	@$(PY) tools/demo.py --overwrite --work-dir $(WORK) $(if $(DATA),--data $(DATA))
 
 test: $(STAMP)
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m "not every_config"

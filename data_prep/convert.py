@@ -1,15 +1,16 @@
 #!/usr/bin/env python
-"""Convert data sets of oriented boxes: DOTA, YOLO-OBB (Ultralytics) and COCO (polygons), in every direction.
+"""Convert data sets of oriented boxes between DOTA, training frameworks and the tools that people draw with.
 
 Examples:
   python data_prep/convert.py data/split_ss_dota data/dota_yolo --to yolo-obb
-  python data_prep/convert.py data/DOTA data/dota_coco --to coco --classes v1.0
-  python data_prep/convert.py data/dota_yolo data/back --from yolo-obb --to dota
+  python data_prep/convert.py cvat_export data/mine --to dota
+  python data_prep/convert.py data/mine data/mine_json --to x-anylabeling --images copy
 
-SOURCE is a folder in DOTA's layout (images/ with labelTxt/ or annfiles/, or train/ and val/ of such), a YOLO-OBB folder
-with data.yaml, or a COCO JSON file or folder. What the new format cannot hold is counted and told: YOLO-OBB knows no
-difficult objects and no header lines; COCO keeps both in extra fields. Exit code: 0 done, 1 some input was bad (the
-rest is converted), 2 usage.
+SOURCE is a folder or a label file: DOTA (images/ with labelTxt/ or annfiles/, or train/ and val/ of such), YOLO-OBB (of
+Ultralytics, Roboflow, CVAT or Label Studio), COCO JSON (CVAT's with rotation), CVAT for images 1.1 (XML), labelme and
+X-AnyLabeling JSON, roLabelImg XML, Label Studio JSON. Its format is told by what is there, or by --from. An image
+without label file is background (in DOTA's layout a problem). What the new format cannot hold is counted and reported.
+Exit code: 0 done, 1 some input was bad (the rest is converted), 2 usage.
 """
 
 from __future__ import annotations
@@ -21,12 +22,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import run
+from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
-    from fdam_rotate.dota.formats.interchange import DataPart, Losses
-    from fdam_rotate.dota.problems import Problem
+    from fdam_rotate.dota.formats.interchange import DataPart, Reading
 
-FORMATS = ("dota", "yolo-obb", "coco")
 _TOLD = 20
 
 
@@ -35,8 +35,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, metavar="SOURCE", help="data set to read")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="new or empty folder")
-    parser.add_argument("--from", dest="source_format", choices=FORMATS, default="dota", help="(default dota)")
-    parser.add_argument("--to", dest="format", choices=FORMATS, required=True, help="format to write")
+    formats = "; ".join(f"{one.name}: {one.what}" for one in FORMATS.values())
+    parser.add_argument(
+        "--from", dest="source_format", choices=tuple(FORMATS), help="format to read (default: by its files)"
+    )
+    parser.add_argument("--to", dest="format", choices=tuple(FORMATS), required=True, help=formats)
     classes = (
         "classes and their order: v1.0, v1.5, v2.0, a .txt file with one name a line, or names with commas (default: "
         "the shortest list of DOTA's versions that holds every name found, else the names found, sorted)"
@@ -51,9 +54,11 @@ def build_parser() -> argparse.ArgumentParser:
     placement = "how images get into OUT_DIR: links (default), copies, or not at all"
     parser.add_argument("--images", choices=("symlink", "copy", "none"), default="symlink", help=placement)
     parser.add_argument(
-        "--img-dir", type=Path, metavar="DIR", help="COCO only: folder of images, if not beside the JSON"
+        "--img-dir", type=Path, metavar="DIR", help="folder of images, if not where the format has them"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT_DIR if it holds anything")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files of an earlier conversion in OUT_DIR"
+    )
     return parser
 
 
@@ -61,31 +66,47 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Read, write, report; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
+    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.formats.interchange import (
+        Losses,
+        Reading,
+        Writing,
+        drop_difficult,
+        only_classes,
+        staged,
+    )
+    from fdam_rotate.dota.formats.sniff import sniff_format
+
     if args.source_format == args.format:
         parser.error(f"--from and --to are both {args.format}: nothing to convert")
-    if args.img_dir is not None and args.source_format != "coco":
-        parser.error("--img-dir is for --from coco")
-    from fdam_rotate.dota.formats.coco import write_coco
-    from fdam_rotate.dota.formats.interchange import Losses, drop_difficult, staged, write_dota
-    from fdam_rotate.dota.formats.yolo import write_yolo
+    given = None if args.classes is None else resolve_classes(args.classes)
+    source_format = args.source_format or sniff_format(args.source)
+    if source_format is None:
+        raise DotaError(f"{args.source}: no format that is known here ({', '.join(FORMATS)}); name it with --from")
+    if source_format == args.format:
+        parser.error(f"{args.source} and --to are both {args.format}: nothing to convert")
 
     started = time.monotonic()
     losses = Losses()
-    problems: list[Problem] = []
-    with staged(args.out_dir, overwrite=args.overwrite) as folder:
-        parts, classes = _read(args, losses, problems)
+    reading = Reading(
+        classes=given, img_dir=args.img_dir, need_images=args.images != "none", progress=True, losses=losses
+    )
+    problems = reading.problems
+    with staged(args.out_dir, overwrite=args.overwrite, inputs=[args.source, args.img_dir]) as folder:
+        parts = _read(args.source, source_format, reading)
+        classes = given or _class_list(parts)
+        parts = only_classes(parts, classes, problems)
         if args.drop_difficult:
             parts = drop_difficult(parts, losses)
-        if args.format == "dota":
-            write_dota(parts, folder, args.images, losses)
-        elif args.format == "coco":
-            write_coco(parts, folder, classes, args.images, problems)
-        else:
-            write_yolo(parts, folder, classes, args.images, losses, problems, outside=args.outside)
+        writing = Writing(classes, args.images, outside=args.outside, progress=True, losses=losses)
+        FORMATS[args.format].write(parts, folder, writing)
     for problem in problems[:_TOLD]:
         print(f"{problem.kind}: {problem}")
     if len(problems) > _TOLD:
         print(f"{len(problems) - _TOLD} more problems; data_prep/verify.py tells all of a data set in DOTA's layout")
+    for what, count in sorted(losses.notes.items()):
+        print(f"note: {count} {what}")
     for what, count in sorted(losses.counts.items()):
         print(f"not kept: {count} {what}")
     images = sum(len(part.items) for part in parts)
@@ -98,27 +119,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _read(args: argparse.Namespace, losses: Losses, problems: list[Problem]) -> tuple[list[DataPart], list[str]]:
-    """The parts of the source and the class list in force."""
-    from fdam_rotate.dota.classes import DOTA_CLASSES, resolve_classes
-    from fdam_rotate.dota.formats.coco import read_coco
-    from fdam_rotate.dota.formats.interchange import read_dota
-    from fdam_rotate.dota.formats.yolo import read_yolo
+def _read(source: Path, source_format: str, reading: Reading) -> list[DataPart]:
+    """The parts of the source; an error says what else it looks like."""
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.formats.sniff import sniff_format
 
-    given = None if args.classes is None else resolve_classes(args.classes)
-    if args.source_format == "dota":
-        parts = read_dota(args.source, None, problems)
-    elif args.source_format == "coco":
-        parts = read_coco(args.source, args.img_dir, losses, problems, need_images=args.images != "none")
-    else:
-        parts = read_yolo(args.source, given, losses, problems)
-    if given is not None:
-        return parts, list(given)
+    try:
+        return FORMATS[source_format].read(source, reading)
+    except DotaError as error:
+        found = sniff_format(source)
+        hint = f"; it looks like {FORMATS[found].what}: --from {found}" if found not in (None, source_format) else ""
+        raise DotaError(f"{error}{hint}") from error
+
+
+def _class_list(parts: Sequence[DataPart]) -> tuple[str, ...]:
+    """The shortest of DOTA's lists that holds every class found, else those found, sorted."""
+    from fdam_rotate.dota.classes import DOTA_CLASSES
+
     names = {name for part in parts for item in part.items for name in item.labels.names}
     fitting = next((version for version in DOTA_CLASSES.values() if names <= set(version)), None)
     if fitting is None:
         print(f"classes: {', '.join(sorted(names))} (no version of DOTA; --classes sets the list and its order)")
-    return parts, list(fitting or sorted(names))
+    return fitting or tuple(sorted(names))
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     unpack = "do not download: unpack archives that you have into SPLIT (train, val or test); may be repeated"
     parser.add_argument("--unpack", nargs="+", action="append", metavar=("SPLIT", "FILE"), help=unpack)
     parser.add_argument(
-        "--delete-archives", action="store_true", help="remove each downloaded archive once it is unpacked"
+        "--delete-archives",
+        action="store_true",
+        help="remove each archive that this command fetched, once it is unpacked",
     )
     table = "JSON list of other archives (name, url, sha256, size, versions, split, kind), such as a mirror"
     parser.add_argument("--table", type=Path, metavar="FILE", help=table)
@@ -96,12 +98,16 @@ def _download(args: argparse.Namespace) -> int:
     check_space(args.out_dir, total + largest if args.delete_archives else max(0, 2 * total - there))
     progress = sys.stderr.isatty()
     for archive in todo:
+        brought = (folder / archive.name).is_file() and archive.name not in state.get("fetched", [])
         path = fetch(archive, folder, retries=args.retries, timeout=args.timeout, progress=progress)
+        if not brought:
+            state["fetched"] = sorted({*state.get("fetched", []), archive.name})
+            _write_state(args.out_dir, state)
         summary = unpack(path, args.out_dir / archive.split, version=args.version, progress=progress)
         _tell(archive.name, summary)
         state["unpacked"][archive.name] = {"images": summary.images, "labels": summary.labels}
         _write_state(args.out_dir, state)
-        if args.delete_archives:
+        if args.delete_archives and not brought:
             path.unlink()
     _conclude(args.out_dir, args.splits, time.monotonic() - started)
     return 0

@@ -46,7 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
         "0.3 (default: 0.13 0.45)",
     )  # fmt: skip
     parser.add_argument("--nproc", type=int, default=min(4, os.cpu_count() or 1), help="processes (default: up to 4)")
-    parser.add_argument("--overwrite", action="store_true", help="empty OUT_DIR first if it holds anything")
+    parser.add_argument("--overwrite", action="store_true", help="replace the scenes of an earlier run in OUT_DIR")
     return parser
 
 

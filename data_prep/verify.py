@@ -20,10 +20,9 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_raster_arguments, raster_options, run
+from fdam_rotate.cli import add_raster_arguments, output_file, raster_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.checking.verify import VerifyReport
@@ -40,9 +39,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="data sets or splits to check, together if several")
     parser.add_argument(
-        "--picture", type=Path, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
+        "--picture", type=output_file, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write everything that was found as JSON")
+    parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything that was found as JSON")
     parser.add_argument("--overwrite", action="store_true", help="replace the files of --picture and --json")
     classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: v2.0, which holds all)"
     parser.add_argument("--classes", default="v2.0", metavar="LIST", help=classes)
@@ -65,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import write_text
+    from fdam_rotate.dota.outputs import claim_file
 
     unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
     if unknown:
@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if importlib.util.find_spec("matplotlib") is None:
             raise DotaError("--picture needs matplotlib: pip install matplotlib")
     for path in (args.picture, args.json):
-        if path is not None and path.exists() and not args.overwrite:
-            parser.error(f"{path} exists; give another name, or --overwrite")
+        if path is not None:
+            claim_file(path, overwrite=args.overwrite, inputs=args.dirs)
     raster = raster_options(parser, args)
     started = time.monotonic()
     report = verify(

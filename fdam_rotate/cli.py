@@ -6,6 +6,7 @@ import argparse
 import ast
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.dota.classes import resolve_classes
@@ -14,7 +15,15 @@ from fdam_rotate.dota.errors import DotaError, ScoreError
 if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
 
-__all__ = ["add_class_options", "add_raster_arguments", "parse_options", "raster_options", "run"]
+__all__ = [
+    "add_class_options",
+    "add_raster_arguments",
+    "output_file",
+    "output_folder",
+    "parse_options",
+    "raster_options",
+    "run",
+]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -51,6 +60,20 @@ def _class_list(text: str) -> tuple[str, ...]:
         return resolve_classes(text)
     except DotaError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def output_file(text: str) -> Path:
+    """Type of an option that names a file to write."""
+    if Path(text).is_dir():
+        raise argparse.ArgumentTypeError(f"{text} is a folder; give a file")
+    return Path(text)
+
+
+def output_folder(text: str) -> Path:
+    """Type of an option that names a folder to write to."""
+    if Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
+    return Path(text)
 
 
 def add_raster_arguments(parser: argparse.ArgumentParser) -> None:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
-import shutil
 import subprocess
 import sys
 import time
@@ -22,14 +21,14 @@ from pathlib import Path
 
 from fdam_rotate.cli import run
 from fdam_rotate.dota.classes import DOTA_CLASSES
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import read_label_dir
+from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
 
 ROOT = Path(__file__).resolve().parent.parent
 #: Classes of the generated scenes: few enough, and different enough, to be learnt in minutes.
 SCENE_CLASSES = ("plane", "ship", "storage-tank", "swimming-pool")
-MARK = "demo.json"
 
 CONFIG = """\
 # What a config for one's own images states: where they are, their classes, and what differs from its base.
@@ -60,6 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--iters", type=int, help="training steps (default: 1000, or 300 with --data)")
     parser.add_argument("--scenes", type=int, default=180, help="generated training scenes (default: 180)")
     parser.add_argument("--seed", type=int, default=0, help="of scenes and training (default: 0)")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo in WORK_DIR")
     return parser
 
 
@@ -68,11 +68,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     work = args.work_dir
     if args.data is not None:
+        check_inputs(work, [args.data])
         _check_layout(args.data)
-    _fresh(work)
+    claim_folder(work, [], record="demo", overwrite=args.overwrite)
     start = time.perf_counter()
+    with recorded(work, "demo"):
+        _run_steps(args)
+    scores = json.loads((work / "scores.json").read_text(encoding="utf-8"))
+    minutes = (time.perf_counter() - start) / 60
+    print(f"\nmAP {scores['map']:.3f} over {len(scores['ap'])} classes on unseen images, {minutes:.1f} minutes in all")
+    print(f"submission: {work / 'submission'}.zip   pictures: {work / 'pictures'}   scores: {work / 'scores.json'}")
+    return 0
 
-    data = args.data
+
+def _run_steps(args: argparse.Namespace) -> None:
+    """Each step as a process of its own; the first that fails ends the tour."""
+    work, data = args.work_dir, args.data
     if data is None:
         data = work / "scenes"
         _step(
@@ -111,12 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     _step("Draw detections over the truth", "tools/show.py", data / "val" / "images", merged,
           "--gt", data / "val" / "labelTxt", "--out", work / "pictures", "--classes", ",".join(classes))  # fmt: skip
 
-    scores = json.loads((work / "scores.json").read_text(encoding="utf-8"))
-    minutes = (time.perf_counter() - start) / 60
-    print(f"\nmAP {scores['map']:.3f} over {len(classes)} classes on unseen images, {minutes:.1f} minutes in all")
-    print(f"submission: {merged}.zip   pictures: {work / 'pictures'}   scores: {work / 'scores.json'}")
-    return 0
-
 
 def _step(what: str, script: str, *words: object) -> None:
     command = [script, *map(str, words)]
@@ -132,16 +137,6 @@ def _check_layout(data: Path) -> None:
             if not (data / part / folder).is_dir():
                 raise FileNotFoundError(f"{data / part / folder} does not exist; --data takes a folder with train/ and "
                                         "val/, each with images/ and labelTxt/")  # fmt: skip
-
-
-def _fresh(work: Path) -> None:
-    """An earlier demo is replaced; anything else is left alone."""
-    if work.is_dir() and any(work.iterdir()):
-        if not (work / MARK).is_file():
-            raise OutputExistsError(f"{work} exists and is no demo of ours; give another --work-dir")
-        print(f"replacing the earlier demo in {work}")
-        shutil.rmtree(work)
-    write_text(work / MARK, json.dumps({"made by": "tools/demo.py"}) + "\n")
 
 
 def _classes(data: Path) -> tuple[str, ...]:

@@ -25,7 +25,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, run
+from fdam_rotate.cli import add_class_options, output_file, output_folder, run
+from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -100,7 +101,7 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--format", choices=("dota", "ultralytics", "coco", "geojson"), help="of DETECTIONS; see docs/evaluate.md"
     )
-    group.add_argument("--gt-format", choices=("dota", "yolo-obb", "coco"), help="of the labels")
+    group.add_argument("--gt-format", choices=tuple(FORMATS), help="of the labels")
     group.add_argument("--gt-part", metavar="NAME", help="part of a data set of several, such as val")
     group.add_argument(
         "--angle",
@@ -120,14 +121,17 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("output")
     group.add_argument(
         "--json",
-        type=Path,
+        type=output_file,
         metavar="FILE",
-        help="write {'ap': {class: value}, 'map': value, ...}; with --plot-dir the confusion too; FILE is replaced",
+        help="write {'ap': {class: value}, 'map': value, ...}; with --plot-dir the confusion too",
     )
-    group.add_argument("--markdown", type=Path, metavar="FILE", help="write the tables as Markdown; FILE is replaced")
-    group.add_argument("--latex", type=Path, metavar="FILE", help="write the tables for booktabs; FILE is replaced")
+    group.add_argument("--markdown", type=output_file, metavar="FILE", help="write the tables as Markdown")
+    group.add_argument("--latex", type=output_file, metavar="FILE", help="write the tables for booktabs")
     group.add_argument(
-        "--plot-dir", type=Path, metavar="DIR", help="draw curves, AP by class and size, confusion and worst images"
+        "--plot-dir",
+        type=output_folder,
+        metavar="DIR",
+        help="draw curves, AP by class and size, confusion and worst images",
     )
     group.add_argument(
         "--score-thr",
@@ -136,6 +140,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="least score for the confusion matrix and the list of worst images; AP counts all scores (default: 0.3)",
     )
+    group.add_argument("--overwrite", action="store_true", help="replace these files and pictures where they exist")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -144,6 +149,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.outputs import check_folder, claim_file
     from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
@@ -152,6 +158,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DotaError as error:
         parser.error(str(error))
     _check_usage(parser, args)
+    inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
+    for path in (args.json, args.markdown, args.latex):
+        if path is not None:
+            claim_file(path, overwrite=args.overwrite, inputs=inputs)
+    if args.plot_dir is not None:
+        check_folder(args.plot_dir, overwrite=args.overwrite, inputs=inputs)
     problems: list[Problem] = []
     if args.versus:
         _compare(args, thrs, problems)
@@ -164,14 +176,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     """Stop with exit code 2 at what cannot be meant."""
-    for option in ("json", "markdown", "latex"):
-        path = getattr(args, option)
-        if path and path.is_dir():
-            parser.error(f"--{option} {path} is a folder; give a file")
     if math.isnan(args.score_thr):
         parser.error("--score-thr must be a number")
-    if args.plot_dir and args.plot_dir.exists() and not args.plot_dir.is_dir():
-        parser.error(f"--plot-dir {args.plot_dir} is a file; give a folder")
     if args.bootstrap is not None and args.bootstrap < 1:
         parser.error(f"--bootstrap must be at least 1, got {args.bootstrap}")
     if args.seed < 0:
@@ -246,6 +252,11 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
         confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
         worst = worst_images(result, score_thr=args.score_thr)
+    if args.plot_dir and confused:
+        from fdam_rotate.dota.scoring.plots import write_plots
+
+        paths = write_plots(args.plot_dir, result, sizes, confused, worst, overwrite=args.overwrite)
+        print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
     if args.json:
         write_json(args.json, to_json(result, sizes, confused, worst, trained_on, intervals=intervals, ties=ties))
     if args.markdown:
@@ -253,11 +264,6 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, intervals=intervals))
     if args.latex:
         write_text(args.latex, to_latex(score_table(result, intervals)) + "\n")
-    if args.plot_dir and confused:
-        from fdam_rotate.dota.scoring.plots import write_plots
-
-        paths = write_plots(args.plot_dir, result, sizes, confused, worst)
-        print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
     if args.bootstrap:
         print(costs)
     print(f"mAP {result.map:.4f}")

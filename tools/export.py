@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.analysis.features import build_model
     from fdam_rotate.apis.export import check_export_target, export_features
 
-    check_export_target(args.out, overwrite=args.overwrite)
+    check_export_target(args.out, overwrite=args.overwrite, inputs=[args.config, args.checkpoint])
     detector, cfg = build_model(args.config, args.checkpoint, unsafe=args.unsafe_load)
     report = export_features(
         detector,

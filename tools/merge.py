@@ -103,10 +103,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
     from fdam_rotate.dota.merging.options import MergeOptions
+    from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.problems import format_problems
 
     begin = time.perf_counter()
     locate = None
+    check_inputs(args.out, [*args.detections, args.manifest])
     if args.manifest is not None:
         from fdam_rotate.dota.manifest import read_manifest
 

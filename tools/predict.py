@@ -1,8 +1,10 @@
 """Detect objects on whole images of any size, your own too: no splitting, no labels, no data set.
 
+    python tools/predict.py model.onnx photo.png scenes/ --out work_dirs/found
     python tools/predict.py CONFIG CHECKPOINT photo.png scenes/ --out work_dirs/found
     python tools/predict.py CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8
 
+The model is a file of tools/export.py, which needs neither torch nor MMRotate, or a config and its checkpoint.
 Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
 Written to the output folder: Task1_<class>.txt (image_id score x1 y1 ... x4 y4, pixels of the image), which
 tools/show.py, submit.py and evaluate.py read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude;
@@ -18,24 +20,42 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.cli import add_raster_arguments, parse_options, raster_options, run
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.layout import SourceImage
+    from fdam_rotate.dota.predicting.model import WindowModel
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; windows have the flags of data_prep/split.py."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="config file (Python) that the checkpoint was trained with")
-    parser.add_argument("checkpoint", help="checkpoint file (.pth or .safetensors)")
-    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="images, or folders of images")
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, or a run to go on with")
-    parser.add_argument("--sizes", nargs="+", type=int, default=[1024], metavar="PX", help="windows (default: 1024)")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="%(prog)s (MODEL.onnx | CONFIG CHECKPOINT) IMAGE [IMAGE ...] --out DIR [options]",
+    )
     parser.add_argument(
-        "--gaps", nargs="+", type=int, default=[200], metavar="PX", help="their overlap, one a size (default: 200)"
+        "model", type=Path, help="model.onnx of tools/export.py, or a config (Python) with its checkpoint after it"
+    )
+    parser.add_argument(
+        "images",
+        nargs="+",
+        type=Path,
+        metavar="IMAGE",
+        help="images, or folders of images; before them the checkpoint (.pth or .safetensors) where a config is given",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, or a run to go on with")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, metavar="PX", help="windows (default: what model.onnx says, else 1024)"
+    )
+    parser.add_argument(
+        "--gaps",
+        nargs="+",
+        type=int,
+        metavar="PX",
+        help="their overlap, one per size (default: what model.onnx says, else 200)",
     )
     parser.add_argument(
         "--rates",
@@ -54,7 +74,14 @@ def build_parser() -> argparse.ArgumentParser:
         "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
     )
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
-    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU (default: 0)")
+    parser.add_argument(
+        "--runtime",
+        choices=("auto", "onnxruntime", "openvino"),
+        default="auto",
+        help="what runs model.onnx (default: auto, OpenVINO where it is installed)",
+    )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of model.onnx (default: cpu)")
+    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU for a checkpoint (default: 0)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a finished run; what it has predicted alike is not repeated"
     )
@@ -73,40 +100,45 @@ def main(argv: Sequence[str] | None = None) -> int:
             parser.error(f"{option} must lie in [0, 1], got {value}")
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
+    exported = args.model.suffix == ".onnx"
+    checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
+    if not images:
+        parser.error("give CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE...")
+    for path in (args.model, checkpoint):
+        if path is not None and not path.is_file():
             raise FileNotFoundError(f"no such file: {path}")
 
     from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.splitting.options import SplitOptions
 
+    model: WindowModel
+    size, gap = 1024, 200
+    if exported:
+        from fdam_rotate.dota.predicting.onnx_model import OnnxModel
+
+        model = OnnxModel(args.model, runtime=args.runtime, device=args.device)
+        size, gap = model.card.height, model.card.gap
+        if model.card.width != size:
+            raise DotaError(f"{args.model} takes {size} x {model.card.width} pixels; windows are square: export it so")
     try:
         options = SplitOptions(
-            sizes=tuple(args.sizes),
-            gaps=tuple(args.gaps),
+            sizes=tuple(args.sizes or [size]),
+            gaps=tuple(args.gaps or [gap]),
             rates=tuple(args.rates),
             raster=raster_options(parser, args),
         )
     except DotaError as error:
         parser.error(str(error))
+    check_inputs(args.out, [args.model, *args.images])
     failures: list[str] = []
-    sources = _sources(args.images, failures)
+    sources = _sources(images, failures)
+    if checkpoint is not None:
+        model = _torch_model(args, checkpoint, cfg_options)
 
-    from fdam_rotate.apis.compat import load_config
-    from fdam_rotate.host.quiet import quiet_host
-
-    quiet_host()
-    from fdam_rotate.apis.predict import TorchModel
     from fdam_rotate.dota.predicting.predict import predict_images
 
     started = time.monotonic()
-    model = TorchModel(
-        load_config(args.config, cfg_options),
-        args.checkpoint,
-        batch_size=args.batch_size,
-        gpu_id=args.gpu_id,
-        unsafe_load=args.unsafe_load,
-    )
     summary = predict_images(
         model,
         sources,
@@ -130,6 +162,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in [*summary.notes, *failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _torch_model(args: argparse.Namespace, checkpoint: Path, cfg_options: dict[str, Any]) -> WindowModel:
+    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.host.quiet import quiet_host
+
+    quiet_host()
+    from fdam_rotate.apis.predict import TorchModel
+
+    return TorchModel(
+        load_config(args.model, cfg_options),
+        checkpoint,
+        batch_size=args.batch_size,
+        gpu_id=args.gpu_id,
+        unsafe_load=args.unsafe_load,
+    )
 
 
 def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:

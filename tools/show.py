@@ -50,7 +50,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--image-list", type=Path, metavar="FILE", help="draw only these images: one id a line, or a manifest.json"
     )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
-    parser.add_argument("--overwrite", action="store_true", help="empty the output folder first if it holds files")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the pictures of an earlier run in the output folder"
+    )
     return parser
 
 
@@ -69,13 +71,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import ImageReadError
-    from fdam_rotate.dota.files import atomic_path, prepare_output_dir
+    from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.labels import read_labels
     from fdam_rotate.dota.layout import list_sources, read_image_list
+    from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.problems import Problem, format_problems
     from fdam_rotate.dota.rasters.images import open_pixels
     from fdam_rotate.dota.scoring.drawing import draw_detections
 
+    check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.detections, args.gt, args.image_list])
     lines: list[Problem] = []
     told: list[Problem] = []
     sources = list_sources([args.images], [args.gt], told)
@@ -88,7 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.detections is not None:
         found = _by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
         _check_ids(found, [source.image_id for source in sources])
-    out = prepare_output_dir(args.out, overwrite=args.overwrite)
+    names = [f"{source.image_id}{args.ext}" for source in sources]
+    out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written = 0

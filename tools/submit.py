@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not args.check and not (args.detections and args.zip):
         parser.error("give DETECTIONS and OUT.zip, or --check ZIP")
 
-    from fdam_rotate.dota.errors import DotaError, OutputExistsError
+    from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.submission import check_submission
@@ -74,11 +74,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1 if errors else 0
 
     from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.outputs import claim_file
     from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.submission import write_submission
 
-    if args.zip.exists() and not args.overwrite:
-        raise OutputExistsError(f"{args.zip} exists; give another name, or --overwrite to replace it")
+    claim_file(args.zip, overwrite=args.overwrite, inputs=[args.detections, args.image_list])
     unreadable: list[Problem] = []
     detections = read_detections(args.detections, classes=args.classes, task=args.task, problems=unreadable)
     with atomic_path(args.zip) as temporary:

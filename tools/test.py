@@ -40,7 +40,9 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-score-thr", type=float, default=0.3, help="draw from this score up (default: 0.3)")
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold BatchNorm into convolutions: a little faster")
     parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU, without a launcher (default: 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace output folders that exist")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the files of an earlier test in the output folders"
+    )
     parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of the config")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="pytorch: under torchrun"

@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.checkpoints.checkpoint import install_safe_loader
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.runtime import start_runtime
-    from fdam_rotate.apis.train import check_training_config, train
+    from fdam_rotate.apis.train import check_training_config, dump_config, train
 
     cfg = load_config(args.config, options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
@@ -85,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.info("command: " + " ".join(["tools/train.py", *(argv if argv is not None else sys.argv[1:])]))
     logger.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     if runtime.rank == 0:
-        cfg.dump(str(work_dir / Path(args.config).name))
+        dump_config(cfg, work_dir / Path(args.config).name)
     train(cfg, runtime, logger, validate=not args.no_validate, seed=args.seed, deterministic=args.deterministic)
     logger.info(f"done: {work_dir}")
     return 0

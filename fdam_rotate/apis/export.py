@@ -17,7 +17,7 @@ import json
 import logging
 import re
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.outputs import claim_file
 
 __all__ = ["ExportError", "ExportReport", "check_export_target", "export_features"]
 
@@ -68,14 +69,12 @@ class Features(nn.Module):
         return tuple(self.detector.extract_feat(image))
 
 
-def check_export_target(path: str | Path, *, overwrite: bool = False) -> Path:
+def check_export_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Path:
     """``path``, if :func:`export_features` would write it; call it before long work, for the same errors."""
     path = Path(path)
     if path.suffix not in {".onnx", ".pt"}:
         raise ExportError(f"{path}: give a name that ends in .onnx (ONNX) or .pt (TorchScript)")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; give another name, or --overwrite to replace it")
-    return path
+    return claim_file(path, overwrite=overwrite, inputs=inputs)
 
 
 def export_features(

@@ -18,9 +18,10 @@ from fdam_rotate.apis.compat import loader_settings
 from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
-from fdam_rotate.dota.detections import Detections, read_detections, write_detections
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
-from fdam_rotate.dota.files import prepare_output_dir, write_text
+from fdam_rotate.dota.detections import Detections, read_detections, task_file_name, write_detections
+from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
 from fdam_rotate.dota.scoring.drawing import draw_detections
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
@@ -63,7 +64,7 @@ def run_test(
         fuse_conv_bn: fold BatchNorm into convolutions before predicting.
         launcher: as for ``start_runtime``.
         gpu_id: as for ``start_runtime``.
-        overwrite: replace folders that exist.
+        overwrite: replace the files of an earlier test in these folders.
         unsafe_load: open a checkpoint that carries code.
 
     Returns:
@@ -81,11 +82,7 @@ def run_test(
     if score is not None:
         dataset.truths()  # raises early where there is nothing to score against
     if runtime.rank == 0:
-        for folder in (outputs.detections, outputs.submission, outputs.pictures):
-            if folder is not None:
-                prepare_output_dir(folder, overwrite=overwrite)
-        if outputs.submission is not None and Path(f"{outputs.submission}.zip").exists() and not overwrite:
-            raise OutputExistsError(f"{outputs.submission}.zip exists; give another submission_dir, or --overwrite")
+        _claim(outputs, dataset, [checkpoint, cfg.get("filename")], overwrite)
 
     model = load_detector(cfg, checkpoint, dataset.CLASSES, unsafe_load=unsafe_load)
     if fuse_conv_bn:
@@ -111,6 +108,24 @@ def run_test(
         print("\n".join([format_table(result), *format_notes(result)]))
         print("mAP of merged whole images" if whole else f"patch mAP: no whole-image labels (gt_dir: {dataset.gt_dir})")
     return 0
+
+
+def _claim(outputs: Outputs, dataset: Any, files: list[Any], overwrite: bool) -> None:
+    """Make the output folders; nothing but the files of an earlier test is replaced."""
+    inputs = [*files, dataset.ann_file, dataset.img_prefix, dataset.gt_dir, dataset.manifest]
+    if outputs.submission is not None:
+        claim_file(f"{outputs.submission}.zip", overwrite=overwrite, inputs=inputs)
+    for folder in (outputs.submission, outputs.pictures):
+        if folder is not None:
+            check_inputs(folder, inputs)
+    texts = [task_file_name(name) for name in dataset.CLASSES]
+    own = ["Task1_*.txt", "patches.txt"]
+    claim_folder(outputs.detections, [*texts, "patches.txt"], own=own, overwrite=overwrite, inputs=inputs)
+    if outputs.submission is not None:
+        claim_folder(outputs.submission, texts, own=own[:1], overwrite=overwrite)
+    if outputs.pictures is not None:
+        names = [f"{Path(info['filename']).stem}.png" for info in dataset.data_infos]
+        claim_folder(outputs.pictures, names, record="test", overwrite=overwrite)
 
 
 def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:

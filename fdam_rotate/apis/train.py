@@ -26,8 +26,22 @@ from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sy
 from fdam_rotate.apis.hooks import NonFiniteLossHook, PatchEvalHook
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.outputs import check_names, earlier_files, recorded
 
-__all__ = ["check_classes", "check_training_config", "train"]
+__all__ = ["check_classes", "check_training_config", "dump_config", "train"]
+
+
+def dump_config(cfg: Any, path: Path) -> None:
+    """Write the full config into the work folder; a file there that no training wrote is left alone.
+
+    Raises:
+        OutputExistsError: a file of that name is there, and no training wrote it.
+    """
+    if Path(str(cfg.get("filename", ""))).resolve() == path.resolve():
+        return  # an earlier run's own config is run again
+    check_names(path.parent, [path.name], earlier_files(path.parent, record="train"))
+    with recorded(path.parent, "train"):
+        cfg.dump(str(path))
 
 
 def check_training_config(cfg: Any, *, validate: bool = True) -> None:

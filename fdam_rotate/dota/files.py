@@ -1,18 +1,17 @@
-"""Output files and folders: written beside the target and renamed, never overwritten silently, ids kept inside."""
+"""Output files: written beside the target and renamed; ids that stay inside a folder. See also `outputs`."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["atomic_path", "check_id", "prepare_output_dir", "sha256_of", "write_text"]
+__all__ = ["atomic_path", "check_id", "sha256_of", "write_text"]
 
 
 @contextmanager
@@ -38,23 +37,6 @@ def write_text(target: str | Path, text: str) -> None:
     """Write ``text`` as UTF-8, its line ends as they are, all or nothing."""
     with atomic_path(target) as temporary:
         temporary.write_bytes(text.encode("utf-8"))
-
-
-def prepare_output_dir(path: str | Path, *, overwrite: bool = False) -> Path:
-    """Create the folder ``path``; one that holds anything is refused, or emptied if ``overwrite``.
-
-    Raises:
-        OutputExistsError: the folder holds files and ``overwrite`` is False, or ``path`` is a file.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise OutputExistsError(f"{path} is a file; give a folder for the output")
-    if path.is_dir() and any(path.iterdir()):
-        if not overwrite:
-            raise OutputExistsError(f"{path} exists and is not empty; give another folder, or --overwrite")
-        shutil.rmtree(path)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def sha256_of(path: str | Path) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, TypeVar
 
-__all__ = ["progress_bar"]
+__all__ = ["progress_bar", "progress_over"]
+
+T = TypeVar("T")
 
 
 def progress_bar(total: float | None, what: str, unit: str, *, shown: bool, **settings: Any) -> Any:
@@ -20,3 +23,11 @@ def progress_bar(total: float | None, what: str, unit: str, *, shown: bool, **se
     from tqdm import tqdm  # costs 30 ms, which a command's --help need not wait for
 
     return tqdm(total=total, desc=what, unit=unit, delay=2, disable=None if shown else True, **settings)
+
+
+def progress_over(items: Sequence[T], what: str, unit: str, *, shown: bool) -> Iterator[T]:
+    """Each of ``items``, with a bar that counts them."""
+    with progress_bar(len(items), what, unit, shown=shown) as bar:
+        for item in items:
+            yield item
+            bar.update()

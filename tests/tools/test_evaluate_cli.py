@@ -47,6 +47,7 @@ def test_equals_the_devkit_from_text_to_json(devkit_case: Path, tmp_path: Path, 
         for metric in ("voc07", "voc12"):
             out = tmp_path / f"{name}.json"
             args = [str(source), "--gt", str(devkit_case / "labelTxt"), "--metric", metric, "--json", str(out)]
+            args += ["--overwrite"]
             assert load_tool("evaluate").main([*args, "--iou", "0.75", "0.5"]) == 0
             scores = json.loads(out.read_text())
             assert scores["ap"] == pytest.approx(expected[f"{name}-{metric}-0.75"], abs=1e-6)
@@ -77,7 +78,7 @@ def test_metric_iou_task_and_score_thr_reach_the_numbers(data: Path, load_tool: 
     out = data / "s.json"
 
     def scores(*more: object) -> dict[str, object]:
-        assert load_tool("evaluate").main(words(data, "--json", out, *more)) == 0
+        assert load_tool("evaluate").main(words(data, "--json", out, "--overwrite", *more)) == 0
         return dict(json.loads(out.read_text()))
 
     assert scores("--metric", "voc12")["ap"]["ship"] == pytest.approx(0.5)  # one of two found
@@ -102,7 +103,7 @@ def test_image_list_limits_what_is_scored(data: Path, load_tool: Load, capsys: p
     assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt")) == 0
     assert json.loads(out.read_text())["images"]["scored"] == 1
     (data / "list.txt").write_text("a.png\nmissing.png\n")
-    assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt")) == 1
+    assert load_tool("evaluate").main(words(data, "--json", out, "--image-list", data / "list.txt", "--overwrite")) == 1
     assert "no labels of the listed image missing, so it is not scored" in capsys.readouterr().err
     assert json.loads(out.read_text())["images"]["scored"] == 1
 
@@ -244,7 +245,7 @@ def test_bootstrap_reaches_table_json_and_markdown_and_tells_its_cost(
     assert (intervals["ap"]["ship"]["low"], intervals["ap"]["ship"]["high"]) == (0, 1)
     assert "| AP50 | 95% interval |" in (data / "s.md").read_text()
     assert r"\toprule" in (data / "s.tex").read_text()
-    assert load_tool("evaluate").main(words(data, "--json", data / "s.json")) == 0
+    assert load_tool("evaluate").main(words(data, "--json", data / "s.json", "--overwrite")) == 0
     assert "intervals" not in json.loads((data / "s.json").read_text())
     assert "interval" not in capsys.readouterr().out
 
@@ -300,5 +301,6 @@ def test_ultralytics_and_coco_are_scored_as_they_are(data: Path, load_tool: Load
         json.dumps([{"image_id": 7, "category_id": 3, "score": 0.5, "bbox": [5, 5, 10, 10, 0.0]}])
     )
     args = [str(data / "coco.json"), "--gt", str(data / "gt.json"), "--classes", "ship", "--json", str(data / "s.json")]
+    args += ["--overwrite"]
     assert load_tool("evaluate").main([*args, "--angle", "ultralytics"]) == 0
     assert json.loads((data / "s.json").read_text())["ap"] == {"ship": 1.0}

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size=args.size,
         max_images=args.max_images,
         device=args.device,
+        names=["feature_rank.png", "feature_rank.json"],
         overwrite=args.overwrite,
         unsafe=args.unsafe_load,
     )

@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         size=args.size,
         max_images=args.max_images,
         device=args.device,
+        names=["spectrum.png", "spectrum.json"],
         overwrite=args.overwrite,
         unsafe=args.unsafe_load,
     )

@@ -20,7 +20,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=512, help="side of the square cut from each image, pixels (512)")
     parser.add_argument("--max-images", type=int, default=16, help="how many images, by name (default: 16)")
     add_device(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace what is in --out")
+    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier run in --out")
     parser.add_argument("--unsafe-load", action="store_true", help="open checkpoints that carry code; only if trusted")
 
 

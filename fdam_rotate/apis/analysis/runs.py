@@ -21,7 +21,7 @@ from fdam_rotate.apis.analysis.features import (
     load_images,
     without_fdam,
 )
-from fdam_rotate.dota.files import prepare_output_dir
+from fdam_rotate.dota.outputs import claim_folder
 
 __all__ = ["join_layers", "layer_names", "layer_table", "measure_runs", "to_json"]
 
@@ -50,16 +50,20 @@ def measure_runs(
     size: int = 512,
     max_images: int = 16,
     device: str = "cpu",
+    names: Sequence[str] = (),
     overwrite: bool = False,
     unsafe: bool = False,
 ) -> dict[str, list[T]]:
-    """Name of each model -> ``measure(model, images, layers)``; ``out`` is made, or refused, before a model is built.
+    """Name of each model -> ``measure(model, images, layers)``.
+
+    ``out`` is made for the files ``names``, or refused, before a model is built.
 
     A model with FDAM is measured a second time with FDAM switched off, unless ``versus`` names what to compare with.
     """
     where = find_device(device)
     paths = list_images(images, max_images)
-    prepare_output_dir(out, overwrite=overwrite)
+    inputs = [config, checkpoint, images, *(versus or ())]
+    claim_folder(out, names, own=names, overwrite=overwrite, inputs=inputs)
     runs: dict[str, list[T]] = {}
 
     def add(name: str, model: nn.Module, norm: dict) -> None:

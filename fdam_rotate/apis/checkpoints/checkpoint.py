@@ -24,7 +24,7 @@ import math
 import os
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,8 +35,9 @@ from torch import Tensor, nn
 
 from fdam_rotate.apis.checkpoints import plain_numpy
 from fdam_rotate.apis.checkpoints.checkpoint_keys import find_state_dict, group_keys, match_keys
-from fdam_rotate.dota.errors import DotaError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.outputs import claim_file
 
 __all__ = [
     "CheckpointError",
@@ -164,14 +165,12 @@ def save_checkpoint_file(
             torch.save({"meta": meta, "state_dict": {k: v.detach().cpu() for k, v in state.items()}}, temporary)
 
 
-def check_target(path: str | Path, *, overwrite: bool = False) -> Path:
+def check_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Path:
     """``path``, if :func:`save_checkpoint_file` would write it; call it before long work, for the same errors."""
     path = Path(path)
     if path.suffix not in {".safetensors", ".pth", ".pt"}:
         raise CheckpointError(f"{path}: a checkpoint is written as .pth, .pt or .safetensors")
-    if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists; give another name, or --overwrite to replace it")
-    return path
+    return claim_file(path, overwrite=overwrite, inputs=inputs)
 
 
 def load_into(

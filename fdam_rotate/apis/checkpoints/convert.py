@@ -61,7 +61,7 @@ def convert_checkpoint(
         CheckpointError: tensors of the file are refused and ``drop_refused`` is False, or nothing fits.
         OutputExistsError: ``target`` exists.
     """
-    check_target(target, overwrite=overwrite)
+    check_target(target, overwrite=overwrite, inputs=[source, config])
     checkpoint = load_checkpoint_file(source, unsafe=unsafe)
     state, _ = find_state_dict(checkpoint)
     meta = _plain_meta(checkpoint.get("meta"), Path(source), licence_note(state))

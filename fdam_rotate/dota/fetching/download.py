@@ -174,7 +174,10 @@ def fetch(
     if target.is_file():
         if sha256_of(target) == archive.sha256:
             return target
-        os.replace(target, part.with_suffix(".bad"))
+        set_aside = target.with_name(target.name + ".bad")
+        if os.path.lexists(set_aside):
+            raise DownloadError(f"{target} is not the file wanted (SHA-256); move it away, and {set_aside} too")
+        os.replace(target, set_aside)
     bar = _bar(archive.name) if progress else None
     for attempt in (1, 2):
         resumed = part.exists() and part.stat().st_size > 0

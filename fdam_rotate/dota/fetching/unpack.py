@@ -21,6 +21,7 @@ from typing import IO, Any
 from fdam_rotate.dota.errors import DotaError, DownloadError
 from fdam_rotate.dota.files import atomic_path, check_id
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.outputs import check_links
 
 __all__ = ["UnpackSummary", "unpack"]
 
@@ -60,11 +61,13 @@ def unpack(archive: Path, folder: Path, *, version: str | None = None, progress:
 
     Raises:
         FileNotFoundError: there is no such archive.
-        DownloadError: it is damaged or of another kind, unsafe, or holds two files of one name, or a label file that
-            differs from the one that is there.
+        DownloadError: it is damaged or of another kind, unsafe, or holds two files of one name, or a file that differs
+            from the one that is there.
+        OutputExistsError: a folder is a link that leads out of ``folder``.
     """
     if not archive.is_file():
         raise FileNotFoundError(f"archive {archive} does not exist")
+    check_links(folder, ("images", "labelTxt"))
     seen: dict[str, str] = {}
     counts: Counter[str] = Counter()
     passed: Counter[str] = Counter()
@@ -136,6 +139,10 @@ def _write(member: _Member, target: Path, archive: Path) -> None:
             )
         if target.stat().st_size == member.size:
             return
+        raise DownloadError(
+            f"{archive}: {member.name!r} has {member.size} bytes, {target} has {target.stat().st_size}. "
+            "Move that file away to take the archive's"
+        )
     with member.open() as source, atomic_path(target) as temporary, temporary.open("wb") as file:
         shutil.copyfileobj(source, file, 1 << 20)
         if file.tell() != member.size:

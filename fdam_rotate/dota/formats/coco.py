@@ -8,6 +8,10 @@ height of its upright bounds), ``area`` (of the polygon), ``iscrowd`` 0 and, bey
 Difficulty is a field of its own because neither of COCO's means the same: pycocotools pays no heed to ``ignore``, mmdet
 leaves such objects out of training, and ``iscrowd`` promises a run-length mask of a group. ``dota_header`` of an image
 holds its header lines. Category ids count from 1 in the order of the class list. A round trip is exact.
+
+CVAT's COCO holds a turned box as the ``bbox`` that it was before turning, and ``attributes.rotation``, in degrees
+clockwise about its centre (cvat-ai/cvat#4745). CVAT itself drops the rotation when it reads such a file; polygons
+survive.
 """
 
 from __future__ import annotations
@@ -20,64 +24,55 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.formats.interchange import DataPart, Item, Losses, place_image, turned_rectangle
+from fdam_rotate.dota.formats.boxes import Rectangle, corners_of, upright_corners
+from fdam_rotate.dota.formats.interchange import (
+    DataPart,
+    Item,
+    Losses,
+    Objects,
+    Reading,
+    Writing,
+    inner_path,
+    make_item,
+    place_image,
+)
 from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
-from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.layout import image_problem
 from fdam_rotate.dota.problems import Problem
-from fdam_rotate.dota.rasters.images import image_size
+from fdam_rotate.dota.progress import progress_over
 
-__all__ = ["read_coco", "write_coco"]
+__all__ = ["read", "write"]
 
 
-def write_coco(
-    parts: Sequence[DataPart],
-    folder: Path,
-    classes: Sequence[str],
-    placement: str,
-    problems: list[Problem],
-) -> None:
-    """Write ``annotations/<part>.json`` and the images into ``folder/<part>``.
-
-    Args:
-        parts: the data set.
-        folder: the output folder.
-        classes: class names; category ids are 1, 2, ... in this order.
-        placement: how images get there, one of ``PLACEMENTS``.
-        problems: collects objects of other classes, which are left out.
-    """
-    index = {name: k for k, name in enumerate(classes, start=1)}
+def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
+    """Write ``annotations/<part>.json`` and the images into ``folder/<part>``; ids are 1, 2, ... as in the classes."""
+    index = {name: k for k, name in enumerate(writing.classes, start=1)}
     for part in parts:
         images: list[dict[str, Any]] = []
         annotations: list[dict[str, Any]] = []
-        bar = tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None)
-        for image_number, item in enumerate(bar, start=1):
-            place_image(item, folder / part.name, placement)
+        items = progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress)
+        for image_number, item in enumerate(items, start=1):
+            place_image(item, folder / part.name, writing.placement)
             record = {"id": image_number, "file_name": item.file_name, "width": item.width, "height": item.height}
             images.append({**record, "dota_header": list(item.labels.header)} if item.labels.header else record)
             bounds, areas = poly_to_hbb(item.labels.polys), polygon_area(item.labels.polys)
             for k, name in enumerate(item.labels.names):
-                if name not in index:
-                    line = int(item.labels.lines[k])
-                    problems.append(Problem("class", f"{item.image_id}.txt", line, unknown_class(name, classes)))
-                    continue
                 x0, y0, x1, y1 = bounds[k].tolist()
-                annotations.append(
-                    {
-                        "id": len(annotations) + 1,
-                        "image_id": image_number,
-                        "category_id": index[name],
-                        "segmentation": [item.labels.polys[k].tolist()],
-                        "bbox": [x0, y0, x1 - x0, y1 - y0],
-                        "area": float(areas[k]),
-                        "iscrowd": 0,
-                        "difficult": int(item.labels.difficult[k]),
-                    }
-                )
+                annotation = {
+                    "id": len(annotations) + 1,
+                    "image_id": image_number,
+                    "category_id": index[name],
+                    "segmentation": [item.labels.polys[k].tolist()],
+                    "bbox": [x0, y0, x1 - x0, y1 - y0],
+                    "area": float(areas[k]),
+                    "iscrowd": 0,
+                    "difficult": int(item.labels.difficult[k]),
+                }
+                if item.scores is not None:
+                    annotation["score"] = float(item.scores[k])
+                annotations.append(annotation)
         categories = [{"id": number, "name": name, "supercategory": "object"} for name, number in index.items()]
         content = {
             "info": {"description": "oriented boxes as polygons of four corners; difficult as in DOTA"},
@@ -88,17 +83,11 @@ def write_coco(
         write_text(folder / "annotations" / f"{part.name}.json", json.dumps(content, ensure_ascii=False) + "\n")
 
 
-def read_coco(
-    source: Path, img_dir: Path | None, losses: Losses, problems: list[Problem], *, need_images: bool = True
-) -> list[DataPart]:
+def read(source: Path, reading: Reading) -> list[DataPart]:
     """Read COCO JSON files with polygons (or boxes) as oriented objects.
 
-    Args:
-        source: a JSON file, or a folder with ``annotations/*.json`` or ``*.json``; each file is one part.
-        img_dir: the folder of images; None looks in ``<part>/``, ``images/<part>/`` and ``images/`` beside the JSON.
-        losses: collects what is read in another form: polygons of other than four corners and masks.
-        problems: collects records that cannot be read; they are left out.
-        need_images: an image that is not found is a problem; else the size that the JSON gives will do.
+    ``source`` is a JSON file, or a folder with ``annotations/*.json`` or ``*.json``; each file is one part. Images are
+    looked for in ``reading.img_dir``, or else in ``<part>/``, ``images/<part>/`` and ``images/`` beside the JSON.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -107,40 +96,38 @@ def read_coco(
     if source.is_file():
         files = [source]
     elif source.is_dir():
-        files = sorted((source / "annotations").glob("*.json")) or sorted(source.glob("*.json"))
+        files = sorted((source / "annotations").glob("[!.]*.json")) or sorted(source.glob("[!.]*.json"))
     else:
         raise FileNotFoundError(f"{source} does not exist; expected a COCO JSON file or a folder of them")
     if not files:
         raise DotaError(f"{source}: no JSON file, neither in it nor in annotations/")
-    return [_read_file(path, img_dir, losses, problems, need_images) for path in files]
+    return [_read_file(path, reading) for path in files]
 
 
-def _read_file(
-    path: Path, img_dir: Path | None, losses: Losses, problems: list[Problem], need_images: bool
-) -> DataPart:
+def _read_file(path: Path, reading: Reading) -> DataPart:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        categories = {int(c["id"]): "-".join(str(c["name"]).split()) for c in content["categories"]}
-        spaced = sum(len(str(c["name"]).split()) > 1 for c in content["categories"])
+        categories = {int(c["id"]): reading.class_name(str(c["name"])) for c in content["categories"]}
         images, annotations = list(content["images"]), list(content["annotations"])
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise DotaError(f"{path}: not JSON: {error}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise DotaError(f"{path}: not a COCO file: expected images, annotations and categories: {error!r}") from None
-    losses.add("class names with spaces (written with - instead)", spaced)
     name = path.stem.removeprefix("instances_")
-    objects: dict[Any, list[tuple[NDArray[np.float64], str, int]]] = {}
-    known = _image_records(path, images, problems)
+    objects: dict[Any, Objects] = {}
+    known = _image_records(path, images, reading.problems)
     for number, annotation in enumerate(annotations):
-        result = _read_annotation(annotation, categories, known, losses)
+        result = _read_annotation(annotation, categories, known, reading.losses)
         if isinstance(result, str):
             shown = annotation.get("id", f"number {number}") if isinstance(annotation, Mapping) else f"number {number}"
-            problems.append(Problem("malformed", str(path), 0, f"annotation {shown}: {result}"))
+            reading.problems.append(Problem("malformed", str(path), 0, f"annotation {shown}: {result}"))
         else:
-            objects.setdefault(annotation["image_id"], []).append(result)
+            objects.setdefault(annotation["image_id"], Objects()).add(*result)
+    folders = _image_folders(path, name, reading.img_dir)
     items = []
-    for image_id, record in tqdm(known.items(), desc=f"reading {name}", unit="image", disable=None):
-        item = _item(record, objects.get(image_id, []), _image_folders(path, name, img_dir), problems, need_images)
+    records = list(known.items())
+    for image_id, record in progress_over(records, f"reading {name}", "image", shown=reading.progress):
+        item = _item(record, objects.get(image_id, Objects()), folders, reading)
         if item is not None:
             items.append(item)
     return DataPart(name, tuple(sorted(items, key=lambda item: item.image_id)))
@@ -152,15 +139,8 @@ def _image_records(path: Path, images: list[Any], problems: list[Problem]) -> di
     stems: set[str] = set()
     for number, record in enumerate(images):
         name = record.get("file_name") if isinstance(record, Mapping) else None
-        pure = PurePosixPath(str(name).replace("\\", "/"))
-        if (
-            not name
-            or pure.is_absolute()
-            or ".." in pure.parts
-            or ":" in str(name)
-            or not pure.stem
-            or "\0" in str(name)
-        ):
+        pure = inner_path(name)
+        if pure is None:
             text = f"image number {number}: file_name {name!r} is no path within the folder of images"
             problems.append(Problem("id", str(path), 0, text))
         elif not _is_id(record.get("id")):
@@ -184,38 +164,14 @@ def _image_folders(path: Path, part: str, img_dir: Path | None) -> list[Path]:
     return [root / part, root / "images" / part, root / "images", root]
 
 
-def _item(
-    record: Mapping[str, Any],
-    objects: list[tuple[NDArray[np.float64], str, int]],
-    folders: list[Path],
-    problems: list[Problem],
-    need_images: bool,
-) -> Item | None:
+def _item(record: Mapping[str, Any], objects: Objects, folders: list[Path], reading: Reading) -> Item | None:
     name = str(record["file_name"]).replace("\\", "/")
     found = next((folder / name for folder in folders if (folder / name).is_file()), None)
-    if found is None:
-        width, height = (
-            value if isinstance(value, int) else 0 for value in (record.get("width"), record.get("height"))
-        )
-        if need_images or min(width, height) < 1:
-            problems.append(Problem("no-image", name, 0, f"not in {', '.join(map(str, folders))}; it is left out"))
-            return None
-    else:
-        try:
-            width, height = image_size(found)
-        except (ImageReadError, OSError) as error:
-            problems.append(image_problem(found, error))
-            return None
-        if (record.get("width", width), record.get("height", height)) != (width, height):
-            text = f"{width} x {height} pixels, the JSON says {record.get('width')} x {record.get('height')}"
-            problems.append(Problem("size", str(found), 0, text))
-    labels = Labels(
-        np.array([poly for poly, _, _ in objects], np.float64).reshape(-1, 8),
-        tuple(name for _, name, _ in objects),
-        np.array([difficult for _, _, difficult in objects], np.int64),
-        header=tuple(str(line) for line in record.get("dota_header", ())),
-    )
-    return Item(PurePosixPath(name).stem, found, width, height, labels)
+    width, height = record.get("width"), record.get("height")
+    stated = (width, height) if isinstance(width, int) and isinstance(height, int) else None
+    labels = objects.labels([str(line) for line in record.get("dota_header", ())])
+    missing = f"{name} is not in {', '.join(map(str, folders))}; it is left out"
+    return make_item(PurePosixPath(name).stem, found, stated, labels, reading, missing)
 
 
 def _read_annotation(
@@ -243,16 +199,32 @@ def _read_annotation(
 
 def _corners(annotation: Mapping[str, Any], losses: Losses) -> NDArray[np.float64]:
     segmentation = annotation.get("segmentation")
+    attributes = annotation.get("attributes")
+    rotation = float(attributes.get("rotation", 0)) if isinstance(attributes, Mapping) else 0.0
     if isinstance(segmentation, list) and segmentation:
-        numbers = [float(value) for polygon in segmentation for value in polygon]
-        if len(numbers) < 6 or len(numbers) % 2 or not all(map(math.isfinite, numbers)):
-            raise ValueError(f"a polygon needs three or more finite points, got {len(numbers)} numbers")
-        if len(numbers) == 8:
-            return np.array(numbers)
-        losses.add("polygons of other than four corners (their smallest turned rectangle is taken)")
-        return turned_rectangle(np.array(numbers).reshape(-1, 2))
+        rings = [np.array([float(value) for value in polygon]) for polygon in segmentation]
+        if any(len(ring) % 2 for ring in rings):
+            raise ValueError("a polygon holds an odd number of coordinates")
+        poly, own = corners_of(np.concatenate(rings).reshape(-1, 2))
+        if rotation == 0 or not own or not _is_bbox(poly, annotation):
+            if not own:
+                losses.add("polygons of other than four corners (their smallest turned rectangle is taken)")
+            return poly
     x, y, width, height = (float(value) for value in annotation["bbox"])
-    if not all(map(math.isfinite, (x, y, width, height))):
+    if not all(map(math.isfinite, (x, y, width, height, rotation))):
         raise ValueError("bbox holds no finite numbers")
-    losses.add("objects without polygon (their upright bbox is taken)")
-    return np.array([x, y, x + width, y, x + width, y + height, x, y + height])
+    if rotation:
+        return Rectangle(x + width / 2, y + height / 2, width, height, math.radians(rotation)).corners
+    if not isinstance(attributes, Mapping) or "rotation" not in attributes:
+        losses.add("objects without polygon (their upright bbox is taken)")
+    return upright_corners(x, y, x + width, y + height)
+
+
+def _is_bbox(poly: NDArray[np.float64], annotation: Mapping[str, Any]) -> bool:
+    """Is the polygon no more than the corners of the upright bbox?"""
+    x, y, width, height = (float(value) for value in annotation["bbox"])
+    x0, y0, x1, y1 = poly_to_hbb(poly[None])[0]
+    return bool(
+        np.abs([x0 - x, y0 - y, x1 - x - width, y1 - y - height]).max() < 0.1
+        and abs(polygon_area(poly[None])[0] - width * height) < 0.01 * width * height
+    )

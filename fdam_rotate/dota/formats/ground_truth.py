@@ -8,19 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.formats.interchange import DataPart, Losses, Reading
+from fdam_rotate.dota.formats.sniff import sniff_format
+from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.labels import Labels, read_label_dir
 from fdam_rotate.dota.problems import Problem
 
-if TYPE_CHECKING:  # what reads the other layouts opens images too, and OpenCV costs a tenth of a second
-    from fdam_rotate.dota.formats.interchange import DataPart, Losses
-
-__all__ = ["GROUND_TRUTH_FORMATS", "read_ground_truth", "sniff_ground_truth"]
+__all__ = ["GROUND_TRUTH_FORMATS", "read_ground_truth"]
 
 #: The formats that `read_ground_truth` knows.
-GROUND_TRUTH_FORMATS = ("dota", "yolo-obb", "coco")
+GROUND_TRUTH_FORMATS = tuple(FORMATS)
 
 
 def read_ground_truth(
@@ -36,7 +35,7 @@ def read_ground_truth(
     """Read ground truth in any of ``GROUND_TRUTH_FORMATS``.
 
     Args:
-        path: a folder of DOTA label files, the folder of a data set, or a COCO JSON file.
+        path: a folder of DOTA label files, the folder of a data set, or a label file of many images (COCO, CVAT).
         format: one of ``GROUND_TRUTH_FORMATS``; None looks at what is there.
         classes: YOLO-OBB: the names of the class numbers, where data.yaml does not tell them.
         part: the part to take, such as ``val``; None takes all.
@@ -54,16 +53,17 @@ def read_ground_truth(
     """
     path = Path(path)
     if format is None:
-        format = sniff_ground_truth(path)
+        format = sniff_format(path) or ("coco" if path.is_file() else "dota")
     if format not in GROUND_TRUTH_FORMATS:
         raise ValueError(f"format must be one of {', '.join(GROUND_TRUTH_FORMATS)}, got {format!r}")
-    found: list[Problem] = []
+    reading = Reading(classes=classes, need_images=False, losses=losses or Losses())
+    found = reading.problems
     wanted = None if image_ids is None else set(image_ids)
     if format == "dota" and _holds_label_files(path):
         here = None if wanted is None else sorted(one for one in wanted if (path / f"{one}.txt").is_file())
         labels = read_label_dir(path, problems=found, image_ids=here)
     else:
-        labels = _join(path, _read_parts(path, format, classes, losses, found), part)
+        labels = _join(path, FORMATS[format].read(path, reading), part)
     if wanted is not None:
         labels = {image_id: one for image_id, one in labels.items() if image_id in wanted}
         for image_id in sorted(wanted - labels.keys()):
@@ -76,42 +76,9 @@ def read_ground_truth(
     return dict(sorted(labels.items()))
 
 
-def sniff_ground_truth(path: str | Path) -> str:
-    """The format of ``path``, told by what is there.
-
-    Raises:
-        FileNotFoundError: there is no such file or folder.
-    """
-    path = Path(path)
-    if path.is_file():
-        return "coco"
-    if not path.is_dir():
-        raise FileNotFoundError(f"{path} does not exist; give a folder of labels, a data set or a COCO JSON file")
-    if (path / "data.yaml").is_file() or (path / "labels").is_dir():
-        return "yolo-obb"
-    if not _holds_label_files(path) and (any(path.glob("*.json")) or any(path.glob("annotations/*.json"))):
-        return "coco"
-    return "dota"
-
-
 def _holds_label_files(path: Path) -> bool:
     """Is this a folder of label files itself, not the root of a data set?"""
     return path.is_dir() and not (path / "images").is_dir() and any(path.glob("*.txt"))
-
-
-def _read_parts(
-    path: Path, format: str, classes: Sequence[str] | None, losses: Losses | None, problems: list[Problem]
-) -> list[DataPart]:
-    from fdam_rotate.dota.formats.coco import read_coco
-    from fdam_rotate.dota.formats.interchange import Losses, read_dota
-    from fdam_rotate.dota.formats.yolo import read_yolo
-
-    losses = losses or Losses()
-    if format == "dota":
-        return read_dota(path, None, problems)
-    if format == "coco":
-        return read_coco(path, None, losses, problems, need_images=False)
-    return read_yolo(path, classes, losses, problems)
 
 
 def _join(path: Path, parts: Sequence[DataPart], part: str | None) -> dict[str, Labels]:

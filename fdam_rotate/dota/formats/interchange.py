@@ -1,4 +1,4 @@
-"""A data set between formats: parts of images with their objects, read from and written to DOTA's layout.
+"""A data set between formats: parts of images with their objects, what a reader is given, and what a writer is.
 
 What a format cannot hold is counted in ``Losses``, never dropped in silence; what is wrong in the input is a
 ``Problem``, and the rest goes on. Pixels are never touched: images are linked or copied.
@@ -9,34 +9,35 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import check_id
-from fdam_rotate.dota.labels import Labels, read_labels, write_labels
-from fdam_rotate.dota.layout import find_parts, image_problem, list_sources
+from fdam_rotate.dota.labels import Labels, unknown_class
+from fdam_rotate.dota.layout import image_problem
+from fdam_rotate.dota.outputs import check_folder, claim_folder
 from fdam_rotate.dota.problems import Problem
-from fdam_rotate.dota.rasters.images import image_size
 
 __all__ = [
     "PLACEMENTS",
     "DataPart",
     "Item",
     "Losses",
+    "Objects",
+    "Reading",
+    "Writing",
     "drop_difficult",
+    "inner_path",
+    "make_item",
+    "only_classes",
     "place_image",
-    "read_dota",
     "staged",
-    "turned_rectangle",
-    "write_dota",
 ]  # fmt: skip
 
 #: How the images get into the new folder.
@@ -45,13 +46,23 @@ PLACEMENTS = ("symlink", "copy", "none")
 
 @dataclass(frozen=True)
 class Item:
-    """One image with its objects; ``path`` is None where only its size is known."""
+    """One image with its objects.
+
+    Attributes:
+        image_id: the image file's name without extension.
+        path: the image; None where only its size is known.
+        width: in pixels.
+        height: in pixels.
+        labels: the objects.
+        scores: (N,) in [0, 1] where the objects are detections; None where they were drawn.
+    """
 
     image_id: str
     path: Path | None
     width: int
     height: int
     labels: Labels
+    scores: NDArray[np.float64] | None = None
 
     @property
     def file_name(self) -> str:
@@ -69,58 +80,166 @@ class DataPart:
 
 @dataclass
 class Losses:
-    """What a conversion could not keep: counts by a phrase that reads on from the number."""
+    """What a conversion could not keep, and what it took for granted: counts by a phrase that reads on from the number.
+
+    Attributes:
+        counts: of what was not kept.
+        notes: of what was kept, but deserves a word, such as images without label file.
+    """
 
     counts: Counter[str] = field(default_factory=Counter)
+    notes: Counter[str] = field(default_factory=Counter)
 
     def add(self, what: str, count: int = 1) -> None:
         """Count ``count`` more of ``what``; nothing is noted of a count of 0."""
         if count:
             self.counts[what] += count
 
+    def note(self, what: str, count: int = 1) -> None:
+        """The same for what was kept."""
+        if count:
+            self.notes[what] += count
 
-def read_dota(root: Path, classes: Sequence[str] | None, problems: list[Problem]) -> list[DataPart]:
-    """Read ``images/`` with ``labelTxt/`` or ``annfiles/``, or a folder of such folders, as ``verify.py`` finds them.
+
+@dataclass
+class Reading:
+    """What the reader of a format is given, and where it reports.
+
+    Attributes:
+        classes: class names in the order of their numbers, where the format does not hold them (YOLO-OBB).
+        img_dir: folder of the images, if they are not where the format has them.
+        need_images: an image that is not found is a problem; else the size that the labels give will do.
+        progress: draw progress bars.
+        losses: collects what the reader leaves out or reads in another form.
+        problems: collects what cannot be read; it is left out.
+    """
+
+    classes: Sequence[str] | None = None
+    img_dir: Path | None = None
+    need_images: bool = True
+    progress: bool = False
+    losses: Losses = field(default_factory=Losses)
+    problems: list[Problem] = field(default_factory=list)
+    _spaced: set[str] = field(default_factory=set)
+
+    def class_name(self, text: str) -> str:
+        """``text`` as a class name: DOTA's text has no place for white space within one.
+
+        Raises:
+            ValueError: it is empty.
+        """
+        name = "-".join(text.split())
+        if not name:
+            raise ValueError("an object without a class name")
+        if name != text.strip() and text not in self._spaced:
+            self._spaced.add(text)
+            self.losses.add("class names with spaces (written with - instead)")
+        return name
+
+
+@dataclass
+class Writing:
+    """What the writer of a format is given, and where it reports.
+
+    Attributes:
+        classes: class names; objects of others were taken out before (`only_classes`).
+        placement: how images get into the new folder, one of ``PLACEMENTS``.
+        outside: YOLO-OBB: what becomes of objects with a corner outside the image.
+        progress: draw progress bars.
+        losses: collects what the format cannot hold.
+    """
+
+    classes: Sequence[str]
+    placement: str = "none"
+    outside: str = "clip"
+    progress: bool = False
+    losses: Losses = field(default_factory=Losses)
+
+
+@dataclass
+class Objects:
+    """The objects of one image while they are read."""
+
+    polys: list[NDArray[np.float64]] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    difficult: list[int] = field(default_factory=list)
+    lines: list[int] = field(default_factory=list)
+
+    def add(self, poly: NDArray[np.float64], name: str, difficult: int = 0, line: int = 0) -> None:
+        """Add one of corners (8,); ``line`` is 0 where there is none."""
+        self.polys.append(poly)
+        self.names.append(name)
+        self.difficult.append(difficult)
+        self.lines.append(line)
+
+    def labels(self, header: Sequence[str] = ()) -> Labels:
+        """All that were added."""
+        return Labels(
+            np.array(self.polys, np.float64).reshape(-1, 8),
+            tuple(self.names),
+            np.array(self.difficult, np.int64),
+            np.array(self.lines, np.int64),
+            tuple(header),
+        )
+
+
+def inner_path(name: object) -> PurePosixPath | None:
+    """A file name as labels give it, if it is a path within some folder, else None; Windows' separators are taken."""
+    text = str(name or "").replace("\\", "/")
+    path = PurePosixPath(text)
+    outside = path.is_absolute() or ".." in path.parts or ":" in text or "\0" in text or not path.stem
+    return None if outside else path
+
+
+def make_item(
+    image_id: str,
+    image: Path | None,
+    stated: tuple[int, int] | None,
+    labels: Labels,
+    reading: Reading,
+    missing: str,
+) -> Item | None:
+    """An item with the size of its image, or None with the problem reported.
 
     Args:
-        root: the folder.
-        classes: the allowed class names; None allows any.
-        problems: collects what cannot be read; it is left out.
-
-    Raises:
-        FileNotFoundError: there is no such folder.
-        DotaError: it holds no data set, or no image.
+        image_id: the image file's name without extension.
+        image: the image; None where it was not found.
+        stated: width and height as the labels give them.
+        labels: its objects.
+        reading: where problems go, and whether an image is needed.
+        missing: text of the problem that the image is not there.
     """
-    parts = []
-    for part in find_parts([root]):
-        items = []
-        sources = list_sources([part.folder / "images"], [part.annotations], problems)
-        for source in tqdm(sources, desc=f"reading {part.name}", unit="image", disable=None):
-            labels = Labels.empty()
-            lines: list[Problem] = []
-            if source.label is not None:
-                labels = read_labels(source.label, classes=classes, problems=lines)
-            problems += lines
-            try:
-                width, height = image_size(source.path)
-            except (ImageReadError, OSError) as error:
-                problems.append(image_problem(source.path, error))
-                continue
-            items.append(Item(source.image_id, source.path, width, height, labels))
-        parts.append(DataPart("data" if part.folder == root else part.name, tuple(items)))
-    return parts
+    if image is None:
+        if reading.need_images or stated is None or min(stated) < 1:
+            reading.problems.append(Problem("no-image", image_id, 0, missing))
+            return None
+        return Item(image_id, None, *stated, labels)
+    from fdam_rotate.dota.rasters.images import image_size  # OpenCV costs a tenth of a second
+
+    try:
+        size = image_size(image)
+    except (ImageReadError, OSError) as error:
+        reading.problems.append(image_problem(image, error))
+        return None
+    if stated is not None and stated != size:
+        text = f"{size[0]} x {size[1]} pixels, its labels say {stated[0]} x {stated[1]}"
+        reading.problems.append(Problem("size", str(image), 0, text))
+    return Item(image_id, image, *size, labels)
 
 
-def write_dota(parts: Sequence[DataPart], folder: Path, placement: str, losses: Losses) -> None:
-    """Write ``folder/<part>/images`` and ``labelTxt``; a lone part named ``data`` goes into ``folder`` itself."""
-    del losses  # DOTA's text holds all that an item has
+def only_classes(parts: Sequence[DataPart], classes: Sequence[str], problems: list[Problem]) -> list[DataPart]:
+    """The parts without the objects of other classes, each of which is a problem."""
+    kept_parts = []
     for part in parts:
-        root = folder if len(parts) == 1 and part.name == "data" else folder / part.name
-        for name in ("images", "labelTxt"):
-            (root / name).mkdir(parents=True, exist_ok=True)
-        for item in tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None):
-            place_image(item, root / "images", placement)
-            write_labels(root / "labelTxt" / f"{item.image_id}.txt", item.labels)
+        items = []
+        for item in part.items:
+            known = np.array([name in classes for name in item.labels.names], np.bool_)
+            for k in np.flatnonzero(~known).tolist():
+                reason = unknown_class(item.labels.names[k], classes)
+                problems.append(Problem("class", f"{item.image_id}.txt", int(item.labels.lines[k]), reason))
+            items.append(item if known.all() else replace(item, labels=_take(item.labels, np.flatnonzero(known))))
+        kept_parts.append(DataPart(part.name, tuple(items)))
+    return kept_parts
 
 
 def drop_difficult(parts: Sequence[DataPart], losses: Losses) -> list[DataPart]:
@@ -163,28 +282,26 @@ def place_image(item: Item, folder: Path, placement: str) -> None:
 
 
 @contextmanager
-def staged(out_dir: Path, *, overwrite: bool = False) -> Iterator[Path]:
-    """A new folder beside ``out_dir`` that becomes ``out_dir`` when the block ends; nothing is left if it fails.
+def staged(out_dir: Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Iterator[Path]:
+    """A new folder beside ``out_dir``, whose files move there when the block ends; nothing is left if it fails.
 
     Raises:
-        OutputExistsError: ``out_dir`` is a file, or holds anything and ``overwrite`` is False.
+        OutputExistsError: as `fdam_rotate.dota.outputs.claim_folder`; of what is there, only an earlier conversion is
+            replaced.
     """
-    if out_dir.is_file() or (out_dir.is_dir() and any(out_dir.iterdir()) and not overwrite):
-        raise OutputExistsError(f"{out_dir} exists; give another folder, or --overwrite to replace it")
+    check_folder(out_dir, overwrite=overwrite, inputs=inputs)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     partial = out_dir.parent / f".{out_dir.name}.partial-{os.getpid()}"
     partial.mkdir()
     try:
         yield partial
-        if out_dir.exists():
-            shutil.rmtree(out_dir)
-        os.replace(partial, out_dir)
-    except BaseException:
+        paths = [path.relative_to(partial) for path in sorted(partial.rglob("*"))]
+        folders = [path for path in paths if (partial / path).is_dir()]
+        files = [path for path in paths if path not in set(folders)]
+        claim_folder(out_dir, [path.as_posix() for path in files], record="convert-labels", overwrite=overwrite)
+        for path in folders:
+            (out_dir / path).mkdir(parents=True, exist_ok=True)
+        for path in files:
+            os.replace(partial / path, out_dir / path)
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def turned_rectangle(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The smallest turned rectangle (8,) around points (n, 2)."""
-    corners = cv2.boxPoints(cv2.minAreaRect(points.astype(np.float32)))
-    return np.asarray(corners, np.float64).reshape(8)

@@ -29,6 +29,7 @@ from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
+from fdam_rotate.dota.formats.boxes import corners_of
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.problems import Problem
@@ -297,7 +298,7 @@ class _Records:
             if len(segmentation) != 1:
                 raise ValueError(f"a segmentation of {len(segmentation)} polygons, expected one")
             points = _numbers(segmentation[0], None).reshape(-1, 2)
-            return corners_of(points), box
+            return corners_of(points)[0], box
         if box is None and bbox is not None:
             x, y, w, h = _numbers(bbox, 4)
             return np.array([x, y, x + w, y, x + w, y + h, x, y + h]), None
@@ -352,22 +353,6 @@ class _Records:
         if self.problems is None:
             raise DetectionFormatError(str(problem))
         self.problems.append(problem)
-
-
-def corners_of(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Corners (8,) of an outline (n, 2): its own four where it has four, else its smallest turned rectangle.
-
-    A ring that repeats its first point at the end has one point less.
-    """
-    if len(points) > 3 and (points[0] == points[-1]).all():
-        points = points[:-1]
-    if len(points) == 4:
-        return points.reshape(8)
-    if len(points) < 3:
-        raise ValueError(f"a polygon needs three points or more, got {len(points)}")
-    from fdam_rotate.dota.formats.interchange import turned_rectangle  # OpenCV costs a tenth of a second
-
-    return turned_rectangle(points)
 
 
 def _numbers(values: Any, count: int | None) -> NDArray[np.float64]:
@@ -445,7 +430,7 @@ def _read_geojson(
             pixels = _pixels(references[image_id], np.concatenate([points for *_, points in own]), system)
             bounds = np.cumsum([len(points) for *_, points in own])[:-1]
             for (name, score, _), points in zip(own, np.split(pixels, bounds), strict=True):
-                found.setdefault(name, _Found()).add(image_id, score, corners_of(points))
+                found.setdefault(name, _Found()).add(image_id, score, corners_of(points)[0])
     result = {name: one.done() for name, one in found.items()}
     return result if classes is None else {name: result[name] for name in classes if name in result}
 

@@ -8,29 +8,43 @@ Corners are divided by the image's width and height and written with ten decimal
 pixel, so that a round trip keeps them to 1e-3 pixel (and text of up to four decimals exactly). The format has no
 difficulty and no header. Ultralytics leaves an image with all its labels out of training where one corner lies outside
 [0, 1] ("ignoring corrupt image/label", ultralytics/ultralytics#13924): ``outside`` says what to do with such objects.
+
+Read are also the layouts of tools that export it: Roboflow's (``train/images`` beside ``train/labels``, named
+``../train/images`` in data.yaml), CVAT's (``train: train.txt``, a list of images) and Label Studio's (``classes.txt``
+in place of data.yaml). An image without label file is background.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.formats.interchange import DataPart, Item, Losses, place_image
+from fdam_rotate.dota.formats.boxes import corners_of, upright_corners
+from fdam_rotate.dota.formats.interchange import (
+    DataPart,
+    Item,
+    Losses,
+    Objects,
+    Reading,
+    Writing,
+    make_item,
+    place_image,
+)
+from fdam_rotate.dota.formats.sidecars import ImageFinder, Sidecar, label_files, pair
 from fdam_rotate.dota.geometry import polygon_area
-from fdam_rotate.dota.labels import Labels, unknown_class
-from fdam_rotate.dota.layout import image_problem, list_sources
-from fdam_rotate.dota.problems import Problem
-from fdam_rotate.dota.rasters.images import image_size
+from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.problems import Problem, line_problem
+from fdam_rotate.dota.progress import progress_over
 
-__all__ = ["OUTSIDE", "read_yolo", "write_yolo"]
+__all__ = ["OUTSIDE", "read", "write"]
 
 #: What becomes of objects with a corner outside the image: corners moved to its border, left as they are, left out.
 OUTSIDE = ("clip", "keep", "drop")
@@ -38,46 +52,27 @@ OUTSIDE = ("clip", "keep", "drop")
 _SPLITS = ("train", "val", "test")
 
 
-def write_yolo(
-    parts: Sequence[DataPart],
-    folder: Path,
-    classes: Sequence[str],
-    placement: str,
-    losses: Losses,
-    problems: list[Problem],
-    *,
-    outside: str = "clip",
-) -> None:
-    """Write a YOLO-OBB data set.
+def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
+    """Write ``data.yaml``, ``images/<part>`` and ``labels/<part>``; the order of the classes gives the indices.
 
-    Args:
-        parts: the data set; parts that are not called train, val or test are named so in ``data.yaml`` by hand.
-        folder: the output folder.
-        classes: class names; their order gives the indices.
-        placement: how images get there, one of ``PLACEMENTS``.
-        losses: collects what the format cannot hold.
-        problems: collects objects of other classes, which are left out.
-        outside: one of ``OUTSIDE``.
+    Parts that are not called train, val or test are to be named in ``data.yaml`` by hand.
     """
-    if outside not in OUTSIDE:
-        raise DotaError(f"corners outside the image are treated by one of {', '.join(OUTSIDE)}, got {outside!r}")
-    index = {name: k for k, name in enumerate(classes)}
+    if writing.outside not in OUTSIDE:
+        raise DotaError(f"corners outside the image are treated by one of {', '.join(OUTSIDE)}: {writing.outside!r}")
+    index = {name: k for k, name in enumerate(writing.classes)}
     for part in parts:
         (folder / "labels" / part.name).mkdir(parents=True)
-        for item in tqdm(part.items, desc=f"writing {part.name}", unit="image", disable=None):
-            place_image(item, folder / "images" / part.name, placement)
+        for item in progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress):
+            place_image(item, folder / "images" / part.name, writing.placement)
             rows = []
-            corners, inside = _normalise(item, outside, losses)
-            losses.add("header lines (source and gsd of an image)", len(item.labels.header))
-            for k, name in enumerate(item.labels.names):
-                if name not in index:
-                    line = int(item.labels.lines[k])
-                    problems.append(Problem("class", f"{item.image_id}.txt", line, unknown_class(name, classes)))
-                elif inside[k]:
-                    rows.append(f"{index[name]} {' '.join(f'{value:.10f}' for value in corners[k])}\n")
-                    losses.add("marks of difficult objects", int(item.labels.difficult[k] != 0))
+            corners, inside = _normalise(item, writing.outside, writing.losses)
+            writing.losses.add("header lines (source and gsd of an image)", len(item.labels.header))
+            for k in np.flatnonzero(inside).tolist():
+                numbers = " ".join(f"{value:.10f}" for value in corners[k])
+                rows.append(f"{index[item.labels.names[k]]} {numbers}\n")
+            writing.losses.add("marks of difficult objects", int((item.labels.difficult[inside] != 0).sum()))
             write_text(folder / "labels" / part.name / f"{item.image_id}.txt", "".join(rows))
-    write_text(folder / "data.yaml", _data_yaml([part.name for part in parts], classes))
+    write_text(folder / "data.yaml", _data_yaml([part.name for part in parts], writing.classes))
 
 
 def _normalise(item: Item, outside: str, losses: Losses) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -113,38 +108,29 @@ def _data_yaml(names: Sequence[str], classes: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def read_yolo(root: Path, classes: Sequence[str] | None, losses: Losses, problems: list[Problem]) -> list[DataPart]:
-    """Read a YOLO-OBB data set.
+def read(source: Path, reading: Reading) -> list[DataPart]:
+    """Read a YOLO-OBB data set: Ultralytics' own, or as Roboflow, CVAT or Label Studio export it.
 
-    Args:
-        root: the folder with ``data.yaml``, or without it with ``images/<part>`` and ``labels/<part>``.
-        classes: class names in the order of the indices; None takes those of ``data.yaml``.
-        losses: collects what is read in another form (upright boxes, class names with spaces).
-        problems: collects lines that cannot be read; they are left out.
+    Class names are ``reading.classes``, in the order of the indices, or those of ``data.yaml`` or ``classes.txt``.
 
     Raises:
         FileNotFoundError: a folder does not exist.
-        DotaError: no class names, a ``data.yaml`` that is none, or no image.
+        DotaError: no class names, a ``data.yaml`` that is none, or no label file at all.
     """
-    if not root.is_dir():
-        raise FileNotFoundError(f"folder {root} does not exist")
-    settings = _read_yaml(root / "data.yaml")
-    names = list(classes) if classes is not None else _class_names(root, settings)
-    spaced = [name for name in names if name != "".join(name.split())]
-    names = ["-".join(name.split()) for name in names]
-    losses.add("class names with spaces (written with - instead)", len(spaced))
+    if not source.is_dir():
+        raise FileNotFoundError(f"folder {source} does not exist")
+    settings = _read_yaml(source / "data.yaml")
+    names = [reading.class_name(name) for name in reading.classes or _class_names(source, settings)]
+    found = _sidecars(source, settings, reading)
+    if not any(one.label for sidecars in found.values() for one in sidecars):
+        raise DotaError(f"{source}: no label file; expected labels/<part>/*.txt beside images/<part>")
     parts = []
-    for part, images in _image_folders(root, settings).items():
+    for part, sidecars in found.items():
         items = []
-        sources = list_sources([images], [_label_folder(images)], problems)
-        for source in tqdm(sources, desc=f"reading {part}", unit="image", disable=None):
-            try:
-                width, height = image_size(source.path)
-            except (ImageReadError, OSError) as error:
-                problems.append(image_problem(source.path, error))
-                continue
-            labels = _read_labels(source.label, names, width, height, losses, problems)
-            items.append(Item(source.image_id, source.path, width, height, labels))
+        for one in progress_over(sidecars, f"reading {part}", "image", shown=reading.progress):
+            item = _read_one(one, names, reading)
+            if item is not None:
+                items.append(item)
         parts.append(DataPart(part, tuple(items)))
     return parts
 
@@ -165,32 +151,94 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def _class_names(root: Path, settings: dict[str, Any]) -> list[str]:
+def _class_names(root: Path, settings: dict[str, Any]) -> Sequence[str]:
     names = settings.get("names")
     if isinstance(names, dict) and sorted(names) == list(range(len(names))):
         names = [names[k] for k in range(len(names))]
-    if not isinstance(names, list) or not names:
-        raise DotaError(f"{root / 'data.yaml'}: no class names (names: [a, b] or 0: a, 1: b); give --classes")
-    return [str(name) for name in names]
+    if isinstance(names, list) and names:
+        return [str(name) for name in names]
+    listed = root / "classes.txt"  # Label Studio
+    if not settings and listed.is_file():
+        return [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+    raise DotaError(f"{root / 'data.yaml'}: no class names (names: [a, b] or 0: a, 1: b); give --classes")
 
 
-def _image_folders(root: Path, settings: dict[str, Any]) -> dict[str, Path]:
-    """Part -> folder of images; those of ``data.yaml`` must lie in ``root``."""
+def _sidecars(root: Path, settings: dict[str, Any], reading: Reading) -> dict[str, list[Sidecar]]:
+    """Part -> its images with their label files. What ``data.yaml`` names must lie in ``root``."""
     named = {key: settings[key] for key in _SPLITS if settings.get(key)}
     if not named:
-        images = root / "images"
-        subfolders = sorted(p for p in images.iterdir() if p.is_dir()) if images.is_dir() else []
-        if not images.is_dir():
+        images, labels = root / "images", root / "labels"
+        if not images.is_dir() and not labels.is_dir():
             raise DotaError(f"{root} is no YOLO-OBB data set: expected data.yaml, or images/ and labels/")
-        return {p.name: p for p in subfolders} or {"data": images}
-    folders = {}
+        inner = sorted(path.name for path in (images if images.is_dir() else labels).iterdir() if path.is_dir())
+        return {name: _folder(images / name if inner else images, name, reading) for name in inner or ["data"]}
+    found = {}
     for key, value in named.items():
-        inside = root.resolve()
-        folder = (root / value).resolve() if isinstance(value, str) else inside
-        if folder == inside or inside not in folder.parents or not folder.is_dir():
+        target = _inside(root, settings.get("path"), value)
+        if target is None:
             raise DotaError(f"{root / 'data.yaml'}: {key}: {value!r} is no folder in {root}; lists are not read")
-        folders[key] = folder
-    return folders
+        found[key] = _listed(root, target, reading) if target.is_file() else _folder(target, key, reading)
+    return found
+
+
+def _inside(root: Path, base: Any, value: Any) -> Path | None:
+    """The folder of images, or the text file that lists them, that ``data.yaml`` means; None if none in ``root``.
+
+    Roboflow writes ``../train/images``, meant from a folder beside the data set; the images lie in ``train/images``.
+    """
+    if not isinstance(value, str):
+        return None
+    value = value.replace("\\", "/")
+    plain = value
+    while plain.startswith("../"):
+        plain = plain[3:]
+    forms = [root / value, root / base / value if isinstance(base, str) else root / value, root / plain]
+    for form in forms:
+        path: Path = form.resolve()
+        if root.resolve() in path.parents and (path.is_file() or path.is_dir() or _has_labels(path)):
+            return path
+    return None
+
+
+def _has_labels(images: Path) -> bool:
+    return "images" in images.parts and _label_folder(images).is_dir()
+
+
+def _folder(images: Path, part: str, reading: Reading) -> list[Sidecar]:
+    """The images of a folder, or of those that ``reading`` names, with the label files beside ``images``."""
+    labels = _label_folder(images)
+    folders = [images] if reading.img_dir is None else [reading.img_dir / part, reading.img_dir]
+    found = label_files(labels, ".txt") if labels.is_dir() else []
+    return pair(found, ImageFinder(folders, reading.problems))
+
+
+def _listed(root: Path, path: Path, reading: Reading) -> list[Sidecar]:
+    """The images that a text file lists, one path a line (CVAT), with their label files."""
+    finder = ImageFinder([reading.img_dir] if reading.img_dir else [], reading.problems)
+    sidecars: dict[str, Sidecar] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+        if not line.strip():
+            continue
+        # CVAT before 2.13 begins its paths with data/, as from the folder that holds the archive's
+        forms = [line.strip(), line.strip().removeprefix("./").removeprefix("data/")]
+        images = [one for one in (_within(root, form) for form in forms) if one is not None]
+        if not images or "images" not in images[-1].parts:
+            text = f"{line.strip()!r} is no image in a folder images within {root}"
+            reading.problems.append(Problem("id", str(path), number, text))
+            continue
+        image = next((one for one in images if one.is_file()), None) or finder.find(images[-1].name)
+        label = _label_folder(images[-1] if image is None or reading.img_dir else image).with_suffix(".txt")
+        stem = images[-1].stem
+        if stem in sidecars:
+            reading.problems.append(Problem("clash", str(path), number, f"{stem}: its id is taken; it is left out"))
+        else:
+            sidecars[stem] = Sidecar(stem, image, label if label.is_file() else None)
+    return [sidecars[stem] for stem in sorted(sidecars)]
+
+
+def _within(root: Path, name: str) -> Path | None:
+    path = (root / name).resolve()
+    return path if root.resolve() in path.parents else None
 
 
 def _label_folder(images: Path) -> Path:
@@ -203,49 +251,71 @@ def _label_folder(images: Path) -> Path:
     return Path(*parts)
 
 
-def _read_labels(
-    path: Path | None, names: Sequence[str], width: int, height: int, losses: Losses, problems: list[Problem]
-) -> Labels:
-    polys, found, lines = [], [], []
-    rows = path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if path is not None else []
+def _read_one(one: Sidecar, names: Sequence[str], reading: Reading) -> Item | None:
+    if one.label is None:
+        reading.losses.note("images without a label file, taken as background")
+    missing = f"there is no image for the label file {one.label}" if one.label else "listed, but not there"
+    item = make_item(one.image_id, one.image, None, Objects().labels(), reading, missing)
+    if item is None or one.label is None:
+        return item
+    labels = _read_labels(one.label, names, item.width, item.height, reading)
+    return Item(item.image_id, item.path, item.width, item.height, labels)
+
+
+def _read_labels(path: Path, names: Sequence[str], width: int, height: int, reading: Reading) -> Labels:
+    objects = Objects()
+    rows = path.read_text(encoding="utf-8-sig", errors="replace").splitlines()
     for lineno, row in enumerate(rows, start=1):
-        fields = row.split()
-        if not fields:
+        if not row.strip():
             continue
-        reason, name, values = _parse_row(fields, names)
-        if reason:
-            problems.append(Problem("malformed", str(path), lineno, f"{reason}: {row.strip()[:120]!r}"))
+        try:
+            name, poly = _parse_row(row.split(), names, reading.losses)
+        except ValueError as error:
+            reading.problems.append(line_problem("malformed", path, lineno, str(error), row.strip()))
             continue
-        if len(values) == 4:
-            losses.add("upright boxes (centre and size), read as oriented ones")
-            x, y, w, h = values
-            values = [x - w / 2, y - h / 2, x + w / 2, y - h / 2, x + w / 2, y + h / 2, x - w / 2, y + h / 2]
         # to 1e-4 pixel: what lies beyond is the rounding of shares, such as 936.9999999
-        polys.append((np.array(values) * ([width, height] * 4)).round(4))
-        found.append(name)
-        lines.append(lineno)
-    return Labels(
-        np.array(polys, np.float64).reshape(-1, 8),
-        tuple(found),
-        np.zeros(len(found), np.int64),
-        np.array(lines, np.int64),
-    )
+        objects.add((poly * ([width, height] * 4)).round(4), name, line=lineno)
+    return objects.labels()
 
 
-def _parse_row(fields: Sequence[str], names: Sequence[str]) -> tuple[str, str, list[float]]:
-    """What is wrong (or an empty text), the class and the numbers of one line."""
-    if len(fields) not in (5, 9):
-        return f"expected a class index and 8 coordinates (or 4 of an upright box), got {len(fields)} fields", "", []
-    try:
-        values = [float(text) for text in fields[1:]]
-    except ValueError:
-        return "a coordinate is no number", "", []
-    if not all(abs(value) < 100 for value in values):  # NaN fails too
-        return "a coordinate is no finite share of the image's size", "", []
-    try:
-        index = int(fields[0])
-    except ValueError:
-        index = -1
+def _parse_row(fields: Sequence[str], names: Sequence[str], losses: Losses) -> tuple[str, NDArray[np.float64]]:
+    """The class and the corners (8,), in shares of the image, of one line.
+
+    Raises:
+        ValueError: what is wrong with it, and what it looks like.
+    """
+    if len(fields) == 6:
+        raise ValueError("this is cx cy w h angle (or a confidence): expected a class index and the four corners")
+    if len(fields) in (9, 10) and not _is_number(fields[8]) and max(map(_magnitude, fields[:8])) > 2:
+        raise ValueError("this is DOTA's text, x1 y1 ... x4 y4 class difficult in pixels (--from dota)")
+    if len(fields) not in (5, 9) and (len(fields) < 7 or len(fields) % 2 == 0):
+        raise ValueError(f"expected a class index and 8 coordinates (or 4 of an upright box), got {len(fields)} fields")
+    if not all(map(_is_number, fields[1:])):
+        raise ValueError("a coordinate is no number")
+    values = np.array([float(text) for text in fields[1:]])
+    if not (np.abs(values) < 100).all():  # NaN fails too
+        raise ValueError("a coordinate is no finite share of the image's size; these are pixels, or no coordinates")
+    index = int(fields[0]) if fields[0].isdecimal() else -1
     if not 0 <= index < len(names):
-        return f"class index {fields[0]!r} is not within 0 to {len(names) - 1}", "", []
-    return "", names[index], values
+        raise ValueError(f"class index {fields[0]!r} is not within 0 to {len(names) - 1}")
+    if len(values) == 4:
+        losses.add("upright boxes (centre and size), read as oriented ones")
+        x, y, w, h = values.tolist()
+        return names[index], upright_corners(x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+    poly, own = corners_of(values.reshape(-1, 2))
+    if not own:
+        losses.add("polygons of other than four corners (their smallest turned rectangle is taken)")
+    return names[index], poly
+
+
+def _is_number(text: str) -> bool:
+    return _magnitude(text) >= 0
+
+
+def _magnitude(text: str) -> float:
+    """The size of a number; -1 for what is none, and infinity for NaN."""
+    try:
+        value = abs(float(text))
+    except ValueError:
+        return -1
+    return math.inf if math.isnan(value) else value

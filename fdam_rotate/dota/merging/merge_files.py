@@ -31,10 +31,11 @@ from fdam_rotate.dota.detections import (
     open_file,
     task_file_name,
 )
-from fdam_rotate.dota.errors import DetectionFormatError, DotaError, OutputExistsError
+from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
 from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Locate, Placer
+from fdam_rotate.dota.outputs import check_folder, check_names, claim_file, claim_folder, earlier_files
 from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.submission import pack_texts
@@ -121,7 +122,9 @@ def merge_files(
     out = Path(out_dir).absolute()
     inputs = [Path(source) for source in sources]
     options.shares(len(inputs))
-    _check_output(out, inputs, overwrite)
+    own = f"Task{task}_*.txt"
+    names = [task_file_name(name, task) for name in classes]
+    _check_output(out, inputs, overwrite, own, names)
     files = [detection_files(source, classes=classes, task=task, problems=problems) for source in inputs]
     out.parent.mkdir(parents=True, exist_ok=True)
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}"  # the unit is a share of the whole, which says nothing
@@ -143,37 +146,26 @@ def merge_files(
                     if options.max_per_image is not None:
                         index = [images.setdefault(image_id, len(images)) for image_id in part.image_ids]
                         rows.append((np.array(index, np.intp)[part.image], part.scores))
-        names = [task_file_name(name, task) for name in classes]
         if options.max_per_image is not None:
             _trim(work, rows, options.max_per_image, job.summary, names)
         for name in names:
             (work / name).touch()
         pack_texts(work / "packed.zip", ((name, (work / name).read_bytes()) for name in names))
-        _publish(work, out, names, task)
+        _publish(work, out, names, own)
     job.finish(classes)
     return job.summary
 
 
-def _check_output(out: Path, inputs: Sequence[Path], overwrite: bool) -> None:
-    for source in inputs:
-        if source.absolute() in (out, zip_path_of(out)):
-            raise DotaError(f"{source} would be read and written; give another folder for the output")
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out} is a file; give a folder for the output")
-    if overwrite:
-        return
-    if out.is_dir() and any(out.iterdir()):
-        raise OutputExistsError(f"{out} exists and is not empty; give another folder, or --overwrite to replace it")
-    if zip_path_of(out).exists():
-        raise OutputExistsError(f"{zip_path_of(out)} exists; give another folder, or --overwrite to replace it")
+def _check_output(out: Path, inputs: Sequence[Path], overwrite: bool, own: str, names: Sequence[str]) -> None:
+    """Refuse what may not be written before the long work; `_publish` looks again."""
+    check_folder(out, overwrite=overwrite, inputs=inputs)
+    check_names(out, names, earlier_files(out, [own]))
+    claim_file(zip_path_of(out), overwrite=overwrite, inputs=inputs)
 
 
-def _publish(work: Path, out: Path, names: Sequence[str], task: int) -> None:
+def _publish(work: Path, out: Path, names: Sequence[str], own: str) -> None:
     """Move finished files to where they belong, after the files of an earlier merge are gone."""
-    out.mkdir(parents=True, exist_ok=True)
-    for old in out.glob(f"Task{task}_*.txt"):
-        if old.name not in names:
-            old.unlink()
+    claim_folder(out, names, own=[own], overwrite=True)
     for name in names:
         os.replace(work / name, out / name)
     os.replace(work / "packed.zip", zip_path_of(out))

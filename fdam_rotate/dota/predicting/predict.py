@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.detections import Detections, concatenate, write_detections
+from fdam_rotate.dota.detections import Detections, concatenate, task_file_name, write_detections
 from fdam_rotate.dota.errors import ImageReadError, OutputExistsError
 from fdam_rotate.dota.formats.geojson import write_geojson
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
+from fdam_rotate.dota.outputs import check_folder, check_names, earlier_files, remove_files
 from fdam_rotate.dota.predicting.journal import Journal
 from fdam_rotate.dota.predicting.model import Found, WindowModel
 from fdam_rotate.dota.progress import progress_bar
@@ -32,6 +33,7 @@ from fdam_rotate.dota.splitting.options import Level, SplitOptions, plan_levels
 __all__ = ["PredictSummary", "predict_images", "windows"]
 
 JOURNALS = "patches"
+GEOJSON = "geojson"
 
 # Of the settings of a split, those that decide the pixels of the windows.
 _WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "bands", "scale_range")
@@ -88,7 +90,8 @@ def predict_images(
         score_thr: detections scored below are left out of the merged files (the journals keep them).
         iou_thr: of the merge.
         keep_crs: GeoJSON in each image's own coordinate system.
-        overwrite: replace the files of a finished run; windows of the same model, settings and image stay predicted.
+        overwrite: replace the files of a finished run, and no others; windows of the same model, settings and image
+            stay predicted.
         progress: draw a progress bar.
 
     Raises:
@@ -101,7 +104,7 @@ def predict_images(
         "classes": list(model.classes),
         **{key: options.to_json()[key] for key in _WINDOW_SETTINGS},
     }
-    _prepare(out, {source.image_id for source in sources}, overwrite)
+    _prepare(out, sources, model.classes, overwrite)
     model.prepare()
     summary = PredictSummary()
     merged: list[dict[str, Detections]] = []
@@ -117,7 +120,7 @@ def predict_images(
             whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=score_thr))
             reference = read_georeference(source.path)
             if reference is not None:
-                target = out / "geojson" / f"{source.image_id}.geojson"
+                target = out / GEOJSON / f"{source.image_id}.geojson"
                 write_geojson(target, whole, source.image_id, reference, keep_crs=keep_crs)
                 summary.geojson += 1
             merged.append(whole)
@@ -185,24 +188,29 @@ def _predict_image(
     return journal.detections(level.names)
 
 
-def _prepare(out: Path, image_ids: set[str], overwrite: bool) -> None:
+def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], overwrite: bool) -> None:
     """Make ``out``; refuse a finished run or foreign files, or if ``overwrite`` remove what is not to stay of a run.
 
     Raises:
         OutputExistsError: ``out`` holds what may not be replaced.
     """
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out} is a file; give a folder for the output")
-    journals = set(out.glob(f"{JOURNALS}/*.jsonl"))
-    written = {*out.glob("Task1_*.txt"), *out.glob("geojson/*.geojson")}
-    foreign = [path for path in sorted(out.rglob("*")) if path.is_file() and path not in journals | written]
-    if foreign:
-        raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
-    if any(path.parent == out for path in written) and not overwrite:
-        raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
-    if overwrite:
-        for path in written | {path for path in journals if path.stem not in image_ids}:
-            path.unlink()
+    check_folder(out, overwrite=True, inputs=[source.path for source in sources])
+    journals = earlier_files(out, [f"{JOURNALS}/*.jsonl"])
+    texts = earlier_files(out, ["Task1_*.txt"])
+    predicted = {Path(name).stem for name in journals}
+    maps = {name for name in earlier_files(out, [f"{GEOJSON}/*.geojson"]) if Path(name).stem in predicted}
+    if not overwrite:
+        own = {out / name for name in journals | texts | maps}
+        foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
+        if foreign:
+            raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
+        if texts:
+            raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
+    image_ids = [source.image_id for source in sources]
+    kept = {f"{JOURNALS}/{image_id}.jsonl" for image_id in image_ids}
+    names = [*(f"{GEOJSON}/{image_id}.geojson" for image_id in image_ids), *map(task_file_name, classes)]
+    check_names(out, [*names, *kept], journals | texts | maps)
+    remove_files(out, texts | maps | (journals - kept))
     (out / JOURNALS).mkdir(parents=True, exist_ok=True)
 
 

@@ -10,10 +10,14 @@ import numpy as np
 
 from fdam_rotate.dota.classes import class_colour
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.outputs import claim_folder
 from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, ImageErrors, SizeScore
 from fdam_rotate.dota.scoring.scores import EvalResult
 
 __all__ = ["write_plots"]
+
+#: Names that only `write_plots` gives to files.
+PLOTS = tuple(f"{name}.png" for name in ("pr_curves", "ap", "ap_by_size", "confusion", "worst_images"))
 
 _INK, _GRID, _BLUE, _ORANGE = "#222222", "#dddddd", "#3b6fb6", "#e08a3c"
 
@@ -24,10 +28,12 @@ def write_plots(
     sizes: Sequence[SizeScore],
     confusion: Confusion,
     worst: Sequence[ImageErrors],
+    *,
+    overwrite: bool = False,
 ) -> list[Path]:
     """Draw ``pr_curves.png``, ``ap.png``, ``ap_by_size.png``, ``confusion.png`` and ``worst_images.png``.
 
-    Files of these names in ``folder`` are replaced. Needs matplotlib, which is imported here only.
+    Needs matplotlib, which is imported here only. With ``overwrite`` files of these names in ``folder`` are replaced.
 
     Returns:
         The paths written; there is no ``worst_images.png`` where no image has a mistake.
@@ -56,6 +62,7 @@ def write_plots(
     if worst:
         drawings["worst_images"] = lambda: _worst(Figure, worst, confusion)
     paths = []
+    claim_folder(folder, [f"{name}.png" for name in drawings], own=PLOTS, overwrite=overwrite)
     with rc_context(settings):
         for name, draw in drawings.items():
             path = folder / f"{name}.png"

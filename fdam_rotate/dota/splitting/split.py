@@ -31,6 +31,7 @@ from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
 from fdam_rotate.dota.layout import SourceImage, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
+from fdam_rotate.dota.outputs import check_folder, check_links
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.splitting.options import SplitOptions, differences
@@ -92,6 +93,7 @@ def run_split(
     out = Path(save_dir)
     if ann_dirs is not None and len(ann_dirs) != len(img_dirs):
         raise DotaError(f"expected as many label folders as image folders, got {len(ann_dirs)} and {len(img_dirs)}")
+    check_folder(out, overwrite=True, inputs=[*img_dirs, *(ann_dirs or ())])
     problems: list[Problem] = []
     image_folders = [Path(folder) for folder in img_dirs]
     label_folders = [None if ann_dirs is None else Path(ann_dirs[i]) for i in range(len(image_folders))]
@@ -126,7 +128,7 @@ def run_split(
         images=[records[number] for number in sorted(records)],
         problems=[p.to_json() for p in sorted(problems, key=lambda p: (p.path, p.kind))],
     )
-    _remove_strays(manifest, out, options.save_ext)
+    _remove_strays(manifest, {source.image_id for source in sources}, out, options.save_ext)
     _write_guarded(manifest, out)
     return manifest
 
@@ -161,8 +163,7 @@ def _open_output(out: Path, options: SplitOptions, image_ids: set[str]) -> dict[
     """Make the folders, and return the records of images that an earlier run with the same settings finished."""
     wanted = {**options.to_json(), "tool_version": __version__}
     finished: dict[str, Mapping[str, Any]] = {}
-    if out.exists() and not out.is_dir():
-        raise OutputExistsError(f"{out} is a file; give a folder for the output")
+    check_links(out, ("images", "annfiles", STATE, RECORDS))
     if out.is_dir() and any(out.iterdir()):
         recorded, finished = _earlier_run(out)
         changed = differences(recorded, wanted)
@@ -207,16 +208,16 @@ def _earlier_run(out: Path) -> tuple[Mapping[str, Any], dict[str, Mapping[str, A
     return recorded, finished
 
 
-def _remove_strays(manifest: Manifest, out: Path, save_ext: str) -> None:
-    """Remove patches that the manifest does not know: of images that failed half-way, or that changed since."""
+def _remove_strays(manifest: Manifest, image_ids: set[str], out: Path, save_ext: str) -> None:
+    """Remove patches of these images that the manifest does not know: of those that failed half-way, or changed."""
     known = set(manifest.patch_ids())
     for folder, suffix in (("images", save_ext), ("annfiles", ".txt")):
         for path in (out / folder).iterdir():
             name = path.name.removesuffix(suffix)
             if name != path.name and name not in known:
                 with suppress(DotaError):  # no patch name: not ours
-                    parse_patch_name(name)
-                    path.unlink()
+                    if parse_patch_name(name).image_id in image_ids:
+                        path.unlink()
 
 
 def _write_guarded(manifest: Manifest, out: Path) -> None:

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import atomic_path, prepare_output_dir
+from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.labels import write_labels
+from fdam_rotate.dota.outputs import claim_folder
 from fdam_rotate.dota.synthetic.scene import CLASSES, GSD_RANGE, generate_scene
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
@@ -85,7 +86,7 @@ def write_synthetic(
         classes: the classes to draw, of DOTA-v1.0's fifteen.
         gsd_range: metres a pixel, from and to; smaller makes objects larger.
         nproc: processes; any number gives the same bytes.
-        overwrite: empty the folder first if it holds anything.
+        overwrite: replace the scenes of an earlier run in the folder; other files stay.
         progress: show a progress bar on stderr.
 
     Raises:
@@ -99,16 +100,18 @@ def write_synthetic(
     generate_scene(
         0, 64, 64, classes=classes, gsd_range=gsd_range
     )  # bad settings end here, before the output is touched
-    root = prepare_output_dir(out_dir, overwrite=overwrite)
+    root = Path(out_dir)
     tasks = []
     for split in (name for name in _SPLITS if counts.get(name, 0)):
         letter, code = _SPLITS[split]
-        for folder in ("images", "labelTxt"):
-            (root / split / folder).mkdir(parents=True)
         tasks += [
             _Task(root / split, f"{letter}{k:04d}", (seed, code, k), size, tuple(classes), gsd_range)
             for k in range(counts[split])
         ]
+    files = [Path(task.folder.name, *file) for task in tasks for file in _files_of(task.image_id)]
+    claim_folder(root, [file.as_posix() for file in files], record="synthetic", overwrite=overwrite)
+    for parent in sorted({file.parent for file in files}):
+        (root / parent).mkdir(parents=True, exist_ok=True)
     summary = SyntheticSummary()
     results = _run(tasks, nproc)
     if progress:
@@ -120,6 +123,10 @@ def write_synthetic(
         summary.difficult += difficult
         summary.objects.update(objects)
     return summary
+
+
+def _files_of(image_id: str) -> tuple[tuple[str, str], ...]:
+    return ("images", f"{image_id}.png"), ("labelTxt", f"{image_id}.txt")
 
 
 def _run(tasks: list[_Task], nproc: int) -> Iterator[tuple[Counter[str], int]]:

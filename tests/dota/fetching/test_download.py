@@ -291,7 +291,11 @@ def test_archives_are_unpacked_whatever_their_folders(tmp_path: Path, kind: str)
     }  # fmt: skip
     # again: nothing is written anew
     stamps = {name: (out / name).stat().st_mtime_ns for name in names(out)}
-    (out / "images/P0001.png").write_bytes(b"half")
+    (out / "images/P0001.png").write_bytes(b"mine")
+    with pytest.raises(DownloadError, match=r"has 3 bytes, .*P0001\.png has 4"):
+        unpack(tmp_path / f"a.{kind}", out, version="v1.0")
+    assert (out / "images/P0001.png").read_bytes() == b"mine"
+    (out / "images/P0001.png").unlink()
     unpack(tmp_path / f"a.{kind}", out, version="v1.0")
     assert (out / "images/P0001.png").read_bytes() == b"one"
     assert (out / "images/P0002.PNG").stat().st_mtime_ns == stamps["images/P0002.PNG"]

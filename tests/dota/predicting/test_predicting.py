@@ -126,10 +126,11 @@ def test_what_is_there_is_not_replaced_unasked(finder, sources, tmp_path):
     assert [path.name for path in (out / "patches").iterdir()] == ["a.jsonl"]
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").write_text("two years of work")
-    for overwrite in (False, True):
-        with pytest.raises(OutputExistsError, match=r"thesis\.tex"):
-            predict_images(finder, sources, tmp_path / "thesis", OPTIONS, overwrite=overwrite)
-    with pytest.raises(OutputExistsError, match="is a file"):
+    with pytest.raises(OutputExistsError, match=r"thesis\.tex"):
+        predict_images(finder, sources, tmp_path / "thesis", OPTIONS)
+    predict_images(finder, sources, tmp_path / "thesis", OPTIONS, overwrite=True)
+    assert (tmp_path / "thesis" / "thesis.tex").read_text() == "two years of work"
+    with pytest.raises(OutputExistsError, match="read and written"):
         predict_images(finder, sources, sources[0].path, OPTIONS)
 
 

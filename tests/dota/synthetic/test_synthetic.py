@@ -31,7 +31,8 @@ def scenes():
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    paths = sorted(path for path in folder.rglob("[!.]*") if path.is_file())
+    return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
 def test_a_seed_gives_one_scene_and_seeds_differ(scenes) -> None:
@@ -243,7 +244,7 @@ def test_existing_output_is_kept_unless_told(tmp_path: Path) -> None:
         write_synthetic(tmp_path, {"train": 1}, classes=["boat"], overwrite=True)
     assert (tmp_path / "precious.txt").read_text() == "mine"
     write_synthetic(tmp_path, {"train": 1}, size=parse_size("64"), overwrite=True)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["train"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".fdam_rotate-synthetic.json", "precious.txt", "train"]
 
 
 @pytest.mark.parametrize("counts", [{}, {"train": 0}, {"train": -1, "val": 3}, {"training": 2}])

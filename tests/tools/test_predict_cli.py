@@ -1,0 +1,77 @@
+"""tools/predict.py with an exported model: no torch, no MMRotate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pytest
+from scripts import ROOT, load_script
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+from square_model import SIZE, square_card, write_square_model
+
+from fdam_rotate.dota.detections import read_detections
+from fdam_rotate.dota.errors import DotaError
+
+#: Runs a script with the packages of the full stack out of reach.
+BLOCKED = """
+import runpy, sys
+for name in ("torch", "mmcv", "mmdet", "mmrotate"):
+    sys.modules[name] = None
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.fixture
+def image(tmp_path):
+    """112 x 64: two windows of 64 with a gap of 16, a blue square in each and one red in both."""
+    pixels = np.zeros((SIZE, 112, 3), np.uint8)
+    pixels[8:16, 8:16] = 204, 0, 0
+    pixels[16:24, 104:112] = 153, 0, 0
+    pixels[32:40, 48:56] = 0, 0, 255
+    folder = tmp_path / "images"
+    folder.mkdir()
+    cv2.imwrite(str(folder / "city.png"), pixels)
+    return folder
+
+
+def test_an_exported_model_predicts_without_torch(tmp_path, image):
+    model = write_square_model(tmp_path / "m.onnx")
+    done = subprocess.run(
+        [sys.executable, "-c", BLOCKED, str(ROOT / "tools/predict.py"), str(model), str(image),
+         "--out", str(tmp_path / "out"), "--runtime", "onnxruntime"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "1 images, 2 patches: 3 detections" in done.stdout
+    found = read_detections(tmp_path / "out", classes=("plane", "ship"))
+    centers = {name: sorted(map(tuple, one.polys.reshape(-1, 4, 2).mean(1).tolist())) for name, one in found.items()}
+    assert centers == {"plane": [(12.0, 12.0), (108.0, 20.0)], "ship": [(52.0, 36.0)]}
+
+
+def test_windows_are_those_of_the_card_unless_told_otherwise(tmp_path, image, capsys):
+    predict = load_script("tools/predict.py")
+    model = write_square_model(tmp_path / "m.onnx")
+    out = ["--out", str(tmp_path / "out"), "--runtime", "onnxruntime"]
+    assert predict.main([str(model), str(image), *out, "--sizes", "128", "--gaps", "0"]) == 0
+    assert "1 images, 1 patches" in capsys.readouterr().out
+    wide = write_square_model(tmp_path / "wide.onnx", card=square_card(height=32))
+    with pytest.raises(DotaError, match="as its card says"):
+        predict.main([str(wide), str(image), "--out", str(tmp_path / "o2")])
+
+
+def test_what_is_missing_is_said(tmp_path, image, capsys):
+    predict = load_script("tools/predict.py")
+    with pytest.raises(SystemExit) as caught:
+        predict.main(["config.py", "checkpoint.pth", "--out", str(tmp_path / "out")])
+    assert caught.value.code == 2
+    assert "CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE..." in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match=r"no such file: none\.onnx"):
+        predict.main(["none.onnx", str(image), "--out", str(tmp_path / "out")])
