@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import add_class_options, run
+from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
@@ -70,6 +71,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--weights", type=float, nargs="+", metavar="W", help="one positive number for each input (default: all equal)"
     )
+    labels = "also write OUT_DIR/labels, to correct by hand and train again (needs --manifest): " + ", ".join(FORMATS)
+    parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
     add_class_options(parser)
     parser.add_argument(
         "--nproc", type=int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
@@ -98,6 +101,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"--max-per-image must be at least 1, got {args.max_per_image}")
     if math.isnan(args.score_thr):
         parser.error("--score-thr must be a number")
+    if args.labels is not None and args.manifest is None:
+        parser.error("--labels needs the sizes of the images: give --manifest")
     if args.fuse == "wbf" and len(args.detections) < 2:
         parser.error("--fuse wbf needs several inputs")
 
@@ -138,10 +143,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if summary.empty_classes:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
+    if args.labels is not None:
+        _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
     for line in format_problems(problems):
         print(line, file=sys.stderr)
     print(f"{summary}; {time.perf_counter() - begin:.1f} s; wrote {args.out} and {zip_path_of(args.out).name}")
     return 1 if problems else 0
+
+
+def _write_labels(format: str, out: Path, manifest: Path, classes: Sequence[str], task: int, overwrite: bool) -> None:
+    """The detections that were written to ``out`` as label files."""
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.formats.from_detections import write_labels
+    from fdam_rotate.dota.manifest import read_manifest
+
+    images = read_manifest(manifest).images
+    sizes = {image["id"]: (image["width"], image["height"]) for image in images}
+    names = {image["id"]: Path(image["file"]).name for image in images}
+    found = read_detections(out, classes=classes, task=task)
+    for line in write_labels(format, out / "labels", found, sizes, classes, file_names=names, overwrite=overwrite):
+        print(line)
 
 
 if __name__ == "__main__":

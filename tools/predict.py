@@ -8,7 +8,8 @@ The model is a file of tools/export.py, which needs neither torch nor MMRotate, 
 Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
 Written to the output folder: Task1_<class>.txt (image_id score x1 y1 ... x4 y4, pixels of the image), which
 tools/show.py, submit.py and evaluate.py read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude;
-and patches/, the windows done so far: a killed run goes on when its command is repeated.
+and patches/, the windows done so far: a killed run goes on when its command is repeated. --labels also writes label
+files of another tool, to be corrected there; data_prep/convert.py reads them back.
 
 Exit code: 0 done; 1 an image could not be read (each is named, the rest is done); 2 wrong usage.
 """
@@ -16,6 +17,7 @@ Exit code: 0 done; 1 an image could not be read (each is named, the rest is done
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.cli import add_raster_arguments, parse_options, raster_options, run
+from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.layout import SourceImage
@@ -74,6 +77,8 @@ def build_parser() -> argparse.ArgumentParser:
         "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
     )
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
+    labels = "also write OUT/labels, to correct by hand and train again: " + ", ".join(FORMATS)
+    parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
     parser.add_argument(
         "--runtime",
         choices=("auto", "onnxruntime", "openvino"),
@@ -159,6 +164,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{args.out}, {summary.geojson} GeoJSON files; {len(failures)} images left out; "
         f"{time.monotonic() - started:.1f} s"
     )
+    if args.labels is not None:
+        _write_labels(args.labels, args.out, sources, model.classes, args.overwrite)
     for line in [*summary.notes, *failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0
@@ -178,6 +185,25 @@ def _torch_model(args: argparse.Namespace, checkpoint: Path, cfg_options: dict[s
         gpu_id=args.gpu_id,
         unsafe_load=args.unsafe_load,
     )
+
+
+def _write_labels(
+    format: str, out: Path, sources: Sequence[SourceImage], classes: Sequence[str], overwrite: bool
+) -> None:
+    """The detections that were written to ``out`` as label files; images that could not be read have none."""
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.errors import ImageReadError
+    from fdam_rotate.dota.formats.from_detections import write_labels
+    from fdam_rotate.dota.rasters.images import image_size
+
+    sizes = {}
+    for source in sources:
+        with contextlib.suppress(ImageReadError, OSError):  # reported before
+            sizes[source.image_id] = image_size(source.path)
+    names = {source.image_id: source.path.name for source in sources}
+    found = read_detections(out, classes=classes)
+    for line in write_labels(format, out / "labels", found, sizes, classes, file_names=names, overwrite=overwrite):
+        print(line)
 
 
 def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:

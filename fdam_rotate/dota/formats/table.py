@@ -22,11 +22,13 @@ class LabelFormat:
         name: as the user gives it.
         module: of this package, with ``read`` and ``write``; loaded when it is used, since NumPy and OpenCV take time.
         what: for help texts.
+        scores: the format has a place for the scores of detections.
     """
 
     name: str
     module: str
     what: str
+    scores: bool = False
 
     def read(self, source: Path, reading: Reading) -> list[DataPart]:
         """The parts of a data set; see the module."""
@@ -47,11 +49,11 @@ FORMATS: dict[str, LabelFormat] = {
     for one in (
         LabelFormat("dota", "dota", "DOTA's text, images/ with labelTxt/ or annfiles/"),
         LabelFormat("yolo-obb", "yolo", "YOLO-OBB of Ultralytics, Roboflow, CVAT or Label Studio"),
-        LabelFormat("coco", "coco", "COCO JSON, CVAT's with rotation too"),
+        LabelFormat("coco", "coco", "COCO JSON, CVAT's with rotation too", scores=True),
         LabelFormat("cvat", "cvat", "CVAT for images 1.1 (XML)"),
-        LabelFormat("labelme", "labelme", "labelme JSON"),
-        LabelFormat("x-anylabeling", "x_anylabeling", "X-AnyLabeling JSON"),
+        LabelFormat("labelme", "labelme", "labelme JSON", scores=True),
+        LabelFormat("x-anylabeling", "x_anylabeling", "X-AnyLabeling JSON", scores=True),
         LabelFormat("rolabelimg", "rolabelimg", "roLabelImg XML"),
-        LabelFormat("label-studio", "label_studio", "Label Studio JSON"),
+        LabelFormat("label-studio", "label_studio", "Label Studio JSON", scores=True),
     )
 }
