@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.labels import Labels
     from fdam_rotate.dota.problems import Problem
     from fdam_rotate.dota.scoring.scores import EvalResult
+    from fdam_rotate.dota.scoring.tables import Table
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -76,8 +77,30 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="DETECTIONS",
         help="compare with these runs on the same images: what they gain by class, and how sure that is",
     )
+    _add_cause_options(parser)
     _add_output_options(parser)
     return parser
+
+
+def _add_cause_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("why it is wrong")
+    group.add_argument(
+        "--causes",
+        action="store_true",
+        help="the cause of each false positive and missed object, and what mAP would gain if each were mended",
+    )
+    group.add_argument(
+        "--manifest",
+        type=Path,
+        metavar="FILE",
+        help="of the split that was predicted on: --causes then tells what was cut at the seams of its windows",
+    )
+    group.add_argument(
+        "--patches",
+        type=Path,
+        metavar="DIR",
+        help="detections before merging, with ids of patches: --causes then tells what was lost in merging",
+    )
 
 
 def _add_image_options(parser: argparse.ArgumentParser) -> None:
@@ -159,6 +182,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     _check_usage(parser, args)
     inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
+    inputs += [args.manifest, args.patches]
     for path in (args.json, args.markdown, args.latex):
         if path is not None:
             claim_file(path, overwrite=args.overwrite, inputs=inputs)
@@ -184,8 +208,10 @@ def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error(f"--seed must be at least 0, got {args.seed}")
     if len(args.detections) > 1 and not args.versus:
         parser.error("several runs are compared with others: give those with --versus")
-    if args.versus and args.plot_dir:
-        parser.error("--versus compares; give --plot-dir with one run alone")
+    if args.versus and (args.plot_dir or args.causes):
+        parser.error("--versus compares; give --plot-dir and --causes with one run alone")
+    if (args.manifest or args.patches) and not args.causes:
+        parser.error("--manifest and --patches serve --causes: give that too")
 
 
 class _Costs:
@@ -224,7 +250,7 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         to_json,
         write_json,
     )
-    from fdam_rotate.dota.scoring.tables import to_latex
+    from fdam_rotate.dota.scoring.tables import to_latex, to_text
     from fdam_rotate.dota.scoring.ties import tie_bounds
 
     costs = _Costs()
@@ -240,6 +266,11 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         with costs.of("bootstrap"):
             intervals = score_intervals(result, resamples=args.bootstrap, seed=args.seed)
 
+    parts: list[Table] = []
+    if args.causes:
+        with costs.of("causes"):
+            parts.append(_causes(args, result, problems))
+
     print(format_table(result, intervals))
     for note in [
         *format_notes(result, trained_on),
@@ -247,6 +278,8 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         *(interval_notes(intervals) if intervals else []),
     ]:
         print(note)
+    for table in parts:
+        print("\n".join(["", table.title, to_text(table), *table.notes]))
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
         # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
@@ -258,15 +291,40 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         paths = write_plots(args.plot_dir, result, sizes, confused, worst, overwrite=args.overwrite)
         print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
     if args.json:
-        write_json(args.json, to_json(result, sizes, confused, worst, trained_on, intervals=intervals, ties=ties))
+        write_json(
+            args.json,
+            to_json(result, sizes, confused, worst, trained_on, parts, intervals=intervals, ties=ties),
+        )
     if args.markdown:
         title = f"Scores of {args.detections[0].name}"
-        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, intervals=intervals))
+        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, parts, intervals))
     if args.latex:
-        write_text(args.latex, to_latex(score_table(result, intervals)) + "\n")
-    if args.bootstrap:
+        write_text(args.latex, "\n\n".join(map(to_latex, [score_table(result, intervals), *parts])) + "\n")
+    if len(costs.seconds) > 2:
         print(costs)
     print(f"mAP {result.map:.4f}")
+
+
+def _causes(args: argparse.Namespace, result: EvalResult, problems: list[Problem]) -> Table:
+    """Why detections are wrong and objects missed, with the worst examples."""
+    from fdam_rotate.dota.detections import read_detections
+    from fdam_rotate.dota.manifest import read_manifest
+    from fdam_rotate.dota.merging.placing import Placer
+    from fdam_rotate.dota.problems import line_problem
+    from fdam_rotate.dota.scoring.causes import find_causes
+    from fdam_rotate.dota.scoring.examples import worst_examples
+    from fdam_rotate.dota.scoring.mending import cause_table, mend_causes
+
+    manifest = read_manifest(args.manifest) if args.manifest else None
+    unmerged = None
+    if args.patches:
+        placer, unmerged = Placer(manifest), {}
+        for name, found in read_detections(args.patches, task=args.task, problems=problems).items():
+            unmerged[name], unplaced = placer.place(found)
+            problems += [line_problem("patch", args.patches, 0, reason) for _, reason in unplaced]
+    windows = manifest.windows() if manifest else None
+    mistakes = find_causes(result, windows=windows, unmerged=unmerged)
+    return cause_table(mend_causes(result, mistakes, score_thr=args.score_thr), worst_examples(result, mistakes))
 
 
 def _compare(args: argparse.Namespace, thrs: Sequence[float], problems: list[Problem]) -> None:

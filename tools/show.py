@@ -3,11 +3,14 @@
 Examples:
     python tools/show.py data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
     python tools/show.py data/val/images --gt data/val/labelTxt --out pictures
+    python tools/show.py data/val/images --examples scores.json --out worst
 
 IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt
 (image_id score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found
 objects are outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted.
-Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below.
+Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below. With --examples,
+which takes what evaluate.py --causes --json wrote, each of the worst mistakes is cut out:
+<cause>_<number>_<image_id>.
 
 Exit code: 0 done; 1 an image or a line could not be read (each is named, the rest is drawn); 2 wrong usage.
 """
@@ -25,6 +28,7 @@ from fdam_rotate.cli import add_class_options, add_raster_arguments, raster_opti
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
+    from fdam_rotate.dota.rasters.options import RasterOptions
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,6 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file a class"
     )
     parser.add_argument("--gt", type=Path, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
+    parser.add_argument(
+        "--examples",
+        type=Path,
+        metavar="FILE",
+        help="draw the worst mistakes of evaluate.py --causes --json FILE instead",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
     parser.add_argument(
         "--score-thr", type=float, default=0.3, metavar="SCORE", help="least score that is drawn (default: 0.3)"
@@ -60,11 +70,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Draw every image; return the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.detections is None and args.gt is None:
+    if args.examples and (args.detections or args.gt):
+        parser.error("--examples holds the boxes to draw: give neither DETECTIONS nor --gt")
+    if args.detections is None and args.gt is None and args.examples is None:
         parser.error("nothing to draw: give DETECTIONS, --gt LABEL_DIR, or both")
     if not 0.0 <= args.iou < 1.0:
         parser.error(f"--iou {args.iou} is not in [0, 1)")
     raster = raster_options(parser, args)
+    if args.examples:
+        return _draw_examples(args, raster)
 
     import cv2
     from tqdm import tqdm
@@ -132,6 +146,48 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in [*notes, *failures, *format_problems(lines)]:
         print(line, file=sys.stderr)
     return 1 if failures or lines else 0
+
+
+def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
+    """Cut out and draw each example; return the exit code."""
+    import cv2
+
+    from fdam_rotate.dota.errors import ImageReadError
+    from fdam_rotate.dota.files import atomic_path
+    from fdam_rotate.dota.layout import list_sources
+    from fdam_rotate.dota.outputs import check_folder, claim_folder
+    from fdam_rotate.dota.rasters.images import read_image
+    from fdam_rotate.dota.scoring.drawing import draw_example
+    from fdam_rotate.dota.scoring.examples import read_examples
+
+    check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.examples])
+    examples = read_examples(args.examples)
+    sources = {source.image_id: source for source in list_sources([args.images], [None], [])}
+    numbers: Counter[str] = Counter()
+    names = []
+    for one in examples:
+        numbers[one.cause] += 1
+        names.append(f"{one.cause}_{numbers[one.cause]:02d}_{one.image_id}{args.ext}")
+    out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
+    failures, written = [], 0
+    for image_id in sorted({one.image_id for one in examples}):
+        try:
+            if image_id not in sources:
+                raise ImageReadError(f"{args.images}: no image {image_id}")
+            image, _ = read_image(sources[image_id].path, raster)
+        except ImageReadError as error:
+            failures.append(str(error))
+            continue
+        for name, one in zip(names, examples, strict=True):
+            if one.image_id == image_id:
+                with atomic_path(out / name) as temporary:
+                    if not cv2.imwrite(str(temporary), draw_example(image, one, classes=args.classes)):
+                        raise OSError(f"cannot write {out / name}")
+                written += 1
+    print(f"wrote {written} pictures to {out}")
+    for line in failures:
+        print(line, file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _by_image(detections: Mapping[str, Detections]) -> dict[str, dict[str, Detections]]:

@@ -51,6 +51,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import ManifestError
 from fdam_rotate.dota.files import check_id, write_text
@@ -114,6 +117,15 @@ class Manifest:
             return self._locations[patch_id]
         except KeyError:
             raise ManifestError(f"patch {patch_id!r} is not in the manifest; is it that of another split?") from None
+
+    def windows(self) -> dict[str, NDArray[np.float64]]:
+        """The patches of each image, (W, 4) xmin ymin xmax ymax in pixels of the image; padding reaches beyond it."""
+        boxes = {}
+        for image in self.images:
+            rows = [[p["x"], p["y"], p["x"] + p["width"], p["y"] + p["height"], p["scale"]] for p in image["patches"]]
+            table = np.array(rows, np.float64).reshape(-1, 5)
+            boxes[image["id"]] = table[:, :4] / table[:, 4:]
+        return boxes
 
     def all_problems(self) -> list[Mapping[str, Any]]:
         """Problems of no split image, then those of the images in their order."""

@@ -68,6 +68,15 @@ def test_locate(split: tuple[Path, Manifest]) -> None:
         manifest.locate("P0000__64__47___26")
 
 
+def test_windows_are_in_pixels_of_the_whole_image(split: tuple[Path, Manifest]) -> None:
+    windows = split[1].windows()
+    assert windows["P0001"].tolist() == [[0, 0, 64, 64]]
+    assert [86, 26, 150, 90] in windows["P0000"].tolist()
+    half = {"id": "x", "patches": [{"id": "p", "x": 10, "y": 20, "scale": 0.5, "width": 64, "height": 32}]}
+    assert Manifest({}, {}, [half, {"id": "y", "patches": []}]).windows()["x"].tolist() == [[20, 40, 148, 104]]
+    assert Manifest({}, {}, [{"id": "y", "patches": []}]).windows()["y"].shape == (0, 4)
+
+
 def test_totals_by_hand() -> None:
     def image(name: str, kept: int, cut: int, dropped: dict[str, int], lines: list[int]) -> dict[str, Any]:
         patch = {"id": f"{name}__8__0___0", "x": 0, "y": 0, "scale": 1.0, "bytes": 10, "lines": lines}

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from fdam_rotate.dota.manifest import Manifest
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Load = Callable[[str], ModuleType]
 
@@ -191,6 +193,7 @@ def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Pa
         ("--json", "FOLDER"),
         ("--latex", "FOLDER"),
         ("--bootstrap", "0"),
+        ("--patches", "FOLDER"),
         ("--seed", "-1"),
         ("--plot-dir", "FILE"),
     ],
@@ -304,3 +307,39 @@ def test_ultralytics_and_coco_are_scored_as_they_are(data: Path, load_tool: Load
     args += ["--overwrite"]
     assert load_tool("evaluate").main([*args, "--angle", "ultralytics"]) == 0
     assert json.loads((data / "s.json").read_text())["ap"] == {"ship": 1.0}
+
+
+# -- why it is wrong --------------------------------------------------------------------------------------------------
+
+
+def test_causes_with_windows_and_patches(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    """The ship is found; the plane lies across two windows, and a patch had found one on b that merging lost."""
+    write(data / "gt", {"b.txt": PLANE})
+    write(data / "patches", {"Task1_plane.txt": "b__64__40___0 0.7 10 0 20 0 20 10 10 10\n"})
+
+    def record(image_id: str, windows: list[list[int]]) -> dict[str, object]:
+        patches = [
+            {"id": f"{image_id}__64__{x}___{y}", "x": x, "y": y, "scale": 1.0, "width": 64, "height": 64, "bytes": 1,
+             "lines": [], "difficult": [], "cut": []}
+            for x, y in windows
+        ]  # fmt: skip
+        objects = {"in": 0, "kept": 0, "cut": 0, "dropped": {}}
+        return {"id": image_id, "file": "", "objects": objects, "problems": [], "patches": patches}
+
+    images = [record("a", [[0, 0], [55, 0]]), record("b", [[0, 0], [40, 0]])]
+    images[0]["patches"][0]["width"] = 55  # type: ignore[index]
+    Manifest({}, {}, images).write(data / "manifest.json")
+    args = words(data, "--causes", "--manifest", data / "manifest.json", "--patches", data / "patches")
+    assert load_tool("evaluate").main([*args, "--json", str(data / "s.json"), "--markdown", str(data / "s.md")]) == 0
+    text = capsys.readouterr().out
+    assert "seam: cut at a seam of windows" in text
+    assert "lost: lost in merging" in text
+    assert "CPU seconds: reading" in text
+    causes = json.loads((data / "s.json").read_text())["causes"]
+    assert (causes["objects"]["seam"], causes["objects"]["lost"], causes["detections"]["background"]) == (1, 1, 1)
+    assert causes["gain_by_class"]["lost"]["plane"] > 0
+    assert {e["cause"] for e in causes["examples"]} == {"seam", "lost", "background"}
+    assert "## Why it is wrong" in (data / "s.md").read_text()
+    write(data / "patches", {"Task1_plane.txt": "b__64__41___0 0.7 10 0 20 0 20 10 10 10\n"})
+    assert load_tool("evaluate").main(args) == 1
+    assert "is not in the manifest" in capsys.readouterr().err

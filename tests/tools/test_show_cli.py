@@ -149,3 +149,24 @@ def test_real_images(dota_sample: Path, tmp_path: Path, load_tool: Load) -> None
     assert path.name == "P0004.jpg"
     assert image.shape[1] == original.shape[1]
     assert image.shape[0] > original.shape[0]
+
+
+def test_the_worst_examples_of_a_score_are_cut_out(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What evaluate.py writes is drawn: two false positives on images that are there, one missing image."""
+    scores = data / "s.json"
+    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "ship", "--causes", "--json", str(scores)]
+    assert load_tool("evaluate").main(args) == 0
+    capsys.readouterr()
+    assert show(load_tool, data, "--examples", scores, det=False, gt=False) == 0
+    assert sorted(p.name for p in (data / "out").glob("*.png")) == ["background_01_a.b.png", "background_02_c.png"]
+    assert "wrote 2 pictures" in capsys.readouterr().out
+    assert picture(data, "background_02_c").shape == (504, 480, 3)
+    assert coloured(picture(data, "background_02_c"), 240 - 132, 24 + 240)  # half of 60 pixels at 480 / 108
+    (data / "images" / "c.JPG").unlink()
+    assert show(load_tool, data, "--examples", scores, "--overwrite", det=False, gt=False) == 1
+    assert "no image c" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stop:
+        show(load_tool, data, "--examples", scores, gt=False)
+    assert stop.value.code == 2

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import DOTA_CLASSES, class_colour
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.scoring.examples import Example
 from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, best_matches, judge
 
-__all__ = ["Verdicts", "colour_of", "draw_detections", "judge_image"]
+__all__ = ["Verdicts", "colour_of", "draw_detections", "draw_example", "judge_image"]
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -40,6 +41,8 @@ _TINT = 0.35
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 # Height of a capital letter of the font at scale 1, in pixels.
 _FONT_HEIGHT = 22.0
+# Least distance from the middle of an example to the edge of its picture, in pixels of the image.
+_LEAST_REACH = 40.0
 
 
 @dataclass(frozen=True)
@@ -176,6 +179,53 @@ def draw_detections(
         return canvas
     strip = _legend(v, classes, colours, canvas.shape[1], detections is not None, truth is not None)
     return np.concatenate([canvas, strip])
+
+
+def draw_example(image: Image, example: Example, *, classes: Sequence[str], side: int = 480) -> Image:
+    """One mistake, cut out of its image with what lies around it, enlarged where it is small.
+
+    The detection is crossed out on red, the object dashed on yellow; cause, score and classes stand above.
+
+    Args:
+        image: (H, W, 3) uint8, blue, green, red; it is not changed.
+        example: a mistake on this image.
+        classes: class names, which decide the colours.
+        side: side of the picture in pixels, without the line of text.
+    """
+    boxes = np.array([poly for poly in (example.poly, example.truth) if poly is not None])
+    points = boxes.reshape(-1, 2)
+    reach = max(float(np.ptp(points, axis=0).max()) * 0.9, _LEAST_REACH)
+    low = np.floor((points.min(axis=0) + points.max(axis=0)) / 2 - reach).astype(int)
+    width = int(np.ceil(2 * reach))
+    left, top = np.clip(low, 0, np.maximum(np.array(image.shape[1::-1]) - width, 0))
+    crop = image[top : top + width, left : left + width]
+    if not crop.size:  # the box lies outside its image
+        crop = np.zeros((width, width, 3), np.uint8)
+    scale = side / max(crop.shape[:2])
+    interpolation = cv2.INTER_CUBIC if scale > 1 else cv2.INTER_AREA
+    canvas: Image = np.asarray(cv2.resize(crop, None, fx=scale, fy=scale, interpolation=interpolation), np.uint8)
+    pen = _Pen(canvas)
+    for poly, name, tint, outline in (
+        (example.truth, example.meant, _MISSED_TINT, pen.dashed),
+        (example.poly, example.found, _FALSE_TINT, pen.crossed),
+    ):
+        if poly is not None and name is not None:
+            drawn = ((np.array(poly).reshape(4, 2) - (left, top)) * scale).reshape(1, 8)
+            pen.tint(drawn, tint)
+            outline(drawn, [colour_of(name, classes)[::-1]])
+    scale, thickness = _font(12.0)
+    strip = np.full((24, canvas.shape[1], 3), 255, np.uint8)
+    cv2.putText(strip, _caption(example), (6, 17), _FONT, scale, _INK, thickness, cv2.LINE_AA)
+    return np.concatenate([strip, canvas])
+
+
+def _caption(example: Example) -> str:
+    """For instance ``angle 0.93: ship`` or ``class 0.80: ship for harbor``."""
+    score = "" if example.score is None else f" {example.score:.2f}"
+    if example.found is None:
+        return f"{example.cause}{score}: {example.meant}"
+    other = f" for {example.meant}" if example.meant not in (None, example.found) else ""
+    return f"{example.cause}{score}: {example.found}{other}"
 
 
 class _Pen:

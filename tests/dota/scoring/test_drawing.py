@@ -10,8 +10,9 @@ from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels
-from fdam_rotate.dota.scoring.drawing import colour_of, draw_detections, judge_image
+from fdam_rotate.dota.scoring.drawing import colour_of, draw_detections, draw_example, judge_image
 from fdam_rotate.dota.scoring.evaluation import evaluate
+from fdam_rotate.dota.scoring.examples import Example
 
 CLASSES = ("plane", "ship")
 SHIP = np.array(colour_of("ship", CLASSES)[::-1])
@@ -210,3 +211,39 @@ def test_lines_grow_with_the_image() -> None:
 def test_other_images_are_refused(image: NDArray[np.uint8]) -> None:
     with pytest.raises(ValueError, match=r"must be \(H, W, 3\) uint8"):
         draw_detections(image, {}, classes=CLASSES)
+
+
+# -- examples --------------------------------------------------------------------------------------------------------
+
+
+def test_an_example_shows_its_boxes_enlarged_under_a_line_of_text() -> None:
+    image = np.full((1000, 1200, 3), 90, np.uint8)
+    image[500:, :600] = 200
+    one = Example("centre", "a", "ship", 0.93, tuple(square(620, 480, 40)), "plane", tuple(square(600, 480, 40)))
+    picture = draw_example(image, one, classes=CLASSES, side=480)
+    assert picture.shape == (24 + 480, 480, 3)
+    assert np.array_equal(image[:2, :2], np.full((2, 2, 3), 90))
+    # the two boxes reach from 600 to 660 and 480 to 520; the crop from 576 to 684 and 446 to 554
+    reach, scale = 54.0, 480 / 108
+
+    def place(x: float, y: float) -> tuple[int, int]:
+        return round((x - (630 - reach)) * scale), 24 + round((y - (500 - reach)) * scale)
+
+    x, y = place(630, 500)
+    assert picture[y - 40, x + 30, 2] > picture[y - 40, x + 30, 0] + 20  # red inside
+    assert near(picture, *place(660, 500), SHIP, reach=4)  # the detection's right side
+    assert near(picture, *place(600, 480), np.array(colour_of("plane", CLASSES)[::-1]), reach=4)
+    assert near(picture, *place(580, 550), (200, 200, 200))
+    assert near(picture, *place(680, 550), (90, 90, 90))
+    assert (picture[:24] < 100).any()  # the text
+
+
+def test_examples_at_and_beyond_the_border_are_drawn() -> None:
+    image = np.full((60, 50, 3), 90, np.uint8)
+    for box in (square(-20, -20), square(45, 55), square(5000, 5000)):
+        picture = draw_example(image, Example("miss", "a", None, None, None, "ship", tuple(box)), classes=CLASSES)
+        assert picture.shape[0] == 24 + 480
+        assert picture.shape[1] <= 480
+    lost = Example("lost", "a", None, 0.5, None, "ship", tuple(square(10, 10)))
+    other = Example("miss", "a", None, None, None, "ship", tuple(square(10, 10)))
+    assert not np.array_equal(draw_example(image, lost, classes=CLASSES), draw_example(image, other, classes=CLASSES))
