@@ -44,8 +44,6 @@ def build_parser() -> argparse.ArgumentParser:
         action="store_true",
         help="remove each archive that this command fetched, once it is unpacked",
     )
-    table = "JSON list of other archives (name, url, sha256, size, versions, split, kind), such as a mirror"
-    parser.add_argument("--table", type=Path, metavar="FILE", help=table)
     parser.add_argument("--dry-run", action="store_true", help="tell what would be fetched; fetch nothing")
     retries = "attempts to take up a connection that breaks without a byte gained (default 5)"
     parser.add_argument("--retries", type=int, default=5, metavar="N", help=retries)
@@ -74,11 +72,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _download(args: argparse.Namespace) -> int:
-    from fdam_rotate.dota.fetching.download import ARCHIVES, check_space, fetch, read_table, select
+    from fdam_rotate.dota.fetching.download import ARCHIVES, check_space, fetch, select
     from fdam_rotate.dota.fetching.unpack import unpack
 
-    table = ARCHIVES if args.table is None else read_table(args.table)
-    archives = select(table, args.version, args.splits)
+    archives = select(ARCHIVES, args.version, args.splits)
     state = _read_state(args.out_dir, args.version)
     todo = [archive for archive in archives if archive.name not in state["unpacked"]]
     total = sum(archive.size for archive in todo)
@@ -96,14 +93,13 @@ def _download(args: argparse.Namespace) -> int:
     largest = max((archive.size for archive in todo), default=0)
     # with --delete-archives no more than one archive lies beside the unpacked files
     check_space(args.out_dir, total + largest if args.delete_archives else max(0, 2 * total - there))
-    progress = sys.stderr.isatty()
     for archive in todo:
         brought = (folder / archive.name).is_file() and archive.name not in state.get("fetched", [])
-        path = fetch(archive, folder, retries=args.retries, timeout=args.timeout, progress=progress)
+        path = fetch(archive, folder, retries=args.retries, timeout=args.timeout, progress=True)
         if not brought:
             state["fetched"] = sorted({*state.get("fetched", []), archive.name})
             _write_state(args.out_dir, state)
-        summary = unpack(path, args.out_dir / archive.split, version=args.version, progress=progress)
+        summary = unpack(path, args.out_dir / archive.split, version=args.version, progress=True)
         _tell(archive.name, summary)
         state["unpacked"][archive.name] = {"images": summary.images, "labels": summary.labels}
         _write_state(args.out_dir, state)
@@ -124,7 +120,7 @@ def _unpack_local(args: argparse.Namespace) -> int:
     _write_state(args.out_dir, _read_state(args.out_dir, args.version))
     for split, *files in args.unpack:
         for file in files:
-            _tell(file, unpack(Path(file), args.out_dir / split, version=args.version, progress=sys.stderr.isatty()))
+            _tell(file, unpack(Path(file), args.out_dir / split, version=args.version, progress=True))
     _conclude(args.out_dir, [split for split, *_ in args.unpack], time.monotonic() - started)
     return 0
 

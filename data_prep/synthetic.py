@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         gsd_range=tuple(args.gsd),
         nproc=args.nproc,
         overwrite=args.overwrite,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     objects = ", ".join(f"{name} {count}" for name, count in sorted(summary.objects.items(), key=lambda item: -item[1]))
     print(

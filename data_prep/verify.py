@@ -17,7 +17,6 @@ import argparse
 import importlib.util
 import json
 import os
-import sys
 import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -85,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         accept=args.accept,
         raster=raster,
         nproc=args.nproc,
-        progress=sys.stderr.isatty(),
+        progress=True,
     )
     _print_classes(report)
     _print_problems(report, None if args.all else _TOLD)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, TypeVar
 
 __all__ = ["progress_bar", "progress_over"]
@@ -25,9 +25,11 @@ def progress_bar(total: float | None, what: str, unit: str, *, shown: bool, **se
     return tqdm(total=total, desc=what, unit=unit, delay=2, disable=None if shown else True, **settings)
 
 
-def progress_over(items: Sequence[T], what: str, unit: str, *, shown: bool) -> Iterator[T]:
-    """Each of ``items``, with a bar that counts them."""
-    with progress_bar(len(items), what, unit, shown=shown) as bar:
+def progress_over(items: Iterable[T], what: str, unit: str, *, shown: bool, total: int | None = None) -> Iterator[T]:
+    """Each of ``items``, with a bar that counts them; ``total`` is how many there are, where they have no length."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    with progress_bar(total, what, unit, shown=shown) as bar:
         for item in items:
             yield item
             bar.update()

@@ -97,7 +97,7 @@ def test_usage_errors_exit_2_before_anything_is_written(
         ("verify", ["nowhere"], "error: folder nowhere does not exist"),
         ("convert", ["nowhere", "out", "--to", "coco"], "error: nowhere does not exist; give a folder"),
         ("synthetic", ["out", "--classes", "boat"], "error: unknown class 'boat'"),
-        ("download", ["out", "--table", "nowhere.json", "--accept-terms"], "error: nowhere.json: expected a JSON list"),
+        ("download", ["out", "--unpack", "train", "nowhere.zip"], "error: archive nowhere.zip does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(tmp_path: Path, name: str, argv: list[str], message: str) -> None:

@@ -35,6 +35,7 @@ from fdam_rotate.dota.labels import Labels, read_labels, unknown_class
 from fdam_rotate.dota.layout import SourceImage, find_parts, image_problem, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.progress import progress_over
 from fdam_rotate.dota.rasters.images import open_pixels
 from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
@@ -178,7 +179,7 @@ def verify(
     results = run_tasks(
         partial(_examine, classes=tuple(classes), raster=raster), [source for _, source in work], nproc=nproc
     )
-    for index, result in _progress(results, len(work)) if progress else results:
+    for index, result in progress_over(results, "verify", "image", shown=progress, total=len(work)):
         facts[index] = _died(work[index][1], result) if isinstance(result, WorkerDied) else result
     reports = [PartReport(part.name, part.folder, part.annotations is not None, []) for part in parts]
     for (number, _), found in zip(work, facts, strict=True):
@@ -192,12 +193,6 @@ def verify(
     order = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
     problems.sort(key=lambda p: (order[p.kind], p.path, p.line, p.text))
     return VerifyReport(reports, problems, frozenset(accept), raster)
-
-
-def _progress(results: Iterator[Any], total: int) -> Iterator[Any]:
-    from tqdm import tqdm
-
-    return iter(tqdm(results, total=total, desc="checking", unit="image"))
 
 
 def _died(source: SourceImage, error: WorkerDied) -> ImageFacts:

@@ -10,7 +10,6 @@ request, in the same run or the next one; the SHA-256 is checked over the whole 
 from __future__ import annotations
 
 import http.client
-import json
 import os
 import shutil
 import socket
@@ -25,8 +24,9 @@ from typing import Any
 
 from fdam_rotate.dota.errors import DownloadError
 from fdam_rotate.dota.files import check_id, sha256_of
+from fdam_rotate.dota.progress import progress_bar
 
-__all__ = ["ARCHIVES", "TERMS", "Archive", "check_space", "fetch", "read_table", "select"]
+__all__ = ["ARCHIVES", "TERMS", "Archive", "check_space", "fetch", "select"]
 
 #: What a user has to know and to accept before anything is fetched.
 TERMS = """DOTA's terms (https://captain-whu.github.io/DOTA/dataset.html): all images and their annotations can be used
@@ -91,34 +91,6 @@ ARCHIVES: tuple[Archive, ...] = (
 )  # fmt: skip
 
 
-def read_table(path: Path) -> tuple[Archive, ...]:
-    """A table of other archives (a mirror, a newer version): a JSON list of objects with the fields of ``Archive``.
-
-    Raises:
-        DownloadError: not such a list.
-    """
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-        archives = tuple(
-            Archive(
-                check_id(row["name"]), row["url"], row["sha256"].lower(), int(row["size"]), tuple(row["versions"]),
-                check_id(row["split"]), row["kind"],
-            )
-            for row in rows
-        )  # fmt: skip
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DownloadError(
-            f"{path}: expected a JSON list of objects with name, url, sha256, size, versions, split and kind: {error!r}"
-        ) from None
-    for archive in archives:
-        digest = archive.sha256
-        if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            raise DownloadError(f"{path}: {archive.name}: sha256 must be 64 hexadecimal digits, got {digest!r}")
-        if archive.kind not in ("images", "annotations"):
-            raise DownloadError(f"{path}: {archive.name}: kind must be images or annotations, got {archive.kind!r}")
-    return archives
-
-
 def select(archives: Sequence[Archive], version: str, splits: Sequence[str]) -> list[Archive]:
     """The archives of a version and its splits, images first.
 
@@ -178,10 +150,10 @@ def fetch(
         if os.path.lexists(set_aside):
             raise DownloadError(f"{target} is not the file wanted (SHA-256); move it away, and {set_aside} too")
         os.replace(target, set_aside)
-    bar = _bar(archive.name) if progress else None
     for attempt in (1, 2):
         resumed = part.exists() and part.stat().st_size > 0
-        _fill(archive, part, retries, wait, timeout, bar)
+        with progress_bar(None, archive.name, "B", shown=progress, unit_scale=True) as bar:
+            _fill(archive, part, retries, wait, timeout, bar)
         found = sha256_of(part)
         if found == archive.sha256:
             os.replace(part, target)
@@ -252,17 +224,14 @@ def _request(archive: Archive, part: Path, timeout: float, bar: Any) -> bool:
         expected, start = _expected_size(response, start)
         if expected is not None:
             check_space(part.parent, expected - start)
-        if bar is not None:
-            bar.total = expected
-            bar.n = start
-            bar.refresh()
+        bar.total = expected
+        bar.n = start
         with part.open("r+b" if start else "wb") as file:
             file.seek(start)
             while chunk := response.read(_CHUNK):
                 file.write(chunk)
                 start += len(chunk)
-                if bar is not None:
-                    bar.update(len(chunk))
+                bar.update(len(chunk))
     return expected is None or start >= expected
 
 
@@ -276,9 +245,3 @@ def _expected_size(response: Any, start: int) -> tuple[int | None, int]:
         return (int(total) if total.isdigit() else None), int(first)
     length = response.headers.get("Content-Length", "")
     return (int(length) if length.isdigit() else None), 0  # the host knows no ranges: from the start
-
-
-def _bar(name: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(desc=name, unit="B", unit_scale=True, unit_divisor=1000)

@@ -16,12 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
+from typing import IO
 
 from fdam_rotate.dota.errors import DotaError, DownloadError
 from fdam_rotate.dota.files import atomic_path, check_id
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.outputs import check_links
+from fdam_rotate.dota.progress import progress_over
 
 __all__ = ["UnpackSummary", "unpack"]
 
@@ -72,7 +73,7 @@ def unpack(archive: Path, folder: Path, *, version: str | None = None, progress:
     counts: Counter[str] = Counter()
     passed: Counter[str] = Counter()
     with _members(archive) as members:
-        for member in _progress(members, archive.name) if progress else members:
+        for member in progress_over(members, f"unpack {archive.name}", "file", shown=progress):
             path = _safe(member, archive)
             if member.kind == "folder":
                 continue
@@ -194,9 +195,3 @@ def _tar_members(package: tarfile.TarFile) -> Iterator[_Member]:
             return file
 
         yield _Member(info.name, info.size, kind, opened)
-
-
-def _progress(members: Iterator[_Member], name: str) -> Any:
-    from tqdm import tqdm
-
-    return tqdm(members, desc=f"unpacking {name}", unit="file")

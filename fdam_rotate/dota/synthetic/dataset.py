@@ -14,6 +14,7 @@ from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.labels import write_labels
 from fdam_rotate.dota.outputs import claim_folder
+from fdam_rotate.dota.progress import progress_over
 from fdam_rotate.dota.synthetic.scene import CLASSES, GSD_RANGE, generate_scene
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
@@ -114,11 +115,7 @@ def write_synthetic(
         (root / parent).mkdir(parents=True, exist_ok=True)
     summary = SyntheticSummary()
     results = _run(tasks, nproc)
-    if progress:
-        from tqdm import tqdm
-
-        results = tqdm(results, total=len(tasks), desc="scenes", unit="scene")
-    for objects, difficult in results:
+    for objects, difficult in progress_over(results, "draw", "scene", shown=progress, total=len(tasks)):
         summary.images += 1
         summary.difficult += difficult
         summary.objects.update(objects)

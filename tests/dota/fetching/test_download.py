@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
 import tarfile
 import threading
@@ -19,7 +18,7 @@ from scripts import load_script
 
 from fdam_rotate.dota.errors import DownloadError, OutputExistsError
 from fdam_rotate.dota.fetching import download as module
-from fdam_rotate.dota.fetching.download import ARCHIVES, Archive, check_space, fetch, read_table, select
+from fdam_rotate.dota.fetching.download import ARCHIVES, Archive, check_space, fetch, select
 from fdam_rotate.dota.fetching.unpack import unpack
 
 DATA = bytes(range(256)) * 400 + b"the end"  # 102,407 bytes
@@ -224,28 +223,6 @@ def test_the_table_of_dota() -> None:
         select(ARCHIVES, "v1.0", ["test"])
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
-    row = {"name": "a.zip", "url": "http://x/a.zip", "sha256": "AB" * 32, "size": 5}
-    row |= {"versions": ["v1.0"], "split": "train", "kind": "images"}
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps([row]))
-    (archive,) = read_table(path)
-    assert archive == Archive("a.zip", "http://x/a.zip", "ab" * 32, 5, ("v1.0",), "train", "images")
-    for change, message in (
-        ({"sha256": "ab"}, "64 hexadecimal"),
-        ({"kind": "pictures"}, "kind must be"),
-        ({"name": "../a.zip"}, "would leave"),
-        ({"size": "x"}, "expected a JSON list"),
-        ({"url": None, "name": 5}, "expected a JSON list"),
-    ):
-        path.write_text(json.dumps([row | change]))
-        with pytest.raises(DownloadError, match=message):
-            read_table(path)
-    path.write_text("{")
-    with pytest.raises(DownloadError, match="expected a JSON list"):
-        read_table(path)
-
-
 def tar_of(members: dict[str, bytes | tarfile.TarInfo], mode: str = "w:gz") -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode=mode) as package:
@@ -385,26 +362,23 @@ def test_a_flipped_bit_in_a_zip_is_told(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def table(host: Host, tmp_path: Path) -> Path:
-    """A small DOTA on the local server, as a table."""
-    rows = []
+def small_dota(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The archives of a small DOTA, on the local server."""
+    archives = []
     for split in ("train", "val"):
         pictures = tar_of({f"{split}/images/P{k}.png": b"%d" % k for k in range(3)})
         texts = tar_of({f"{split}/annotations/version1.0/P{k}.txt": b"" for k in range(3)})
         for kind, body in (("images", pictures), ("annotations", texts)):
-            archive = host.archive(f"{kind}_{split}.tar.gz", body, split=split, kind=kind)
-            rows.append({**vars(archive), "versions": list(archive.versions)})
-    path = tmp_path / "table.json"
-    path.write_text(json.dumps(rows))
-    return path
+            archives.append(host.archive(f"{kind}_{split}.tar.gz", body, split=split, kind=kind))
+    monkeypatch.setattr(module, "ARCHIVES", tuple(archives))
 
 
 def test_command_fetches_and_unpacks_and_goes_on(
-    host: Host, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    host: Host, small_dota: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     main = load("download").main
     out = tmp_path / "DOTA"
-    argv = [str(out), "--table", str(table), "--accept-terms", "--retries", "0"]
+    argv = [str(out), "--accept-terms", "--retries", "0"]
     assert main([*argv, "--dry-run"]) == 0
     assert not out.exists()
     host.cuts = [10**6, 5, 0]  # the second archive breaks off
@@ -424,18 +398,18 @@ def test_command_fetches_and_unpacks_and_goes_on(
     assert len(host.log) == count
 
 
-def test_command_deletes_archives_when_told(table: Path, tmp_path: Path) -> None:
+def test_command_deletes_archives_when_told(small_dota: None, tmp_path: Path) -> None:
     main = load("download").main
     out = tmp_path / "DOTA"
-    assert main([str(out), "--table", str(table), "--accept-terms", "--delete-archives", "--splits", "val"]) == 0
+    assert main([str(out), "--accept-terms", "--delete-archives", "--splits", "val"]) == 0
     assert [p for p in names(out) if p.startswith("archives")] == []
     assert len([p for p in names(out) if p.startswith("val")]) == 6
 
 
 def test_command_asks_for_the_terms(
-    host: Host, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    host: Host, small_dota: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load("download").main([str(tmp_path / "DOTA"), "--table", str(table)]) == 2
+    assert load("download").main([str(tmp_path / "DOTA")]) == 2
     captured = capsys.readouterr()
     assert "any commercial use is prohibited" in captured.out
     assert "--accept-terms" in captured.err
