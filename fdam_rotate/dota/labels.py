@@ -223,6 +223,9 @@ def _labels(parsed: list[tuple[int, LabelLine]], header: tuple[str, ...]) -> Lab
 def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
     """The object of one line, or what is wrong with it."""
     fields = row.split()
+    other = _other_format(fields)
+    if other:
+        return f"expected 8 coordinates in pixels, class and difficulty; this looks like {other}"
     if len(fields) not in (9, 10):
         return f"expected 8 coordinates, class and difficulty, got {len(fields)} fields{_split_class(fields, classes)}"
     reason = number_problem(fields[:8], "coordinate")
@@ -243,6 +246,21 @@ def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
     if not 0 <= difficult < 2**63:
         return f"the difficulty must be an integer of at least 0, got {fields[9].decode('utf-8', 'backslashreplace')!r}"
     return LabelLine(tuple(map(float, fields[:8])), name, difficult)
+
+
+def _other_format(fields: list[bytes]) -> str:
+    """What a line is if it is of a well-known format that is not DOTA's; empty if it is of none."""
+    if len(fields) not in (5, 6, 9):
+        return ""
+    numbers = [number_problem([raw], "number") is None for raw in fields]
+    if len(fields) == 6 and (all(numbers[1:]) or all(numbers[:5])):
+        return "a class and cx cy w h angle: write the four corners"
+    shares = all(numbers) and fields[0].isdigit() and all(abs(float(raw)) <= 2 for raw in fields[1:])
+    if shares and len(fields) == 9:
+        return "YOLO-OBB, in shares of the image's size: data_prep/convert.py --from yolo-obb"
+    if shares and len(fields) == 5:
+        return "YOLO's upright boxes: label oriented ones, or data_prep/convert.py --from yolo-obb"
+    return ""
 
 
 def _split_class(fields: list[bytes], classes: Sequence[str] | None) -> str:

@@ -73,6 +73,13 @@ def test_accepted(tmp_path: Path, data: str | bytes, lines: list[int], header: t
         ("0 0 4 0 4 4 0 4 ship -1", "integer of at least 0, got '-1'"),
         ("0 0 4 0 4 4 0 4 ship 0.5", "integer of at least 0, got '0.5'"),
         (b"0 0 4 0 4 4 0 4 sh\xefp 0", "not UTF-8"),
+        ("0 200 100 100 40 0.52", "this looks like a class and cx cy w h angle: write the four corners"),
+        ("200 100 100 40 30 ship", "this looks like a class and cx cy w h angle"),
+        ("3 0.1 0.2 0.3 0.2 0.3 0.4 0.1 0.4", "this looks like YOLO-OBB, in shares of the image's size"),
+        ("3 0.1 0.2 0.3 0.4", "this looks like YOLO's upright boxes"),
+        ("3 10 20 30 40", "got 5 fields"),
+        ("1 2 3 4 5 ship", "this looks like a class"),
+        ("1 2 3 4 ship 0", "got 6 fields"),
     ],
 )
 def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path, row: str | bytes, reason: str) -> None:
