@@ -51,9 +51,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--metric",
-        choices=("voc07", "voc12"),
+        choices=("voc07", "voc12", "coco"),
         default="voc07",
-        help="voc07: 11 points, as the DOTA server (default); voc12: area under the curve, as several papers quote",
+        help="voc07: 11 points, as the DOTA server (default); voc12: area under the curve, as several papers quote; "
+        "coco: COCO's matching and 101 points",
     )
     parser.add_argument(
         "--iou",

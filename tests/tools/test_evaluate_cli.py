@@ -186,7 +186,7 @@ def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Pa
         ("--iou", "half"),
         ("--iou", "1.5"),
         ("--score-thr", "nan"),
-        ("--metric", "coco"),
+        ("--metric", "voc10"),
         ("--task", "3"),
         ("--classes", "ship,ship"),
         ("--classes", "none.txt"),

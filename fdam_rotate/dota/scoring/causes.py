@@ -34,7 +34,7 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.geometry import le90_to_poly, pairwise_iou, poly_to_hbb, poly_to_le90
-from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, TRUE_POSITIVE, iou_pairs
+from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, TRUE_POSITIVE, best_matches, iou_pairs
 from fdam_rotate.dota.scoring.scores import EvalResult
 
 __all__ = ["CAUSES", "LEAST_OVERLAP", "Mistakes", "find_causes"]
@@ -104,8 +104,14 @@ def find_causes(
     obj_image = np.concatenate([r.truth_image for r in per_class])
     obj_polys = np.concatenate([r.truth_polys for r in per_class])
     outcome = np.concatenate([r.outcome[t] for r in per_class])
-    matched = np.concatenate(
-        [np.where(r.iou > thr, r.truth + first, -1) for r, first in zip(per_class, first_object, strict=True)]
+    overlapped, matched = (
+        np.concatenate(
+            [np.where(rows >= 0, rows + first, -1) for rows, first in zip(columns, first_object, strict=True)]
+        )
+        for columns in (
+            [np.where(r.iou > thr, r.truth, -1) for r in per_class],
+            [r.match[t] for r in per_class],
+        )
     )
 
     det_cause = np.full(len(det_cls), -1, dtype=np.int8)
@@ -114,8 +120,8 @@ def find_causes(
     i, j, iou = iou_pairs(polys[wrong], image[wrong], obj_polys, obj_image, least=_LEAST_PIECE, task=result.task)
     i = wrong[i]
     same = det_cls[i] == obj_cls[j]
-    own, own_iou = _best(len(det_cls), i[same], j[same], iou[same])
-    other, other_iou = _best(len(det_cls), i[~same], j[~same], iou[~same])
+    own, own_iou = best_matches(len(det_cls), i[same], j[same], iou[same])
+    other, other_iou = best_matches(len(det_cls), i[~same], j[~same], iou[~same])
     piece_of = np.full(len(det_cls), -1, dtype=np.intp)
     if windows is not None:
         small = same & (iou <= thr)
@@ -125,7 +131,7 @@ def find_causes(
     false = outcome == FALSE_POSITIVE
     open_ = false.copy()
     for cause, holds, points_to in (
-        (DUPLICATE, matched >= 0, matched),
+        (DUPLICATE, overlapped >= 0, overlapped),
         (CLASS, other_iou > thr, other),
         (SEAM, piece_of >= 0, piece_of),
         (CENTRE, own_iou > LEAST_OVERLAP, own),
@@ -155,15 +161,6 @@ def find_causes(
         lost_score = _lost_scores(result, unmerged, obj_cls, obj_image, obj_polys, missed, thr)
         obj_cause[~np.isnan(lost_score)] = LOST
     return Mistakes(t, det_cls, det_cause, det_object, obj_cls, obj_cause, lost_score)
-
-
-def _best(count: int, i: Index, j: Index, iou: NDArray[np.float64]) -> tuple[Index, NDArray[np.float64]]:
-    """For each of ``count`` detections the object overlapped most, -1 where there is none, and that IoU, 0 there."""
-    best, most = np.full(count, -1, dtype=np.intp), np.zeros(count)
-    order = np.lexsort((-j, iou))
-    best[i[order]] = j[order]
-    most[i[order]] = iou[order]
-    return best, most
 
 
 def _what_is_off(polys: Polys, objects: Polys, task: int) -> NDArray[np.int8]:
@@ -232,7 +229,7 @@ def _pieces(
     part_iou = shared / np.maximum(area + shapely.area(parts) - shared, 1e-9)
     inside = shapely.area(shapely.intersection(dets, boxes)) >= _INSIDE * area
     fits = np.flatnonzero(inside & (part_iou > thr) & (part_iou > iou[pairs]))
-    best, _ = _best(len(polys), i[pairs[fits]], j[pairs[fits]], part_iou[fits])
+    best, _ = best_matches(len(polys), i[pairs[fits]], j[pairs[fits]], part_iou[fits])
     return np.where(best >= 0, best, found)
 
 

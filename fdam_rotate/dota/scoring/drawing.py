@@ -23,7 +23,7 @@ from fdam_rotate.dota.classes import DOTA_CLASSES, class_colour
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.scoring.examples import Example
-from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, best_matches, judge
+from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, best_matches, iou_pairs, judge
 
 __all__ = ["Verdicts", "colour_of", "draw_detections", "draw_example", "judge_image"]
 
@@ -108,7 +108,7 @@ def judge_image(
     truth_cls = np.array([number[names[k]] for k in rows], dtype=np.intp)
     truth_polys = truth.polys[rows] if truth else np.empty((0, 8))
     difficult = truth.difficult[rows] != 0 if truth else np.empty(0, dtype=bool)
-    best, _ = best_matches(polys, cls, truth_polys, truth_cls, least=iou_thr, task=task)
+    best, _ = best_matches(len(polys), *iou_pairs(polys, cls, truth_polys, truth_cls, least=iou_thr, task=task))
     if truth is None:
         outcome = np.full(len(polys), TRUE_POSITIVE, dtype=np.int8)
     else:

@@ -5,7 +5,7 @@ class and image that they overlap most. Where that IoU is greater than the thres
 if the object was not found yet, a false positive if it was, and neither if the object is marked difficult; otherwise it
 is a false positive. A detection never falls back to its second-best object. Recall counts the objects that are not
 difficult. ``'voc07'`` is the mean of the best precision at the recalls 0, 0.1 ... 1 (the server's); ``'voc12'`` is the
-area under the precision envelope.
+area under the precision envelope. ``'coco'`` matches and integrates as COCO does.
 
 Task 1 compares polygons. Task 2 compares upright boxes as the devkit does: the object's corners cut to whole pixels,
 and widths and heights counted with the last pixel (+1). Where a label holds a rotated polygon, its outer box counts.
@@ -34,7 +34,8 @@ from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.labels import Labels
-from fdam_rotate.dota.scoring.matching import best_matches, judge
+from fdam_rotate.dota.scoring.coco import COCO_SLACK, match_coco, outcome_coco
+from fdam_rotate.dota.scoring.matching import best_matches, iou_pairs, judge
 from fdam_rotate.dota.scoring.scores import METRICS, ClassResult, EvalResult, average_precision, recall_precision
 from fdam_rotate.dota.windows import parse_patch_name
 
@@ -79,7 +80,7 @@ def evaluate(
         truths: labels by image id, for every image to score; empty Labels for an image without objects.
         classes: classes to score, or a version such as ``'v1.0'``; the mean AP is over those that have objects.
         iou_thrs: thresholds in [0, 1); a match needs an IoU greater than it.
-        metric: ``'voc07'`` or ``'voc12'``.
+        metric: ``'voc07'``, ``'voc12'`` or ``'coco'`` (see :mod:`fdam_rotate.dota.scoring.coco` for its matching).
         task: 1 for polygons, 2 for upright boxes.
 
     Raises:
@@ -103,19 +104,30 @@ def evaluate(
         _check_ids(sorted(foreign), images, len(det.cls))
 
     groups = det.cls * len(images) + det.image, gt.cls * len(images) + gt.image
-    best, iou = best_matches(det.polys, groups[0], gt.polys, groups[1], least=min(iou_thrs), task=task)
+    # COCO counts the threshold itself
+    least = min(iou_thrs) - (2 * COCO_SLACK if metric == "coco" else 0.0)
+    pairs = iou_pairs(det.polys, groups[0], gt.polys, groups[1], least=least, task=task)
+    best, iou = best_matches(len(det.cls), *pairs)
     per_class = {}
     det_ends = np.searchsorted(det.cls, np.arange(len(classes) + 1))
     gt_ends = np.searchsorted(gt.cls, np.arange(len(classes) + 1))
     for c, name in enumerate(classes):
         d, g = slice(*det_ends[c : c + 2]), slice(*gt_ends[c : c + 2])
         truth = np.where(best[d] >= 0, best[d] - gt_ends[c], -1)
-        outcome = np.stack([judge(iou[d] > thr, truth, gt.difficult[g]) for thr in iou_thrs])
-        npos = int(np.count_nonzero(~gt.difficult[g]))
+        neutral = gt.difficult[g]
+        if metric == "coco":
+            own = (pairs[0] >= d.start) & (pairs[0] < d.stop)
+            i, j, pair_iou = pairs[0][own] - d.start, pairs[1][own] - g.start, pairs[2][own]
+            match = np.stack([match_coco(i, j, pair_iou, neutral, thr, len(truth)) for thr in iou_thrs])
+            outcome = np.stack([outcome_coco(row, neutral) for row in match])
+        else:
+            match = np.stack([np.where(iou[d] > thr, truth, -1) for thr in iou_thrs])
+            outcome = np.stack([judge(row >= 0, row, neutral) for row in match])
+        npos = int(np.count_nonzero(~neutral))
         ap = tuple(average_precision(*recall_precision(row, npos), metric) if npos else None for row in outcome)
         per_class[name] = ClassResult(
-            name, det.image[d], det.scores[d], det.polys[d], iou[d], truth, outcome,
-            gt.image[g], gt.polys[g], gt.difficult[g], ap,
+            name, det.image[d], det.scores[d], det.polys[d], iou[d], truth, match, outcome,
+            gt.image[g], gt.polys[g], neutral, ap,
         )  # fmt: skip
 
     holds_truth = np.bincount(gt.image, minlength=len(images)) > 0

@@ -24,25 +24,20 @@ Index = NDArray[np.intp]
 _CHUNK_PAIRS = 1 << 17
 
 
-def best_matches(
-    det: Polys, det_group: Index, gt: Polys, gt_group: Index, *, least: float, task: int
-) -> tuple[Index, NDArray[np.float64]]:
-    """For each detection the object of its group that it overlaps most.
+def best_matches(count: int, i: Index, j: Index, iou: NDArray[np.float64]) -> tuple[Index, NDArray[np.float64]]:
+    """For each of ``count`` detections the object that it overlaps most.
 
     Args:
-        det: (N, 8) detections.
-        det_group: (N,) group of each, at least 0.
-        gt: (M, 8) objects; among those of equal IoU the first counts.
-        gt_group: (M,) group of each, at least 0.
-        least: the IoU must be greater than this.
-        task: 1 for polygons, 2 for upright boxes with the devkit's pixel counts.
+        count: N, the number of detections.
+        i: (K,) detection of each pair; see `iou_pairs`.
+        j: (K,) object of each pair; among those of equal IoU the first counts.
+        iou: (K,) of the pair.
 
     Returns:
-        (N,) index of the object, -1 where none overlaps enough; (N,) that IoU, 0 where there is none.
+        (N,) index of the object, -1 where there is no pair; (N,) that IoU, 0 where there is none.
     """
-    truth = np.full(len(det), -1, dtype=np.intp)
-    best = np.zeros(len(det))
-    i, j, iou = iou_pairs(det, det_group, gt, gt_group, least=least, task=task)
+    truth = np.full(count, -1, dtype=np.intp)
+    best = np.zeros(count)
     # The last write wins, so the pairs go from the worst to the best, and objects of equal IoU from last to first.
     order = np.lexsort((-j, iou))
     truth[i[order]] = j[order]

@@ -304,7 +304,11 @@ def precision_at(recall: np.ndarray[Any, Any], precision: np.ndarray[Any, Any]) 
     return [round(float(p), 6) for p in envelope[np.searchsorted(recall, RECALLS - 1e-9, side="left")]]
 
 
-_METRIC_NAMES = {"voc07": "VOC07 (11 points, as the DOTA server)", "voc12": "VOC12 (area under the curve)"}
+_METRIC_NAMES = {
+    "voc07": "VOC07 (11 points, as the DOTA server)",
+    "voc12": "VOC12 (area under the curve)",
+    "coco": "COCO (101 points, COCO's matching)",
+}
 
 
 def _table(result: EvalResult) -> tuple[list[str], list[list[str]]]:

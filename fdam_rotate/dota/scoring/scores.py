@@ -13,8 +13,8 @@ from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSI
 
 __all__ = ["METRICS", "ClassResult", "EvalResult", "average_precision", "recall_points", "recall_precision"]
 
-#: Names of the two ways to integrate a precision-recall curve.
-METRICS = ("voc07", "voc12")
+#: Names of the ways to match detections and to integrate a precision-recall curve.
+METRICS = ("voc07", "voc12", "coco")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,9 @@ class ClassResult:
         polys: (N, 8) float64, corners in pixels.
         iou: (N,) float64, IoU with the object overlapped most; 0 where that is not more than the least threshold.
         truth: (N,) intp, index of that object among the M; -1 where there is none.
-        outcome: (T, N) int8: 1 true positive, -1 false positive, 0 neutral (best match is a difficult object).
+        match: (T, N) intp, the object that made each detection a true positive, a duplicate or neutral; -1 where none
+            did. By DOTA's protocol that is ``truth``; by COCO's it may be another, and a duplicate has none.
+        outcome: (T, N) int8: 1 true positive, -1 false positive, 0 neutral (its match is a difficult object).
         truth_image: (M,) intp, index of each object's image in ``EvalResult.images``.
         truth_polys: (M, 8) float64, corners in pixels.
         truth_difficult: (M,) bool, not counted.
@@ -41,6 +43,7 @@ class ClassResult:
     polys: NDArray[np.float64]
     iou: NDArray[np.float64]
     truth: NDArray[np.intp]
+    match: NDArray[np.intp]
     outcome: NDArray[np.int8]
     truth_image: NDArray[np.intp]
     truth_polys: NDArray[np.float64]
@@ -81,7 +84,7 @@ class EvalResult:
     Attributes:
         classes: class names, in the order given.
         iou_thrs: IoU thresholds, in the order given; ``ap`` and ``map`` are at the first.
-        metric: ``'voc07'`` or ``'voc12'``.
+        metric: one of ``METRICS``.
         task: 1 for oriented, 2 for horizontal boxes.
         per_class: a ClassResult for each class.
         images: ids of the scored images, sorted.
@@ -151,6 +154,7 @@ def average_precision(recall: NDArray[np.float64], precision: NDArray[np.float64
     ``'voc07'``: the mean over the recalls 0, 0.1 ... 1 of the best precision at that recall or a greater one, 0 where
     the curve does not get there. ``'voc12'``: the area under the precision made to fall. See Everingham et al.,
     "The Pascal Visual Object Classes (VOC) Challenge", IJCV 2010, and the development kits of 2007 and 2012.
+    ``'coco'``: as voc07, at the recalls 0, 0.01 ... 1 (cocoapi/PythonAPI/pycocotools/cocoeval.py).
     """
     if not len(recall):
         return 0.0
@@ -166,6 +170,8 @@ def recall_points(metric: str) -> NDArray[np.float64] | None:
     if metric == "voc07":
         # arange as in the devkit: its 0.30000000000000004 counts recall 3/10 as not reached, and so must we.
         return np.arange(0.0, 1.1, 0.1)
+    if metric == "coco":
+        return np.linspace(0.0, 1.0, 101)
     if metric != "voc12":
         raise DotaError(f"metric is one of {', '.join(METRICS)}, not {metric!r}")
     return None

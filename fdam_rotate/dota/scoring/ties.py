@@ -10,7 +10,8 @@ object only. So both bounds are reached, in all groups at once:
   one with the most duplicates first, since a duplicate counts as false only after its true positive.
 
 AP never falls where a false positive moves behind a true one, for any way to integrate the curve, so no order gives
-less or more. The score reported, in which image id and coordinates break ties, lies between the two.
+less or more. The score reported, in which image id and coordinates break ties, lies between the two. By COCO's way to
+match, the order decides too which object a detection takes: there the bounds are those of `COCO_ORDERS` random orders.
 """
 
 from __future__ import annotations
@@ -20,10 +21,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, TRUE_POSITIVE
+from fdam_rotate.dota.scoring.coco import COCO_SLACK, match_coco, outcome_coco
+from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, TRUE_POSITIVE, iou_pairs
 from fdam_rotate.dota.scoring.scores import ClassResult, EvalResult, average_precision, recall_precision
 
-__all__ = ["TieBounds", "tie_bounds"]
+__all__ = ["COCO_ORDERS", "TieBounds", "tie_bounds"]
+
+#: Random orders that are tried by COCO's way to match.
+COCO_ORDERS = 20
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,13 @@ class TieBounds:
         ap: least and greatest AP by class; None where no object counts.
         map: least and greatest mean over the classes.
         tied: number of detections, of all classes, that share their score with another of their class.
+        exact: whether no order gives less or more; False where they come from some orders only.
     """
 
     ap: dict[str, tuple[float, float] | None]
     map: tuple[float, float]
     tied: int
+    exact: bool
 
     def matter(self, least: float = 5e-5) -> bool:
         """Whether some AP may differ by more than ``least``: with 5e-5 the second decimal of a percentage."""
@@ -58,12 +65,30 @@ def tie_bounds(result: EvalResult, t: int = 0) -> TieBounds:
             ap[name] = None
         elif len(group) == len(members):
             ap[name] = (value, value)
+        elif result.metric == "coco":
+            ap[name] = _seeded_bounds(r, t, group, result, value)
         else:
             least, greatest = (_ap_in_order(r, t, order, result.metric) for order in _orders(r, t, group, result))
             ap[name] = (least, greatest)
     pairs = [pair for pair in ap.values() if pair is not None]
     low, high = (float(np.mean([pair[side] for pair in pairs])) for side in (0, 1))
-    return TieBounds(ap, (low, high), tied)
+    return TieBounds(ap, (low, high), tied, result.metric != "coco")
+
+
+def _seeded_bounds(
+    r: ClassResult, t: int, group: NDArray[np.intp], result: EvalResult, value: float
+) -> tuple[float, float]:
+    """The least and greatest AP over random orders of the tied detections, matched again each time, and ``value``."""
+    thr = result.iou_thrs[t]
+    i, j, iou = iou_pairs(r.polys, r.image, r.truth_polys, r.truth_image, least=thr - 2 * COCO_SLACK, task=result.task)
+    rng = np.random.default_rng(0)
+    values = [value]
+    for _ in range(COCO_ORDERS):
+        order = np.lexsort((rng.random(len(group)), group))
+        match = match_coco(i, j, iou, r.truth_difficult, thr, len(group), rank=np.argsort(order))
+        outcome = outcome_coco(match, r.truth_difficult)[order]
+        values.append(average_precision(*recall_precision(outcome, r.npos), result.metric))
+    return min(values), max(values)
 
 
 def _ap_in_order(r: ClassResult, t: int, order: NDArray[np.intp], metric: str) -> float:

@@ -234,8 +234,8 @@ def test_recall_of_three_tenths_does_not_reach_the_level_0_3() -> None:
     assert average_precision(recall, precision, "voc07") == pytest.approx(3 / 11)
     assert average_precision(recall, precision, "voc12") == pytest.approx(0.3)
     assert average_precision(recall[:0], precision[:0], "voc07") == 0.0
-    with pytest.raises(DotaError, match="coco"):
-        average_precision(recall, precision, "coco")
+    with pytest.raises(DotaError, match="voc10"):
+        average_precision(recall, precision, "voc10")
 
 
 def test_task_2_cuts_objects_to_whole_pixels_and_counts_the_last_one() -> None:
@@ -385,7 +385,7 @@ def test_patches_against_whole_images_are_refused_and_patches_against_patches_sc
         ({"iou_thrs": ()}, "no IoU threshold"),
         ({"iou_thrs": (1.0,)}, r"1\.0 is not in"),
         ({"iou_thrs": (math.nan,)}, "nan is not in"),
-        ({"metric": "coco"}, "voc07, voc12"),
+        ({"metric": "voc10"}, "voc07, voc12, coco"),
         ({"task": 3}, "task is 1"),
     ],
 )

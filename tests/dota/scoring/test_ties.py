@@ -12,7 +12,7 @@ from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.matching import judge
 from fdam_rotate.dota.scoring.report import tie_notes
-from fdam_rotate.dota.scoring.scores import METRICS, ClassResult, EvalResult, average_precision, recall_precision
+from fdam_rotate.dota.scoring.scores import ClassResult, EvalResult, average_precision, recall_precision
 from fdam_rotate.dota.scoring.ties import tie_bounds
 
 
@@ -45,7 +45,7 @@ def every_order(r: ClassResult, metric: str, thr: float = 0.5) -> tuple[float, f
     return min(values), max(values)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", ["voc07", "voc12"])
 @pytest.mark.parametrize("seed", range(12))
 def test_bounds_are_those_of_all_orders(metric: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
