@@ -1,10 +1,12 @@
-"""The one thing pyproject.toml cannot say: FDAM's C++ for the CPU (fdam_rotate/models/layers/cpu)."""
+"""What pyproject.toml cannot say: FDAM's C++ for the CPU, and that configs/ lies within the installed package."""
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 
 FOLDER = "fdam_rotate/models/layers/cpu"
 
 setup(
+    packages=[*find_packages(include=["fdam_rotate*"]), "fdam_rotate.configs"],
+    package_dir={"fdam_rotate.configs": "configs"},
     ext_modules=[
         Extension(
             "fdam_rotate.models.layers.cpu._kernels",

@@ -39,7 +39,7 @@ def demo(repo, tmp_path_factory):
 
 def test_demo_leaves_what_it_promises(demo):
     work, text = demo
-    assert "$ python tools/train.py" in text
+    assert "$ fdam-rotate train" in text
     assert 0 <= json.loads((work / "scores.json").read_text())["map"] <= 1
     with zipfile.ZipFile(work / "submission.zip") as archive:
         assert archive.namelist() == [

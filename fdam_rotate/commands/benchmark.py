@@ -1,8 +1,8 @@
 """Time detectors side by side: images per second, ratio to the first, and peak memory, on a CPU or a GPU.
 
-    python tools/analysis/benchmark.py configs/lsknet/lsk_s_fpn_1x_dota_le90.py \
+    fdam-rotate benchmark configs/lsknet/lsk_s_fpn_1x_dota_le90.py \
         configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py --shape 512 512
-    python tools/analysis/benchmark.py A.py B.py --device cuda --amp float16 --batch 8 --train
+    fdam-rotate benchmark A.py B.py --device cuda --amp float16 --batch 8 --train
 
 Every round runs each model once, so that all share the machine's moods; the median of the rounds counts. Peak memory is
 what a call needs beyond what was there before it. Images are noise, and weights are random unless --checkpoints are
@@ -16,14 +16,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.apis.analysis.arguments import add_device
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import add_device, command_parser, config_file
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Configs, and what to run of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+", type=Path, help="config files (Python)")
+    parser = command_parser("benchmark", __doc__, "tools/analysis/benchmark.py")
+    parser.add_argument("configs", nargs="+", type=config_file, help="config files (Python)")
     parser.add_argument(
         "--checkpoints", nargs="+", type=Path, help="one a config, in their order (default: random weights)"
     )
@@ -93,7 +92,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         ms = 1000 * args.batch / t.images_per_second
         print(f"{t.name:{width}}  {t.images_per_second:9.2f}  {ms:9.1f}  {t.ratio:6.3f}  {peak:>11}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

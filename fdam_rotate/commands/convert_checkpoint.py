@@ -1,12 +1,12 @@
 """Turn a published checkpoint into a tensors-only file for one model, and say what became of every tensor.
 
-    python tools/convert.py lsk_s_backbone.pth.tar lsk_s.safetensors --to LSKNetFDAM
-    python tools/convert.py lsk_s_fpn_1x_dota_le90.pth lsk_s_dota.pth --config configs/lsknet/lsk_s_fpn_1x_dota_le90.py
-    python tools/convert.py work_dirs/run/latest.pth run.safetensors
+    fdam-rotate convert-checkpoint lsk_s_backbone.pth.tar lsk_s.safetensors --to LSKNetFDAM
+    fdam-rotate convert-checkpoint lsk_s_fpn_1x_dota_le90.pth lsk_s_dota.pth --config lsk_s_fpn_1x_dota_le90
+    fdam-rotate convert-checkpoint work_dirs/run/latest.pth run.safetensors
 
 Reads LSKNet's ImageNet backbones and whole detectors, FDAM's and DeiT-III's ViT, SegFormer's MiT, and any MMRotate
 checkpoint: nested dicts, `module.` and `backbone.` prefixes, classifier heads, optimizer state and EMA copies are dealt
-with. The result can be named in a config as model.backbone.init_cfg.checkpoint, or given to tools/test.py.
+with. The result can be named in a config as model.backbone.init_cfg.checkpoint, or given to fdam-rotate test.
 Conversion changes no licence: LSKNet's published weights stay CC BY-NC 4.0.
 """
 
@@ -16,19 +16,19 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser, config_file
 
 BACKBONES = ["LSKNet", "LSKNetFDAM", "ViTFDAM", "MiTFDAM"]
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Two files, and the model that the second is for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("convert-checkpoint", __doc__, "tools/convert_checkpoint.py")
     parser.add_argument("source", type=Path, help="checkpoint to read: .pth, .pt, .tar or .safetensors")
     parser.add_argument("target", type=Path, help="file to write: .pth, .pt or .safetensors; must not exist")
     model = parser.add_mutually_exclusive_group()
     model.add_argument("--to", choices=BACKBONES, help="a bare backbone; T, S or B is read off the tensors")
-    model.add_argument("--config", type=Path, help="a whole detector, given by its config file")
+    model.add_argument("--config", type=config_file, help="a whole detector, given by its config file")
     parser.add_argument("--drop-refused", action="store_true", help="write the rest where tensors do not fit the model")
     parser.add_argument("--overwrite", action="store_true", help="replace TARGET")
     parser.add_argument("--unsafe-load", action="store_true", help="open a file that carries code; only if trusted")
@@ -61,7 +61,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = args.target.stat().st_size / 1e6
     print(f"wrote {args.target}: {len(written['state_dict'])} tensors, {size:.1f} MB")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,10 +1,9 @@
-#!/usr/bin/env python
 """Convert data sets of oriented boxes between DOTA, training frameworks and the tools that people draw with.
 
 Examples:
-  python data_prep/convert.py data/split_ss_dota data/dota_yolo --to yolo-obb
-  python data_prep/convert.py cvat_export data/mine --to dota
-  python data_prep/convert.py data/mine data/mine_json --to x-anylabeling --images copy
+  fdam-rotate convert-labels data/split_ss_dota data/dota_yolo --to yolo-obb
+  fdam-rotate convert-labels cvat_export data/mine --to dota
+  fdam-rotate convert-labels data/mine data/mine_json --to x-anylabeling --images copy
 
 SOURCE is a folder or a label file: DOTA (images/ with labelTxt/ or annfiles/, or train/ and val/ of such), YOLO-OBB (of
 Ultralytics, Roboflow, CVAT or Label Studio), COCO JSON (CVAT's with rotation), CVAT for images 1.1 (XML), labelme and
@@ -21,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -32,7 +31,7 @@ _TOLD = 20
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("convert-labels", __doc__, "data_prep/convert_labels.py")
     parser.add_argument("source", type=Path, metavar="SOURCE", help="data set to read")
     parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="new or empty folder")
     formats = "; ".join(f"{one.name}: {one.what}" for one in FORMATS.values())
@@ -141,7 +140,3 @@ def _class_list(parts: Sequence[DataPart]) -> tuple[str, ...]:
     if fitting is None:
         print(f"classes: {', '.join(sorted(names))} (no version of DOTA; --classes sets the list and its order)")
     return fitting or tuple(sorted(names))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,7 @@
 """Run the whole path once: data, patches, training, test, merge, submission, score, picture.
 
-    python tools/demo.py                         generated scenes, about 8 minutes on two cores
-    python tools/demo.py --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
+    fdam-rotate demo                         generated scenes, about 8 minutes on two cores
+    fdam-rotate demo --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
 
 Prints each step's command as one would type it. Everything lands in WORK_DIR: the trained model in train/, detections
 in test/, the merged detections in submission/ with submission.zip beside, scores in scores.json, pictures in pictures/.
@@ -19,14 +19,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser, config_file
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import read_label_dir
 from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
 
-ROOT = Path(__file__).resolve().parent.parent
 #: Classes of the generated scenes: few enough, and different enough, to be learnt in minutes.
 SCENE_CLASSES = ("plane", "ship", "storage-tank", "swimming-pool")
 
@@ -53,7 +52,7 @@ checkpoint_config = dict(interval={iters})
 
 def build_parser() -> argparse.ArgumentParser:
     """Few flags: this is a tour, not a tool."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("demo", __doc__, "tools/demo.py")
     parser.add_argument("--data", type=Path, help="DOTA-layout folder (default: generate scenes)")
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: work_dirs/demo")
     parser.add_argument("--iters", type=int, help="training steps (default: 1000, or 300 with --data)")
@@ -88,7 +87,7 @@ def _run_steps(args: argparse.Namespace) -> None:
         data = work / "scenes"
         _step(
             "Generate scenes in DOTA's layout",
-            "data_prep/synthetic.py", data, "--train", args.scenes, "--val", max(2, args.scenes // 8),
+            "synthetic", data, "--train", args.scenes, "--val", max(2, args.scenes // 8),
             "--size", 512, "--gsd", 0.18, 0.28, "--seed", args.seed, "--classes", *SCENE_CLASSES,
         )  # fmt: skip
     classes = _classes(data)
@@ -97,7 +96,7 @@ def _run_steps(args: argparse.Namespace) -> None:
     for part in ("train", "val"):
         _step(
             f"Split the {part} images into patches of {size} pixels that overlap by {gap}",
-            "data_prep/split.py", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
+            "split", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
             "--sizes", size, "--gaps", gap, "--save-dir", patches / part, "--accept", "zero-area", "self-crossing",
         )  # fmt: skip
 
@@ -108,25 +107,25 @@ def _run_steps(args: argparse.Namespace) -> None:
     train, test, merged = work / "train", work / "test", work / "submission"
     _step(
         f"Train LSKNet-FDAM with Oriented R-CNN from scratch, {iters} steps",
-        "tools/train.py", config, "--work-dir", train, "--no-validate", "--seed", args.seed,
+        "train", config, "--work-dir", train, "--no-validate", "--seed", args.seed,
     )  # fmt: skip
     _step("Detect on every patch of the val images, none of which were trained on",
-          "tools/test.py", config, train / "latest.pth", "--work-dir", test)  # fmt: skip
+          "test", config, train / "latest.pth", "--work-dir", test)  # fmt: skip
     _step("Merge the patches into whole images; write the submission files and their zip",
-          "tools/merge.py", test / "patch_detections", merged, "--manifest", patches / "val" / "manifest.json",
+          "merge", test / "patch_detections", merged, "--manifest", patches / "val" / "manifest.json",
           "--classes", ",".join(classes))  # fmt: skip
-    _step("Check the zip as the server would", "tools/submit.py", "--check", f"{merged}.zip",
+    _step("Check the zip as the server would", "submit", "--check", f"{merged}.zip",
           "--classes", ",".join(classes))  # fmt: skip
-    _step("Score whole images", "tools/evaluate.py", merged, "--gt", data / "val" / "labelTxt",
+    _step("Score whole images", "evaluate", merged, "--gt", data / "val" / "labelTxt",
           "--classes", ",".join(classes), "--json", work / "scores.json")  # fmt: skip
-    _step("Draw detections over the truth", "tools/show.py", data / "val" / "images", merged,
+    _step("Draw detections over the truth", "show", data / "val" / "images", merged,
           "--gt", data / "val" / "labelTxt", "--out", work / "pictures", "--classes", ",".join(classes))  # fmt: skip
 
 
-def _step(what: str, script: str, *words: object) -> None:
-    command = [script, *map(str, words)]
-    print(f"\n-- {what}\n$ python {shlex.join(command)}", flush=True)
-    code = subprocess.run([sys.executable, str(ROOT / script), *command[1:]], check=False).returncode
+def _step(what: str, *words: object) -> None:
+    command = [str(word) for word in words]
+    print(f"\n-- {what}\n$ fdam-rotate {shlex.join(command)}", flush=True)
+    code = subprocess.run([sys.executable, "-m", "fdam_rotate.commands", *command], check=False).returncode
     if code != 0:
         raise DotaError(f"the step above ended with exit code {code}; the demo stops here")
 
@@ -153,14 +152,10 @@ def _classes(data: Path) -> tuple[str, ...]:
 
 def _config(data: Path, patches: Path, classes: tuple[str, ...], *, iters: int) -> str:
     return CONFIG.format(
-        base=str(ROOT / "configs" / "demo" / "lsk_fdam_demo.py"),
+        base=str(config_file("demo/lsk_fdam_demo")),
         classes=list(classes),
         count=len(classes),
         patches=str(patches),
         data=str(data),
         iters=iters,
     )
-
-
-if __name__ == "__main__":
-    run(main)

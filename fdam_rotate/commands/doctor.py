@@ -1,6 +1,6 @@
 """Tell what is installed and whether it works: versions, imports, compiled ops against hand-worked values.
 
-    python tools/doctor.py
+    fdam-rotate doctor
 
 Ends with 'ok' (exit 0), or with one line for each thing that is wrong and the command that mends it (exit 1).
 """
@@ -11,12 +11,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """One flag."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("doctor", __doc__, "tools/doctor.py")
     parser.add_argument("--quiet", action="store_true", help="print only what is wrong, and the last line")
     return parser
 
@@ -55,7 +55,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not problems:
         print("ok")
     return int(bool(problems))
-
-
-if __name__ == "__main__":
-    run(main)

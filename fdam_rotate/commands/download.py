@@ -1,9 +1,8 @@
-#!/usr/bin/env python
 """Fetch DOTA's train and val sets, or unpack the zip files of its page, into the layout that everything here reads.
 
 Examples:
-  python data_prep/download.py data/DOTA --version v1.0 --accept-terms
-  python data_prep/download.py data/DOTA --unpack train train/*.zip --unpack val val/*.zip
+  fdam-rotate download data/DOTA --version v1.0 --accept-terms
+  fdam-rotate download data/DOTA --unpack train train/*.zip --unpack val val/*.zip
 
 Writes OUT_DIR/train and OUT_DIR/val with images/ and labelTxt/. Archives (tar.gz, from the copy that TorchGeo hosts)
 are kept in OUT_DIR/archives; SHA-256 checksums are verified. Stopped at any moment, the same command goes on where it
@@ -21,14 +20,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser
 
 _STATE = "download.json"
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("download", __doc__, "data_prep/download.py")
     parser.add_argument("out_dir", type=Path, help="folder of the data set; one version of DOTA a folder")
     parser.add_argument("--version", choices=("v1.0", "v1.5", "v2.0"), default="v1.0", help="of DOTA (default v1.0)")
     parser.add_argument(
@@ -162,7 +161,3 @@ def _conclude(out_dir: Path, splits: Sequence[str], seconds: float) -> None:
         counts.append(f"{split} {images} images, {labels} label files")
     print(f"{out_dir}: {'; '.join(counts)}; {seconds:.1f} s")
     print(f"next: python data_prep/verify.py {out_dir} --accept zero-area self-crossing")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,8 +1,8 @@
 """Score detections on whole images as the DOTA server does: AP by class and the mAP, how sure they are, and why.
 
 Examples:
-    python tools/evaluate.py work_dirs/demo/merged --gt data/val/labelTxt --bootstrap 1000 --json scores.json
-    python tools/evaluate.py a_seed0 a_seed1 --versus b_seed0 b_seed1 --gt data/val/labelTxt
+    fdam-rotate evaluate work_dirs/demo/merged --gt data/val/labelTxt --bootstrap 1000 --json scores.json
+    fdam-rotate evaluate a_seed0 a_seed1 --versus b_seed0 b_seed1 --gt data/val/labelTxt
 
 DETECTIONS is a folder or zip of Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images; or the JSON of Ultralytics, of
@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, output_file, output_folder, run
+from fdam_rotate.commands.arguments import add_class_options, command_parser, output_file, output_folder
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("evaluate", __doc__, "tools/evaluate.py")
     parser.add_argument(
         "detections", type=Path, nargs="+", metavar="DETECTIONS", help="folder, zip or JSON; several runs with --versus"
     )
@@ -415,7 +415,3 @@ def _read_run(
     if not any(len(found) for name, found in detections.items() if name in args.classes):
         raise ScoreError(f"{path} holds no detection of the classes {', '.join(args.classes)}: nothing to score")
     return detections
-
-
-if __name__ == "__main__":
-    run(main)

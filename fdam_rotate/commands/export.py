@@ -1,7 +1,7 @@
 """Export backbone and neck of a detector to ONNX or TorchScript at a fixed image size, and check the result.
 
-    python tools/export.py CONFIG CHECKPOINT --out lsk_s_fdam.onnx --shape 1024 1024 --check
-    python tools/export.py CONFIG CHECKPOINT --out lsk_s_fdam.pt --shape 1024 1024
+    fdam-rotate export CONFIG CHECKPOINT --out lsk_s_fdam.onnx --shape 1024 1024 --check
+    fdam-rotate export CONFIG CHECKPOINT --out lsk_s_fdam.pt --shape 1024 1024
 
 Input: `image`, (batch, 3, H, W) float32, RGB, normalised as the config's img_norm_cfg says (kept in the ONNX metadata).
 Outputs: `level0` ... fine to coarse, the maps of the neck. The heads are not exported: the two-stage head of Oriented
@@ -15,13 +15,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser, config_file
 
 
 def build_parser() -> argparse.ArgumentParser:
     """A model, a file and a size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="config file (Python)")
+    parser = command_parser("export", __doc__, "tools/export.py")
+    parser.add_argument("config", type=config_file, help="config file (Python)")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint; without it the weights are random")
     parser.add_argument("--out", type=Path, required=True, help="file to write: .onnx or .pt (TorchScript)")
     parser.add_argument("--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024)")
@@ -63,7 +63,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = report.path.stat().st_size / 1e6
     print(f"wrote {report.path}, {size:.1f} MB, {report.freq_layers} FFT layers as matrix products, {checked}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,7 @@
 """Show by depth how many directions the features of a detector span, and how alike its places have become.
 
-    python tools/analysis/feature_rank.py CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/rank
-    python tools/analysis/feature_rank.py FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
+    fdam-rotate feature-rank CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/rank
+    fdam-rotate feature-rank FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/feature_rank.png and OUT/feature_rank.json and prints a table: effective rank (exponential of the entropy of
 the singular values, at most the lesser of channels and places), and the mean cosine similarity between places. A low
@@ -15,13 +15,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fdam_rotate.apis.analysis.arguments import add_run_arguments, check_run_arguments
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """A model, images, and a folder for the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("feature-rank", __doc__, "tools/analysis/feature_rank.py")
     add_run_arguments(parser)
     return parser
 
@@ -62,7 +61,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(*layer_table(runs, lambda r: f"{r.effective_rank:.1f} ({r.relative_rank:.2f}) {r.cosine:8.3f}"), sep="\n")
     print(f"wrote {args.out / 'feature_rank.png'} and {args.out / 'feature_rank.json'}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

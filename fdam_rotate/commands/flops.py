@@ -1,6 +1,6 @@
 """Count parameters and multiply-adds of detectors, FFTs included, for one image.
 
-    python tools/analysis/flops.py configs/lsknet/lsk_s_fpn_1x_dota_le90.py \
+    fdam-rotate flops configs/lsknet/lsk_s_fpn_1x_dota_le90.py \
         configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py --shape 1024 1024
 
 Counts convolutions, linear layers, matrix products, attention and FFTs (1.25 N log2 N for a real one); activations,
@@ -12,15 +12,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser, config_file
 
 
 def build_parser() -> argparse.ArgumentParser:
     """Configs and an image size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("configs", nargs="+", type=Path, help="config files (Python)")
+    parser = command_parser("flops", __doc__, "tools/analysis/flops.py")
+    parser.add_argument("configs", nargs="+", type=config_file, help="config files (Python)")
     parser.add_argument(
         "--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
     )
@@ -47,7 +46,3 @@ def main(argv: Sequence[str] | None = None) -> int:
             macs, fft = (f"{value / 1e9:.2f} G" for value in (cost.macs, cost.fft_macs))
             print(f"{path.stem:{width}}  {cost.name:8}  {cost.params / 1e6:10.2f} M  {macs:>13}  {fft:>12}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,7 @@
 """Merge detections on patches into detections on whole images, ready to submit.
 
 Example:
-    python tools/merge.py work_dirs/demo/test/patch_detections work_dirs/demo/submission --manifest data/val
+    fdam-rotate merge work_dirs/demo/test/patch_detections work_dirs/demo/submission --manifest data/val
 
 PATCH_DETECTIONS is a folder or zip of Task1_<class>.txt (patch_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (patch_id score xmin ymin xmax ymax); several of them, such as scales or models, merge in one go.
@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, run
+from fdam_rotate.commands.arguments import add_class_options, command_parser
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("merge", __doc__, "tools/merge.py")
     parser.add_argument(
         "detections", type=Path, nargs="+", metavar="PATCH_DETECTIONS", help="folders or zips with one file per class"
     )
@@ -163,7 +163,3 @@ def _write_labels(format: str, out: Path, manifest: Path, classes: Sequence[str]
     found = read_detections(out, classes=classes, task=task)
     for line in write_labels(format, out / "labels", found, sizes, classes, file_names=names, overwrite=overwrite):
         print(line)
-
-
-if __name__ == "__main__":
-    run(main)

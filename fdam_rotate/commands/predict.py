@@ -1,15 +1,15 @@
 """Detect objects on whole images of any size, your own too: no splitting, no labels, no data set.
 
-    python tools/predict.py model.onnx photo.png scenes/ --out work_dirs/found
-    python tools/predict.py CONFIG CHECKPOINT photo.png scenes/ --out work_dirs/found
-    python tools/predict.py CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8
+    fdam-rotate predict model.onnx photo.png scenes/ --out work_dirs/found
+    fdam-rotate predict CONFIG CHECKPOINT photo.png scenes/ --out work_dirs/found
+    fdam-rotate predict CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8
 
-The model is a file of tools/export.py, which needs neither torch nor MMRotate, or a config and its checkpoint.
+The model is a file of fdam-rotate export, which needs neither torch nor MMRotate, or a config and its checkpoint.
 Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
 Written to the output folder: Task1_<class>.txt (image_id score x1 y1 ... x4 y4, pixels of the image), which
-tools/show.py, submit.py and evaluate.py read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude;
-and patches/, the windows done so far: a killed run goes on when its command is repeated. --labels also writes label
-files of another tool, to be corrected there; data_prep/convert.py reads them back.
+fdam-rotate show, submit and evaluate read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude; and
+patches/, the windows done so far: a killed run goes on when its command is repeated. --labels also writes label files
+of another tool, to be corrected there; fdam-rotate convert-labels reads them back.
 
 Exit code: 0 done; 1 an image could not be read (each is named, the rest is done); 2 wrong usage.
 """
@@ -24,7 +24,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdam_rotate.cli import add_raster_arguments, parse_options, raster_options, run
+from fdam_rotate.commands.arguments import (
+    add_raster_arguments,
+    command_parser,
+    config_file,
+    parse_options,
+    raster_options,
+    require_files,
+)
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -34,13 +41,12 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line; windows have the flags of data_prep/split.py."""
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="%(prog)s (MODEL.onnx | CONFIG CHECKPOINT) IMAGE [IMAGE ...] --out DIR [options]",
-    )
+    parser = command_parser("predict", __doc__, "tools/predict.py")
+    parser.usage = "%(prog)s (MODEL.onnx | CONFIG CHECKPOINT) IMAGE [IMAGE ...] --out DIR [options]"
     parser.add_argument(
-        "model", type=Path, help="model.onnx of tools/export.py, or a config (Python) with its checkpoint after it"
+        "model",
+        type=config_file,
+        help="model.onnx of fdam-rotate export, or a config (Python; ours also by name) with its checkpoint after it",
     )
     parser.add_argument(
         "images",
@@ -109,9 +115,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
     if not images:
         parser.error("give CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE...")
-    for path in (args.model, checkpoint):
-        if path is not None and not path.is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+    require_files(args.model, checkpoint)
 
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.outputs import check_inputs
@@ -231,7 +235,3 @@ def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
             else:
                 found[source.image_id] = source
     return [found[image_id] for image_id in sorted(found)]
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,9 +1,9 @@
 """Draw detections on whole images: what was found, what is false, and what was missed.
 
 Examples:
-    python tools/show.py data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
-    python tools/show.py data/val/images --gt data/val/labelTxt --out pictures
-    python tools/show.py data/val/images --examples scores.json --out worst
+    fdam-rotate show data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
+    fdam-rotate show data/val/images --gt data/val/labelTxt --out pictures
+    fdam-rotate show data/val/images --examples scores.json --out worst
 
 IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt
 (image_id score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found
@@ -24,7 +24,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, add_raster_arguments, raster_options, run
+from fdam_rotate.commands.arguments import add_class_options, add_raster_arguments, command_parser, raster_options
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("show", __doc__, "tools/show.py")
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
     parser.add_argument(
         "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file a class"
@@ -215,7 +215,3 @@ def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:
         )
     if missing:
         print(f"{len(missing)} image ids of the detections have no image here, for instance {missing[0]}")
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,7 +1,7 @@
 """Show which frequencies each layer of a trained detector keeps, with FDAM and with FDAM switched off.
 
-    python tools/analysis/spectrum.py CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/spectrum
-    python tools/analysis/spectrum.py FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
+    fdam-rotate spectrum CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/spectrum
+    fdam-rotate spectrum FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/spectrum.png (log amplitude over frequency for each layer, and the share of energy above half of Nyquist) and
 OUT/spectrum.json with the same numbers, and prints a table. "FDAM off" is the same checkpoint with AttInv's gammas and
@@ -13,13 +13,12 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fdam_rotate.apis.analysis.arguments import add_run_arguments, check_run_arguments
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """A model, images, and a folder for the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("spectrum", __doc__, "tools/analysis/spectrum.py")
     add_run_arguments(parser)
     return parser
 
@@ -72,7 +71,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(*layer_table(runs, lambda s: f"{s.high_energy:.4f}"), sep="\n")
     print(f"wrote {args.out / 'spectrum.png'} and {args.out / 'spectrum.json'}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

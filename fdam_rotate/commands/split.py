@@ -3,7 +3,7 @@ r"""Split DOTA images into patches, as MMRotate's img_split.py or as DOTA_devkit
 Flags, defaults and output are those of MMRotate's img_split.py (names, label text and pixels are equal), so its
 commands and JSON configs work unchanged. DOTA-v1.0 for training, at one scale:
 
-    python data_prep/split.py --preset dota-v1.0-ss-train \
+    fdam-rotate split --preset dota-v1.0-ss-train \
         --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --save-dir data/split_ss_dota/train
 
 Reads .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp of any size, type and number of bands, and labelTxt files. Writes
@@ -23,7 +23,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdam_rotate.cli import add_raster_arguments, raster_options, run
+from fdam_rotate.commands.arguments import add_raster_arguments, command_parser, raster_options
 from fdam_rotate.dota.splitting.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ _TOLD = 40
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("split", __doc__, "data_prep/split.py")
     add = parser.add_argument_group("input and output").add_argument
     add("--img-dirs", nargs="+", metavar="DIR", help="folders of images (needed)")
     add("--ann-dirs", nargs="+", metavar="DIR", help="as many folders of labelTxt files; leave out for a test set")
@@ -226,7 +226,3 @@ def _tell_rasters(images: Sequence[Mapping[str, Any]]) -> None:
 
 def _listed(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{kind} {count:,}" for kind, count in counts.items()) or "none"
-
-
-if __name__ == "__main__":
-    run(main)

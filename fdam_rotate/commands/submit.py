@@ -1,8 +1,8 @@
 """Pack detections for the DOTA evaluation server, or check a zip before it is uploaded.
 
 Examples:
-    python tools/submit.py work_dirs/demo/merged submission.zip
-    python tools/submit.py --check submission.zip --image-list test_ids.txt
+    fdam-rotate submit work_dirs/demo/merged submission.zip
+    fdam-rotate submit --check submission.zip --image-list test_ids.txt
 
 DETECTIONS is a folder of merged Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The zip holds one file for
@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_class_options, run
+from fdam_rotate.commands.arguments import add_class_options, command_parser
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("submit", __doc__, "tools/submit.py")
     parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file per class")
     parser.add_argument("zip", type=Path, nargs="?", metavar="OUT.zip", help="the zip to write")
     parser.add_argument("--check", type=Path, metavar="ZIP", help="check this zip and write nothing")
@@ -98,7 +98,3 @@ def _print_problems(problems: Sequence[Problem]) -> int:
         where = f"{problem.path}:{problem.line}" if problem.line else problem.path
         print(f"{problem.severity}: {where}: {problem.kind}: {problem.text}", file=sys.stderr)
     return sum(problem.severity == "error" for problem in problems)
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,8 +1,7 @@
-#!/usr/bin/env python
 """Generate aerial scenes in DOTA's layout: pictures with oriented objects, and their labels.
 
 Example:
-  python data_prep/synthetic.py data/synthetic --train 40 --val 8 --size 1024 --seed 1 --nproc 2
+  fdam-rotate synthetic data/synthetic --train 40 --val 8 --size 1024 --seed 1 --nproc 2
 
 Writes OUT_DIR/train and OUT_DIR/val, each with images/*.png (8-bit RGB) and labelTxt/*.txt (imagesource and gsd as
 header, then x1 y1 ... x4 y4 class difficult). Ground, roads, parked and moving vehicles, ships at piers, aeroplanes on
@@ -18,12 +17,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import run
+from fdam_rotate.commands.arguments import command_parser
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("synthetic", __doc__, "data_prep/synthetic.py")
     parser.add_argument("out_dir", type=Path, help="new or empty folder for train/ and val/")
     parser.add_argument("--train", type=int, default=20, metavar="N", help="training scenes (default: 20)")
     parser.add_argument("--val", type=int, default=5, metavar="N", help="validation scenes (default: 5)")
@@ -85,7 +84,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"of them difficult ({objects}), {time.perf_counter() - start:.1f} s"
     )
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,11 +1,11 @@
 """Predict every patch of a data set once; then score, submit or draw from what was written.
 
-    python tools/test.py CONFIG CHECKPOINT --split val --eval mAP
-    python tools/test.py CONFIG CHECKPOINT --format-only --eval-options submission_dir=work_dirs/submission
-    torchrun --nproc_per_node=8 tools/test.py CONFIG CHECKPOINT --launcher pytorch --format-only
+    fdam-rotate test CONFIG CHECKPOINT --split val --eval mAP
+    fdam-rotate test CONFIG CHECKPOINT --format-only --eval-options submission_dir=work_dirs/submission
+    torchrun --nproc_per_node=8 -m fdam_rotate.commands test CONFIG CHECKPOINT --launcher pytorch --format-only
 
 Writes WORK_DIR/patch_detections/: Task1_<class>.txt with lines `patch_id score x1 y1 ... x4 y4` in patch pixels, and
-patches.txt, the ids of all tested patches. tools/merge.py and tools/evaluate.py read the same files later.
+patches.txt, the ids of all tested patches. fdam-rotate merge and fdam-rotate evaluate read the same files later.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import parse_options, run
+from fdam_rotate.commands.arguments import command_parser, config_file, parse_options, require_files
 
 
 def build_parser() -> argparse.ArgumentParser:
     """MMRotate's flags; results are text, so that --out names a folder and never a pickle."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="config file (Python)")
+    parser = command_parser("test", __doc__, "tools/test.py")
+    parser.add_argument("config", type=config_file, help="config file (Python), or the name of one of ours")
     parser.add_argument("checkpoint", help="checkpoint file (.pth or .safetensors)")
     parser.add_argument("--work-dir", help="where results go (default: work_dirs/<config name>)")
     parser.add_argument("--out", metavar="DIR", help="folder of patch detections (default: WORK_DIR/patch_detections)")
@@ -64,9 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if unknown := sorted(set(eval_options) - allowed):
         parser.error(f"--eval-options {', '.join(unknown)}: not known with these flags; known: {sorted(allowed)}")
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+    require_files(args.config, args.checkpoint)
 
     from fdam_rotate.apis.compat import load_config
     from fdam_rotate.host.quiet import quiet_host
@@ -94,7 +92,3 @@ def main(argv: Sequence[str] | None = None) -> int:
         overwrite=args.overwrite,
         unsafe_load=args.unsafe_load,
     )
-
-
-if __name__ == "__main__":
-    run(main)

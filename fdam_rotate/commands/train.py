@@ -1,9 +1,9 @@
 """Train a detector: on the CPU, on one GPU, or on several under torchrun.
 
-    python tools/train.py configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py
-    torchrun --nproc_per_node=8 tools/train.py CONFIG --launcher pytorch
+    fdam-rotate train configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py
+    torchrun --nproc_per_node=8 -m fdam_rotate.commands train CONFIG --launcher pytorch
 
-Reads the patches that data_prep/split.py wrote; writes checkpoints (epoch_N.pth, latest.pth, best_mAP_epoch_N.pth),
+Reads the patches that fdam-rotate split wrote; writes checkpoints (epoch_N.pth, latest.pth, best_mAP_epoch_N.pth),
 the log and the full config to the work folder. Validates on merged whole images where the config names their labels.
 A config file is Python and runs: use configs that you trust.
 """
@@ -17,13 +17,13 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.cli import parse_options, run
+from fdam_rotate.commands.arguments import command_parser, config_file, parse_options, require_files
 
 
 def build_parser() -> argparse.ArgumentParser:
     """MMRotate's flags."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", help="config file (Python)")
+    parser = command_parser("train", __doc__, "tools/train.py")
+    parser.add_argument("config", type=config_file, help="config file (Python), or the name of one of ours")
     parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/<config name>)")
     resume = parser.add_mutually_exclusive_group()
     resume.add_argument("--resume-from", metavar="FILE", help="checkpoint to go on from, with its optimizer and epoch")
@@ -54,9 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser.parse_args(argv)
     options = parse_options(parser, args.cfg_options)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    for path in (args.config, args.resume_from):
-        if path is not None and not Path(path).is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+    require_files(args.config, args.resume_from)
 
     from fdam_rotate.apis.compat import load_config
     from fdam_rotate.host.quiet import quiet_host
@@ -82,14 +80,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     work_dir.mkdir(parents=True, exist_ok=True)
     log_file = work_dir / f"{time.strftime('%Y%m%d_%H%M%S')}.log" if runtime.rank == 0 else None
     logger = get_root_logger(log_file=log_file and str(log_file), log_level=cfg.log_level)
-    logger.info("command: " + " ".join(["tools/train.py", *(argv if argv is not None else sys.argv[1:])]))
+    logger.info("command: " + " ".join(["fdam-rotate train", *(argv if argv is not None else sys.argv[1:])]))
     logger.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     if runtime.rank == 0:
         dump_config(cfg, work_dir / Path(args.config).name)
     train(cfg, runtime, logger, validate=not args.no_validate, seed=args.seed, deterministic=args.deterministic)
     logger.info(f"done: {work_dir}")
     return 0
-
-
-if __name__ == "__main__":
-    run(main)

@@ -1,11 +1,10 @@
-#!/usr/bin/env python
 """Check a DOTA data set, or a split of one: what is in it, and what is wrong with it.
 
 Examples:
-  python data_prep/verify.py data/DOTA --picture dota.png --json dota.json
-  python data_prep/verify.py data/split_ss_dota/train data/split_ss_dota/val --accept zero-area
+  fdam-rotate verify data/DOTA --picture dota.png --json dota.json
+  fdam-rotate verify data/split_ss_dota/train data/split_ss_dota/val --accept zero-area
 
-DIR is images/ with labelTxt/ (or, after data_prep/split.py, with annfiles/ and manifest.json), or a folder of such
+DIR is images/ with labelTxt/ (or, after fdam-rotate split, with annfiles/ and manifest.json), or a folder of such
 folders (train/, val/). Several parts are compared with each other: a picture in train and in val spoils the score.
 Prints objects by class and part, then each problem with file and line. Exit code: 0 nothing wrong, 1 something is
 (problems of --accept apart), 2 usage.
@@ -21,7 +20,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from fdam_rotate.cli import add_raster_arguments, output_file, raster_options, run
+from fdam_rotate.commands.arguments import add_raster_arguments, command_parser, output_file, raster_options
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.checking.verify import VerifyReport
@@ -35,7 +34,7 @@ _PICTURES = (".png", ".pdf", ".svg")
 
 def build_parser() -> argparse.ArgumentParser:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = command_parser("verify", __doc__, "data_prep/verify.py")
     parser.add_argument("dirs", nargs="+", metavar="DIR", help="data sets or splits to check, together if several")
     parser.add_argument(
         "--picture", type=output_file, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
@@ -127,7 +126,3 @@ def _print_problems(report: VerifyReport, most: int | None) -> None:
             print(f"{kind}: {problem}")
         if len(shown) < count:
             print(f"{kind}: {count - len(shown)} more (--all prints them)")
-
-
-if __name__ == "__main__":
-    run(main)

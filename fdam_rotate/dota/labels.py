@@ -257,9 +257,9 @@ def _other_format(fields: list[bytes]) -> str:
         return "a class and cx cy w h angle: write the four corners"
     shares = all(numbers) and fields[0].isdigit() and all(abs(float(raw)) <= 2 for raw in fields[1:])
     if shares and len(fields) == 9:
-        return "YOLO-OBB, in shares of the image's size: data_prep/convert.py --from yolo-obb"
+        return "YOLO-OBB, in shares of the image's size: data_prep/convert_labels.py --from yolo-obb"
     if shares and len(fields) == 5:
-        return "YOLO's upright boxes: label oriented ones, or data_prep/convert.py --from yolo-obb"
+        return "YOLO's upright boxes: label oriented ones, or data_prep/convert_labels.py --from yolo-obb"
     return ""
 
 

@@ -17,7 +17,7 @@ from scripts import ROOT, load_script
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.labels import read_label_dir
 
-TOOLS = ("synthetic", "verify", "convert", "download")
+TOOLS = ("synthetic", "verify", "convert_labels", "download")
 
 
 def load(name: str) -> ModuleType:
@@ -70,9 +70,9 @@ def test_help_needs_no_heavy_import(tmp_path: Path, name: str) -> None:
         ("verify", [".", "--nproc", "0"]),
         ("verify", [".", "--json", "."]),
         ("verify", [".", "--picture", "page.doc"]),
-        ("convert", ["a", "b"]),
-        ("convert", ["a", "b", "--from", "dota", "--to", "dota"]),
-        ("convert", ["a", "b", "--to", "voc"]),
+        ("convert_labels", ["a", "b"]),
+        ("convert_labels", ["a", "b", "--from", "dota", "--to", "dota"]),
+        ("convert_labels", ["a", "b", "--to", "voc"]),
         ("download", []),
         ("download", ["out", "--splits", "test"]),
         ("download", ["out", "--unpack", "train"]),
@@ -95,7 +95,7 @@ def test_usage_errors_exit_2_before_anything_is_written(
     ("name", "argv", "message"),
     [
         ("verify", ["nowhere"], "error: folder nowhere does not exist"),
-        ("convert", ["nowhere", "out", "--to", "coco"], "error: nowhere does not exist; give a folder"),
+        ("convert_labels", ["nowhere", "out", "--to", "coco"], "error: nowhere does not exist; give a folder"),
         ("synthetic", ["out", "--classes", "boat"], "error: unknown class 'boat'"),
         ("download", ["out", "--unpack", "train", "nowhere.zip"], "error: archive nowhere.zip does not exist"),
     ],

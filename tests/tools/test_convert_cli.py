@@ -1,4 +1,4 @@
-"""tools/convert.py on checkpoints laid out as their authors publish them."""
+"""tools/convert_checkpoint.py on checkpoints laid out as their authors publish them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZES = {"embed_dims": [32, 32, 80, 64], "depths": [1, 2, 1, 1], "mlp_ratios": [
 
 @pytest.fixture(scope="module")
 def convert():
-    return load_script("tools/convert.py")
+    return load_script("tools/convert_checkpoint.py")
 
 
 def make_backbone(kind: str, **settings):

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import shutil
 import subprocess
 import sys
+import tomllib
+from pathlib import Path
 
 import pytest
-from scripts import ROOT
+from scripts import ROOT, load_script
+
+import fdam_rotate
+from fdam_rotate.commands import COMMANDS as COMMAND_TABLE
+from fdam_rotate.commands import main
+from fdam_rotate.commands.arguments import config_file, require_files
 
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
@@ -31,7 +41,7 @@ def test_help_teaches_and_loads_nothing_heavy(command, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "usage:" in done.stdout
-    assert "python " in done.stdout, "an example that can be copied"
+    assert "fdam-rotate " in done.stdout.partition("usage:")[2].partition("\n\n")[2], "an example that can be copied"
     assert done.stdout.rstrip().endswith("LOADED []"), done.stdout[-200:]
 
 
@@ -46,6 +56,76 @@ def test_unknown_flags_are_usage_errors(command, tmp_path):
     )
     assert done.returncode == 2
     assert "usage:" in done.stderr
+
+
+def test_every_command_has_its_module_its_script_and_one_line():
+    modules = {path.stem for path in (ROOT / "fdam_rotate" / "commands").glob("*.py")} - {"__init__", "__main__"}
+    assert {name.replace("-", "_") for name in COMMAND_TABLE} == modules - {"arguments"}
+    former = {"tools/convert.py", "data_prep/convert.py"}
+    scripts = {Path(command).stem for command in COMMANDS if command not in former}
+    assert scripts == modules - {"arguments"}
+    for command in set(COMMANDS) - former:
+        module = load_script(command)
+        name = Path(command).stem
+        assert module.main is importlib.import_module(f"fdam_rotate.commands.{name}").main
+        assert module.build_parser().prog == f"fdam-rotate {name.replace('_', '-')}"
+        assert f"python {command}" in module.build_parser().format_help()
+
+
+def test_the_console_command_runs_lists_and_corrects(tmp_path, capsys):
+    out = tmp_path / "scenes"
+    assert main(["synthetic", str(out), "--train", "1", "--val", "0", "--size", "64"]) == 0
+    assert (out / "train" / "images" / "T0000.png").is_file()
+    capsys.readouterr()
+    assert main(["--help"]) == 0
+    listed = capsys.readouterr().out
+    assert all(f"  {name} " in listed for name in COMMAND_TABLE)
+    assert main([]) == 2
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == fdam_rotate.__version__
+    assert main(["trian"]) == 2
+    assert "no command 'trian'; did you mean 'train'?" in capsys.readouterr().err
+    command = [sys.executable, "-m", "fdam_rotate.commands", "merge", "nowhere", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (1, 1, "error: ")
+
+
+def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
+    for name in ("lsk_s_fpn_1x_dota_le90", "lsknet/lsk_s_fpn_1x_dota_le90", "lsk_s_fpn_1x_dota_le90.py",
+                 "configs/lsknet/lsk_s_fpn_1x_dota_le90.py", str(found)):  # fmt: skip
+        assert config_file(name) == found
+    own = tmp_path / "lsk_s_fpn_1x_dota_le90.py"
+    own.write_text("")
+    assert config_file(own.name) == Path(own.name), "a file here goes first"
+    assert config_file("mine.py") == Path("mine.py")
+    with pytest.raises(FileNotFoundError, match=r"no such file: lsk_s_fpn_1x_dota_le9; did you mean 'lsk_s_fpn_1x_"):
+        require_files(own, None, "lsk_s_fpn_1x_dota_le9")
+    with pytest.raises(FileNotFoundError, match=r"no such file: latest\.pth$"):
+        require_files("latest.pth")
+
+
+def test_a_wheel_holds_the_commands_and_the_configs(tmp_path):
+    source = tmp_path / "source"
+    skipped = shutil.ignore_patterns(".*", "work_dirs", "tests", "docs", "*.egg-info", "build", "*.so", "*.cpp")
+    shutil.copytree(ROOT, source, ignore=skipped)
+    command = [sys.executable, "setup.py", "-q", "build_py", "--build-lib", str(tmp_path / "built")]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    package = tmp_path / "built" / "fdam_rotate"
+    for folder in ("commands", "configs"):
+        there = ROOT / folder if folder == "configs" else ROOT / "fdam_rotate" / folder
+        expected = {path.relative_to(there) for path in there.rglob("*.py")}
+        assert {path.relative_to(package / folder) for path in (package / folder).rglob("*.py")} == expected
+    code = "from fdam_rotate.commands.arguments import config_file; print(config_file('lsk_fdam_demo'))"
+    env = {**os.environ, "PYTHONPATH": str(package.parent)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == str(package / "configs" / "demo" / "lsk_fdam_demo.py")
+    scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
+    assert scripts == {"fdam-rotate": "fdam_rotate.commands:console"}
 
 
 def test_importing_the_package_loads_nothing_heavy():

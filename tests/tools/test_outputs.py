@@ -74,7 +74,7 @@ TOOLS = {
         ("found", "set/labelTxt", "set"),
     ),
     "convert-labels": Tool(
-        "data_prep/convert.py", lambda d, out: [d / "set", out, "--to", "yolo-obb"], "data.yaml", ("set",)
+        "data_prep/convert_labels.py", lambda d, out: [d / "set", out, "--to", "yolo-obb"], "data.yaml", ("set",)
     ),
     "synthetic": Tool(
         "data_prep/synthetic.py",

@@ -306,8 +306,8 @@ def _unpickle(path: Path, map_location: MapLocation, unsafe: bool) -> Any:
         if names:
             raise CheckpointError(
                 f"{path} was refused and not run: it names {', '.join(names)}, which is code, not tensors. If you "
-                f"trust its author, open it once with --unsafe-load (tools/convert.py --unsafe-load {path.name} "
-                f"{path.stem}.safetensors keeps the tensors only)"
+                f"trust its author, open it once with --unsafe-load (tools/convert_checkpoint.py --unsafe-load "
+                f"{path.name} {path.stem}.safetensors keeps the tensors only)"
             ) from None
         raise CheckpointError(
             f"{path} is not a checkpoint: {_head(path) or 'it is damaged, or of another format'}"

@@ -1,7 +1,7 @@
 """Ground truth of any layout that we convert from, read for scoring: image id -> its labels in pixels.
 
-A folder of DOTA's label files needs no images. Other layouts are read as ``data_prep/convert.py`` reads them; of a data
-set of several parts (train, val), one is named or all are taken together.
+A folder of DOTA's label files needs no images. Other layouts are read as ``fdam-rotate convert-labels`` reads them; of
+a data set of several parts (train, val), one is named or all are taken together.
 """
 
 from __future__ import annotations

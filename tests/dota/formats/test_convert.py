@@ -29,7 +29,7 @@ def load(name: str) -> ModuleType:
     return load_script(f"data_prep/{name}.py")
 
 
-convert = load("convert").main
+convert = load("convert_labels").main
 
 TEXT = {
     "train/A": (

@@ -20,7 +20,7 @@ from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.geometry import pairwise_iou
 from fdam_rotate.dota.labels import Labels, read_labels
 
-convert = load_script("data_prep/convert.py").main
+convert = load_script("data_prep/convert_labels.py").main
 
 #: Half the root of three: the height of a triangle over half its side.
 ROOT = math.sqrt(3) / 2
