@@ -13,7 +13,6 @@ from mmcv.parallel import scatter_kwargs
 from mmcv.runner import wrap_fp16_model
 from mmrotate.models import build_detector
 from mmrotate.utils import get_root_logger
-from tqdm import tqdm
 
 from fdam_rotate.apis.checkpoints.checkpoint import (
     CheckpointError,
@@ -23,6 +22,7 @@ from fdam_rotate.apis.checkpoints.checkpoint import (
 )
 from fdam_rotate.apis.compat import revert_sync_bn
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.progress import progress_bar
 
 __all__ = ["load_detector", "predict", "predict_batch"]
 
@@ -95,7 +95,7 @@ def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> li
     was_training = model.training
     model.eval()
     results: list[list[np.ndarray]] = []
-    with tqdm(total=len(loader.dataset), desc=what, unit="patch", disable=rank != 0, mininterval=1.0) as bar:
+    with progress_bar(len(loader.dataset), what, "patch", shown=rank == 0, mininterval=1.0) as bar:
         for batch in loader:
             found = predict_batch(model, batch)
             results.extend(found)

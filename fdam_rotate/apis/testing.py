@@ -12,7 +12,6 @@ from mmcv.cnn import fuse_conv_bn as fold_batch_norm
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmrotate.datasets import build_dataset
 from mmrotate.utils import get_root_logger, setup_multi_processes
-from tqdm import tqdm
 
 from fdam_rotate.apis.compat import loader_settings
 from fdam_rotate.apis.inference import load_detector, predict
@@ -22,6 +21,7 @@ from fdam_rotate.dota.detections import Detections, read_detections, task_file_n
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
+from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.scoring.drawing import draw_detections
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
@@ -143,13 +143,15 @@ def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
 
 
 def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:
-    for info in tqdm(dataset.data_infos, desc="draw", unit="patch"):
-        image = cv2.imread(str(Path(dataset.img_prefix) / info["filename"]))
-        patch = Path(info["filename"]).stem
-        own = {}
-        for name, found in detections.items():
-            rows = np.array([i == patch for i in found.image_ids])[found.image] if len(found) else np.zeros(0, bool)
-            own[name] = found.take(rows & (found.scores >= score_thr))
-        picture = draw_detections(image, own, classes=dataset.CLASSES)
-        if not cv2.imwrite(str(folder / f"{patch}.png"), picture):
-            raise OSError(f"cannot write {folder / patch}.png")
+    with progress_bar(len(dataset.data_infos), "draw", "patch", shown=True) as bar:
+        for info in dataset.data_infos:
+            image = cv2.imread(str(Path(dataset.img_prefix) / info["filename"]))
+            patch = Path(info["filename"]).stem
+            own = {}
+            for name, found in detections.items():
+                rows = np.array([i == patch for i in found.image_ids])[found.image] if len(found) else np.zeros(0, bool)
+                own[name] = found.take(rows & (found.scores >= score_thr))
+            picture = draw_detections(image, own, classes=dataset.CLASSES)
+            if not cv2.imwrite(str(folder / f"{patch}.png"), picture):
+                raise OSError(f"cannot write {folder / patch}.png")
+            bar.update()

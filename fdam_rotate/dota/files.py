@@ -41,8 +41,11 @@ def write_text(target: str | Path, text: str) -> None:
 
 def sha256_of(path: str | Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def check_id(name: str) -> str:

@@ -14,7 +14,8 @@ from statistics import median
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
+
+from fdam_rotate.dota.progress import progress_bar
 
 __all__ = ["PARTS", "Timing", "benchmark", "make_call"]
 
@@ -106,7 +107,7 @@ def benchmark(
     """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     peaks: dict[str, int | None] = {}
-    with tqdm(total=(rounds + warmup) * len(calls), desc="benchmark", unit="call", disable=not progress) as bar:
+    with progress_bar((rounds + warmup) * len(calls), "benchmark", "call", shown=progress) as bar:
         for turn in range(warmup + rounds):
             for name, call in calls.items():
                 start = time.perf_counter()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fdam_rotate.apis.analysis.features import (
     build_model,
@@ -22,6 +21,7 @@ from fdam_rotate.apis.analysis.features import (
     without_fdam,
 )
 from fdam_rotate.dota.outputs import claim_folder
+from fdam_rotate.dota.progress import progress_bar
 
 __all__ = ["join_layers", "layer_names", "layer_table", "measure_runs", "to_json"]
 
@@ -68,8 +68,14 @@ def measure_runs(
 
     def add(name: str, model: nn.Module, norm: dict) -> None:
         model.to(where)
-        batches = (image.to(where) for image in tqdm(load_images(paths, size, norm), name, len(paths), unit="image"))
-        runs[name] = measure(model, batches, layers or default_layers(model))
+        with progress_bar(len(paths), name, "image", shown=True) as bar:
+
+            def batches() -> Iterator[Tensor]:
+                for image in load_images(paths, size, norm):
+                    yield image.to(where)
+                    bar.update()
+
+            runs[name] = measure(model, batches(), layers or default_layers(model))
 
     model, cfg = build_model(config, checkpoint, unsafe=unsafe)
     norm = cfg.get("img_norm_cfg", {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True})
