@@ -299,7 +299,7 @@ def _unpickle(path: Path, map_location: MapLocation, unsafe: bool) -> Any:
         refusal = re.search(rf"{plain_numpy.REFUSED}(.*)", str(error))
         if refusal:
             raise CheckpointError(
-                f"{path} was refused: it has {refusal[1]}, and only plain arrays of numbers and text are read. If you "
+                f"{path} was refused: it has {refusal[1]}, and only plain numbers and text are read. If you "
                 "trust its author, open it once with --unsafe-load"
             ) from None
         names = _foreign_globals(path, str(error))

@@ -1,12 +1,12 @@
-"""Numpy's scalars and arrays of booleans, numbers and text, as a checkpoint's pickle may hold them, made safely.
+"""Numpy's scalars (booleans, numbers, text), as the ``meta`` of a checkpoint may hold them, made safely.
 
-The file calls none of numpy: what stands here is called in its place and checks what it gives, since numpy itself would
-take bytes of the file for pointers to objects. Arrays are written as plain numpy's again.
+mmcv keeps a best score or a seed as such. The file calls none of numpy: what stands here is called in its place and
+checks what it gives, since numpy itself would take bytes of the file for pointers to objects. Arrays are not read: no
+checkpoint of the 0.x line that we know of holds one.
 """
 
 from __future__ import annotations
 
-import math
 import pickle
 import re
 import sys
@@ -50,44 +50,6 @@ class _Dtype:
         return tuple(self.dtype.__reduce__())
 
 
-class _Array(np.ndarray[Any, Any]):
-    """What ``numpy.ndarray`` in a file makes: an array that only :func:`_reconstruct` makes, filled at most once.
-
-    A second filling would free memory that a tensor may share by then. It is written as a plain array again.
-    """
-
-    def __new__(cls, *_: Any, **__: Any) -> _Array:
-        """Refuse: the constructor would take a dtype of objects, and bytes as their addresses."""
-        raise pickle.UnpicklingError(f"{REFUSED}a call of numpy.ndarray")
-
-    def __setstate__(self, state: Any) -> None:
-        """Take (version, shape, dtype, Fortran order, bytes), where the bytes are as many as shape and dtype say."""
-        if not isinstance(state, tuple) or len(state) != 5 or vars(self).get("filled"):
-            raise pickle.UnpicklingError(f"{REFUSED}an array that is filled twice or with the wrong things")
-        _, shape, dtype, fortran, data = state
-        whole = isinstance(shape, tuple) and all(type(n) is int and n >= 0 for n in shape) and len(shape) <= 32
-        if not whole or type(dtype) is not _Dtype or type(data) is not bytes:
-            raise pickle.UnpicklingError(f"{REFUSED}an array of objects, or of no possible shape")
-        size = dtype.dtype.itemsize
-        fits = size > 0 and math.prod(n or 1 for n in shape) * size < 2**62  # numpy multiplies them in 64 bits
-        if not fits or math.prod(shape) * size != len(data):
-            raise pickle.UnpicklingError(f"{REFUSED}an array of {len(data)} bytes that claims another size")
-        _check_text(dtype.dtype, data)
-        super().__setstate__((1, shape, dtype.dtype, bool(fortran), data))
-        self.filled = True
-
-    def __reduce_ex__(self, protocol: Any) -> Any:
-        """Be written as a plain array."""
-        return self.view(np.ndarray).__reduce_ex__(protocol)
-
-
-def _reconstruct(kind: Any = None, shape: Any = None, code: Any = None) -> _Array:
-    """Stand in for numpy's function of this name: an empty array, which its state then fills."""
-    if kind is not _Array or shape != (0,):
-        raise pickle.UnpicklingError(f"{REFUSED}an array that does not start empty")
-    return np.zeros(0, np.uint8).view(_Array)
-
-
 def _scalar(dtype: Any = None, data: Any = None) -> Any:
     """Stand in for numpy's function of this name."""
     if type(dtype) is not _Dtype or type(data) is not bytes or len(data) != dtype.dtype.itemsize:
@@ -105,9 +67,8 @@ def _check_text(dtype: np.dtype[Any], data: bytes) -> None:
 
 
 #: (what is called, the name that a file calls it by); numpy 1 and 2 differ in the module's name.
-STAND_INS: list[tuple[Any, str]] = [(_Array, "numpy.ndarray"), (_Dtype, "numpy.dtype")]
-STAND_INS += [
-    (function, f"numpy.{module}.multiarray.{name}")
-    for module in ("core", "_core")
-    for name, function in (("scalar", _scalar), ("_reconstruct", _reconstruct))
+STAND_INS: list[tuple[Any, str]] = [
+    (_Dtype, "numpy.dtype"),
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
 ]

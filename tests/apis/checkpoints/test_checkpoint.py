@@ -305,8 +305,6 @@ def test_a_training_checkpoint_with_numpy_meta_and_optimizer_loads(tmp_path):
         "CLASSES": ("plane", "ship"),
         "PALETTE": [(165, 42, 42), (189, 183, 107)],
         "hook_msgs": {"best_score": np.float64(0.77), "last": np.float32(0.5), "flag": np.bool_(True)},
-        "history": np.arange(3.0),
-        "names": np.array(["a", "bc"]),
     }
     model = nn.Linear(2, 2)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
@@ -318,8 +316,6 @@ def test_a_training_checkpoint_with_numpy_meta_and_optimizer_loads(tmp_path):
     loaded = load_checkpoint_file(tmp_path / "e.pth")
     assert loaded["meta"]["hook_msgs"] == {"best_score": 0.77, "last": np.float32(0.5), "flag": True}
     assert loaded["meta"]["seed"] == 5
-    assert loaded["meta"]["history"].tolist() == [0, 1, 2]
-    assert loaded["meta"]["names"].tolist() == ["a", "bc"]
     assert loaded["meta"]["CLASSES"] == ("plane", "ship")
     assert loaded["optimizer"]["param_groups"][0]["lr"] == 1e-4
 
@@ -352,14 +348,6 @@ def pickled(value: object) -> bytes:
 F8 = DTYPE + pickled(("f8", 0, 1)) + b"R"
 U1 = DTYPE + pickled(("U1", 0, 1)) + b"R"
 NO_BYTES = b"c_codecs\nencode\n" + pickled(("", "latin1")) + b"R"  # what torch's unpickler has for b""
-EMPTY = CORE + b"_reconstruct\n" + ARRAY + pickled((0,)) + pickled(b"b") + b"\x87R"
-
-
-def filled(dtype: bytes, data: object, shape: object = (1,)) -> bytes:
-    """The state of an array: (1, shape, dtype, False, data)."""
-    data = data if data is NO_BYTES else pickled(data)
-    return b"(" + pickled(1) + pickled(shape) + dtype + pickled(False) + data + b"tb"
-
 
 ABUSES = {
     "constructor": ARRAY + b"(" + pickled((1,)) + pickled("O") + pickled(b"A" * 8) + b"tR",
@@ -367,19 +355,9 @@ ABUSES = {
     "dtype of objects": DTYPE + pickled(("O8", 0, 1)) + b"R",
     "dtype with fields": DTYPE + pickled(("V8", 0, 1)) + b"R",
     "objects by state": F8 + pickled((3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 0)) + b"b",
-    "array of names": EMPTY + filled(pickled("O"), b"A" * 8),
-    "array of list": EMPTY + filled(F8, [1]),
-    "short array": EMPTY + filled(F8, b"A" * 8, (2,)),
-    "negative array": EMPTY + filled(F8, b"A" * 8, (-1, -1)),
-    "array of nothings": EMPTY + filled(DTYPE + pickled(("S0", 0, 1)) + b"R", NO_BYTES, (2**40,)),
-    "empty array of huge sides": EMPTY + filled(F8, NO_BYTES, (0, 2**62, 2**62)),
-    "array filled twice": EMPTY + filled(F8, b"A" * 8) + filled(F8, b"A" * 8),
-    "reconstruct with data": CORE + b"_reconstruct\n" + ARRAY + pickled((8,)) + pickled("O") + b"\x87R",
-    "reconstruct of another": CORE + b"_reconstruct\ncargparse\nNamespace\n" + pickled((0,)) + pickled("O") + b"\x87R",
     "scalar of objects": CORE + b"scalar\n" + pickled("O") + pickled(b"A" * 8) + b"\x86R",
     "long dtype": DTYPE + pickled(("U999999999", 0, 1)) + b"R",
     "scalar of no text": CORE + b"scalar\n" + U1 + pickled(b"\xff" * 4) + b"\x86R",
-    "array of no text": EMPTY + filled(U1, b"\xff" * 4),
     "short scalar": CORE + b"scalar\n" + F8 + pickled(b"A") + b"\x86R",
 }
 
@@ -401,7 +379,7 @@ def write_program(path: Path, program: bytes) -> Path:
 def test_numpys_names_make_nothing_but_checked_values(tmp_path, abuse):
     """numpy's own constructor takes bytes for the addresses of objects: the interpreter crashes at their first use."""
     path = write_program(tmp_path / "evil.pth", ABUSES[abuse])
-    with pytest.raises(CheckpointError, match=r"was refused: it has .*only plain arrays") as caught:
+    with pytest.raises(CheckpointError, match=r"was refused: it has .*only plain numbers") as caught:
         load_checkpoint_file(path)
     assert "\n" not in str(caught.value)
 
@@ -414,35 +392,30 @@ def test_a_namespace_cannot_be_turned_into_a_stand_in(tmp_path, name):
 
 
 def test_the_programs_above_can_also_make_honest_values(tmp_path):
-    data = np.float64(2.5).tobytes()
-    assert load_checkpoint_file(write_program(tmp_path / "a.pth", EMPTY + filled(F8, data)))["x"].tolist() == [2.5]
-    none = load_checkpoint_file(write_program(tmp_path / "n.pth", EMPTY + filled(F8, NO_BYTES, (0, 3))))["x"]
-    assert none.shape == (0, 3)
-    scalar = CORE + b"scalar\n" + F8 + pickled(data) + b"\x86R"
+    scalar = CORE + b"scalar\n" + F8 + pickled(np.float64(2.5).tobytes()) + b"\x86R"
     assert load_checkpoint_file(write_program(tmp_path / "s.pth", scalar))["x"] == 2.5
+    text = CORE + b"scalar\n" + DTYPE + pickled(("S0", 0, 1)) + b"R" + NO_BYTES + b"\x86R"
+    assert load_checkpoint_file(write_program(tmp_path / "t.pth", text))["x"] == b""
 
 
-def test_numpy_values_keep_type_shape_and_order_and_are_written_as_numpy_writes_them(tmp_path):
-    values = {
-        "grid": np.asfortranarray(np.arange(6, dtype=np.int16).reshape(2, 3)),
-        "big": np.array([1.5, 2.5], dtype=">f4"),
-        "none": np.array(7, dtype=np.uint8),
-        "scalar": np.complex64(1 + 2j),
-        "text": np.str_("ship"),
-        "bytes": np.array([b"ab", b"c"]),
-        "type": np.dtype(">i4"),
-    }
+def test_an_array_is_refused_in_one_line(tmp_path):
+    torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": {"history": np.arange(3.0)}}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match=r"refused .*multiarray\._reconstruct.*--unsafe-load") as caught:
+        load_checkpoint_file(tmp_path / "c.pth")
+    assert "\n" not in str(caught.value)
+    assert load_checkpoint_file(tmp_path / "c.pth", unsafe=True)["meta"]["history"].tolist() == [0, 1, 2]
+
+
+def test_numpy_scalars_keep_type_and_order_and_are_written_as_numpy_writes_them(tmp_path):
+    values = {"scalar": np.complex64(1 + 2j), "text": np.str_("ship"), "type": np.dtype(">i4")}
     torch.save({"state_dict": {"w": torch.zeros(1)}, "meta": values}, tmp_path / "c.pth")
     once = load_checkpoint_file(tmp_path / "c.pth")
     torch.save(once, tmp_path / "again.pth")
     for loaded in (once["meta"], load_checkpoint_file(tmp_path / "again.pth")["meta"]):
-        for name, value in values.items():
-            if name != "type":
-                assert loaded[name].dtype == pickle.loads(pickle.dumps(value, 2)).dtype, name
-                assert loaded[name].shape == value.shape, name
-                assert loaded[name].tolist() == value.tolist(), name
+        for name in ("scalar", "text"):
+            assert loaded[name] == values[name], name
+            assert loaded[name].dtype == values[name].dtype, name
     assert torch.load(tmp_path / "again.pth", weights_only=False)["meta"]["type"] == np.dtype(">i4")
-    assert type(torch.load(tmp_path / "again.pth", weights_only=False)["meta"]["grid"]) is np.ndarray
 
 
 def test_a_class_that_is_not_installed_is_named_also_when_code_is_allowed(tmp_path, monkeypatch):
