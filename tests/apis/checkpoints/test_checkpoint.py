@@ -336,7 +336,6 @@ def test_numpy_2_spelling_of_its_scalars_loads(tmp_path):
 # ---- what a pickle can do with numpy's names: each program puts one value on the stack -------------------------------
 
 DTYPE = b"cnumpy\ndtype\n"
-ARRAY = b"cnumpy\nndarray\n"
 CORE = b"cnumpy.core.multiarray\n"
 
 
@@ -350,8 +349,6 @@ U1 = DTYPE + pickled(("U1", 0, 1)) + b"R"
 NO_BYTES = b"c_codecs\nencode\n" + pickled(("", "latin1")) + b"R"  # what torch's unpickler has for b""
 
 ABUSES = {
-    "constructor": ARRAY + b"(" + pickled((1,)) + pickled("O") + pickled(b"A" * 8) + b"tR",
-    "new": ARRAY + b"(" + pickled((1,)) + pickled("O") + pickled(b"A" * 8) + b"t\x81",
     "dtype of objects": DTYPE + pickled(("O8", 0, 1)) + b"R",
     "dtype with fields": DTYPE + pickled(("V8", 0, 1)) + b"R",
     "objects by state": F8 + pickled((3, "|", None, ("a",), {"a": ("O", 0)}, 8, 1, 0)) + b"b",
@@ -384,9 +381,8 @@ def test_numpys_names_make_nothing_but_checked_values(tmp_path, abuse):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [ARRAY, DTYPE], ids=["array", "dtype"])
-def test_a_namespace_cannot_be_turned_into_a_stand_in(tmp_path, name):
-    program = b"cargparse\nNamespace\n)R(N}" + pickled("__class__") + name + b"stb"
+def test_a_namespace_cannot_be_turned_into_a_stand_in(tmp_path):
+    program = b"cargparse\nNamespace\n)R(N}" + pickled("__class__") + DTYPE + b"stb"
     with pytest.raises(CheckpointError, match="layout differs"):
         load_checkpoint_file(write_program(tmp_path / "evil.pth", program))
 
