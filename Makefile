@@ -47,7 +47,7 @@ bench: $(STAMP)
 lint: $(STAMP)
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
-	$(PY) -m mypy fdam_rotate/dota
+	$(PY) -m mypy fdam_rotate
 
 doctor: $(STAMP)
 	@$(PY) tools/doctor.py

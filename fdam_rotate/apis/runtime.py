@@ -66,8 +66,8 @@ def data_parallel(model: torch.nn.Module, runtime: Runtime, *, find_unused_param
         """mmcv's wrapper unpacks data containers on GPUs only."""
 
         def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
-            inputs, kwargs = self.scatter(inputs, kwargs, [-1])
-            return super().train_step(*inputs[0], **kwargs[0])
+            positional, named = self.scatter(inputs, kwargs, [-1])
+            return super().train_step(*positional[0], **named[0])
 
     if not runtime.distributed:
         if runtime.device == "cuda":

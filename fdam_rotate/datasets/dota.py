@@ -147,7 +147,7 @@ class DOTAPatchDataset(CustomDataset):
             annotation["difficult" + kind] = np.array([row[3] for row in found], dtype=np.int64)
         return annotation
 
-    def _filter_imgs(self) -> list[int]:  # type: ignore[override]
+    def _filter_imgs(self) -> list[int]:
         """Indices of the patches to train on: those with objects, unless ``filter_empty_gt`` is off."""
         return [
             i for i, info in enumerate(self.data_infos) if not self.filter_empty_gt or len(info["ann"]["labels"]) > 0

@@ -10,6 +10,8 @@ import matplotlib
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from fdam_rotate.apis.analysis.rank import LayerRank
 from fdam_rotate.apis.analysis.runs import layer_names
@@ -69,7 +71,7 @@ def draw_ranks(path: str | Path, runs: Mapping[str, Sequence[LayerRank]]) -> Non
     _save(figure, path)
 
 
-def _draw_by_depth(axis: plt.Axes, runs: Mapping[str, Sequence[LayerSpectrum | LayerRank]], what: str) -> None:
+def _draw_by_depth(axis: Axes, runs: Mapping[str, Sequence[LayerSpectrum | LayerRank]], what: str) -> None:
     """Attribute ``what`` of the layers, one curve a run; a layer of either run has one place on the axis."""
     names = layer_names(runs)
     for (name, layers), line in zip(runs.items(), LINES * len(runs), strict=False):
@@ -85,7 +87,7 @@ def _short(name: str) -> str:
     return name.removeprefix("backbone.")
 
 
-def _save(figure: plt.Figure, path: str | Path) -> None:
+def _save(figure: Figure, path: str | Path) -> None:
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=130, format="png")
     plt.close(figure)

@@ -94,7 +94,8 @@ def layer_ranks(model: nn.Module, images: Iterable[Tensor], layers: Sequence[str
     shapes: dict[str, tuple[int, int, int]] = {}
 
     def use(name: str, maps: Tensor) -> None:
-        shapes[name] = tuple(maps.shape[1:])
+        channels, height, width = maps.shape[1:]
+        shapes[name] = (channels, height, width)
         places = maps[0].flatten(1).T
         rank = effective_rank(places)
         found.setdefault(name, []).append((rank, rank / min(places.shape), mean_cosine_similarity(places)))

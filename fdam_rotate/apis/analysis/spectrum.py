@@ -105,7 +105,8 @@ def layer_spectra(model: nn.Module, images: Iterable[Tensor], layers: Sequence[s
         rings = max(1, min(MAX_RINGS, min(maps.shape[-2:]) // 2))
         amplitudes[name] = amplitudes.get(name, 0) + radial_amplitude(maps, rings)
         energies.setdefault(name, []).append(high_frequency_energy(maps))
-        shapes[name] = tuple(maps.shape[1:])
+        channels, height, width = maps.shape[1:]
+        shapes[name] = (channels, height, width)
 
     for image in images:
         record_layers(model, image, layers, use)

@@ -14,6 +14,7 @@ exactly.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmrotate.models.builder import ROTATED_BACKBONES
@@ -68,7 +69,7 @@ class FDAMBlock(LSKBlock):
         settings: LSKBlock's arguments.
     """
 
-    def __init__(self, dim: int, *settings, num_heads: int | None, freq_scale: bool) -> None:
+    def __init__(self, dim: int, *settings: Any, num_heads: int | None, freq_scale: bool) -> None:
         super().__init__(dim, *settings)
         if num_heads is not None:
             self.attn = InvertedLSKAttention(dim, num_heads)
@@ -139,7 +140,7 @@ class LSKNetFDAM(LSKNet):
             init_cfg=init_cfg,
         )
 
-    def make_block(self, stage: int, dim: int, *settings) -> FDAMBlock:
+    def make_block(self, stage: int, dim: int, *settings: Any) -> FDAMBlock:
         """Build a block with FDAM in it."""
         heads = self.num_heads[stage] if self.att_inv else None
         return FDAMBlock(dim, *settings, num_heads=heads, freq_scale=self.freq_scale)

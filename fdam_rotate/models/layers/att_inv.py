@@ -20,6 +20,8 @@ out: they keep nothing for the backward pass that the layers around them do not 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -82,13 +84,13 @@ class _SquaredReLULinear(torch.autograd.Function):
     """``_squared_relu_linear`` with its gradient; keeps x, not its square."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return _squared_relu_linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
         on_cpu = _logits_on_cpu(x, weight, grad)
         gradient = cpu.squared_relu_linear_gradient if on_cpu else _squared_relu_linear_gradient
@@ -135,13 +137,13 @@ class _InvertedGate(torch.autograd.Function):
     """``inverted_gate`` in one dtype, with its gradient; keeps its arguments only."""
 
     @staticmethod
-    def forward(ctx, *arguments: Tensor) -> Tensor:
+    def forward(ctx: Any, *arguments: Tensor) -> Tensor:
         ctx.save_for_backward(*arguments)
         return _inverted_gate(*arguments)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, ...]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
         tensors = (grad, *ctx.saved_tensors)
         return (cpu.inverted_gate_gradient if cpu.serves(*tensors) else _inverted_gate_gradient)(*tensors)
 

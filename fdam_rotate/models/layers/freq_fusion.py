@@ -20,6 +20,7 @@ facts only: it states no licence), so their fusion weights load here. Difference
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -244,10 +245,10 @@ class FreqFusion(nn.Module):
         for conv in (self.hr_channel_compressor, self.lr_channel_compressor):
             nn.init.xavier_uniform_(conv.weight)
             nn.init.zeros_(conv.bias)
-        for conv in (self.content_encoder, self.content_encoder2):
-            if conv is not None:
-                nn.init.normal_(conv.weight, std=0.001)
-                nn.init.zeros_(conv.bias)
+        for encoder in (self.content_encoder, self.content_encoder2):
+            if encoder is not None:
+                nn.init.normal_(encoder.weight, std=0.001)
+                nn.init.zeros_(encoder.bias)
         if self.dysampler is not None:
             self.dysampler.reset_parameters()
 
@@ -348,13 +349,13 @@ class _SumTaps(torch.autograd.Function):
     """``_sum_taps`` with its gradient written out: autograd would pad each tap's gradient to a whole map."""
 
     @staticmethod
-    def forward(ctx, padded: Tensor, blocks: Tensor) -> Tensor:
+    def forward(ctx: Any, padded: Tensor, blocks: Tensor) -> Tensor:
         ctx.save_for_backward(padded, blocks)
         return _sum_taps(padded, blocks)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         padded, blocks = ctx.saved_tensors
         grad_padded, grad_blocks = torch.zeros_like(padded), torch.zeros_like(blocks)
         for part in _channel_chunks(padded, blocks):

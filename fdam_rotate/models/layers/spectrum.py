@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,7 +56,7 @@ class _ScaleSpectrum(torch.autograd.Function):
     """``scale_spectrum`` of maps (N, H, W) with its gradient; keeps the kernels and the spectra."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, kernels: Tensor, residual: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernels: Tensor, residual: bool) -> Tensor:
         ctx.on_cpu, ctx.residual = _on_cpu(x, kernels), residual
         scaled = cpu.scaled if ctx.on_cpu else _scaled
         y, spectra = scaled(x, kernels, residual, ctx.needs_input_grad[1])
@@ -64,7 +65,7 @@ class _ScaleSpectrum(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]:
         kernels, spectra = ctx.saved_tensors
         gradient = cpu.scaled_gradient if ctx.on_cpu else _scaled_gradient
         return *gradient(grad, kernels, ctx.residual, spectra), None
