@@ -13,7 +13,7 @@ weights and on the image, so give checkpoints, and expect other times on real im
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fdam_rotate.commands.arguments import add_device, command_parser, config_file
@@ -71,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     amp = getattr(torch, args.amp) if args.amp else None
-    calls = {}
+    calls: dict[str, Callable[[], None]] = {}
     for path, checkpoint in zip(args.configs, checkpoints, strict=True):
         model, _ = build_model(path, checkpoint, unsafe=args.unsafe_load)
         name = path.stem if path.stem not in calls else str(path)

@@ -55,7 +55,7 @@ class SimplePyramid(BaseModule):
             raise ValueError(f"num_outs must be at least 4, got {num_outs}")
         self.num_outs = num_outs
         self.fp16_enabled = False  # mmcv's fp16 switch
-        ups: list[nn.Module] = (
+        ups: tuple[list[nn.Module], ...] = (
             [
                 nn.ConvTranspose2d(dim, dim // 2, 2, stride=2),
                 _ChannelNorm(dim // 2, eps=1e-6),
