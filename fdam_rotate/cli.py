@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from fdam_rotate.dota.errors import DotaError, ScoreError
+from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
 
 __all__ = ["run"]
 
@@ -20,6 +20,9 @@ def run(main: Callable[[], int]) -> None:
     except (DotaError, FloatingPointError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
+    except Stopped as stop:
+        print(f"stopped: {stop}", file=sys.stderr)
+        code = stop.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = 130

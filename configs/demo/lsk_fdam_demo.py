@@ -33,7 +33,7 @@ train_pipeline = [  # no resizing: patches of any size are taken as they are
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
-        type='MultiScaleFlipAug',
+        type='FlipTurnAug',
         scale_factor=1.0,
         flip=False,
         transforms=[

@@ -1,13 +1,7 @@
 # Baseline: LSKNet-T, Oriented R-CNN, the published recipe (8 GPUs x 2 images, lr 2e-4) but validated on `val`.
 _base_ = './lsk_s_fpn_1x_dota_le90.py'
 
-model = dict(
-    backbone=dict(
-        embed_dims=[32, 64, 160, 256],
-        depths=[3, 3, 5, 2],
-        init_cfg=dict(
-            checkpoint='https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/lsk_t_backbone-2ef8a593.pth')),
-    neck=dict(in_channels=[32, 64, 160, 256]))
+model = {{_base_.lsk_t}}
 data = dict(samples_per_gpu=2)
 optimizer = dict(lr=2e-4)
 auto_scale_lr = dict(base_batch_size=16)

@@ -1,9 +1,8 @@
-# Multi-scale, trained on train and val together for the test server. No labelled image is left to validate on.
-_base_ = './lsk_t_fpn_1x_dota_ms_le90.py'
+# LSKNet-T, Oriented R-CNN, multi-scale, trained on train and val together.
+# Published for trainval -> test: 81.37 mAP.
+_base_ = './lsk_s_fpn_1x_dota_ms_trainval_le90.py'
 
-data_root = 'data/split_ms_dota/'
-data = dict(
-    train=dict(
-        ann_file=[data_root + 'train/annfiles/', data_root + 'val/annfiles/'],
-        img_prefix=[data_root + 'train/images/', data_root + 'val/images/']),
-    val=None)
+model = {{_base_.lsk_t}}
+data = dict(samples_per_gpu=2)
+optimizer = dict(lr=2e-4)
+auto_scale_lr = dict(base_batch_size=16)

@@ -2,6 +2,5 @@
 # Quoted from FDAM (ICCV 2025) for trainval -> test, single scale: 78.61 mAP, with their unreleased code.
 _base_ = '../lsknet/lsk_s_fpn_1x_dota_le90.py'
 
-model = dict(backbone=dict(type='LSKNetFDAM', att_inv=True, freq_scale=True), neck=dict(type='FDAMFPN'))
-# Twice the learning rate for freq_scale*, no weight decay on 1-D parameters
-optimizer = dict(constructor='FDAMOptimizerConstructor')
+model = {{_base_.fdam}}
+optimizer = {{_base_.fdam_optimizer}}

@@ -13,4 +13,4 @@ model = dict(
             checkpoint='https://download.openmmlab.com/mmsegmentation/v0.5/pretrain/segformer/mit_b0_20220624-7e0fe6dd.pth'
         )),
     neck=dict(type='FDAMFPN', in_channels=[32, 64, 160, 256]))
-optimizer = dict(constructor='FDAMOptimizerConstructor')
+optimizer = {{_base_.fdam_optimizer}}

@@ -5,5 +5,5 @@ _base_ = [
 ]
 
 angle_version = 'oc'
-data = dict(
-    train=dict(version=angle_version), val=dict(version=angle_version), test=dict(version=angle_version))
+part = dict(version=angle_version)
+data = dict(train=part, val=part, test=part)

@@ -1,5 +1,5 @@
 # RoI Transformer on LSKNet-S with FDAM and the frequency-modulated neck.
 _base_ = './roi_trans_lsk_s_fpn_1x_dota_le90.py'
 
-model = dict(backbone=dict(type='LSKNetFDAM', att_inv=True, freq_scale=True), neck=dict(type='FDAMFPN'))
-optimizer = dict(constructor='FDAMOptimizerConstructor')
+model = {{_base_.fdam}}
+optimizer = {{_base_.fdam_optimizer}}

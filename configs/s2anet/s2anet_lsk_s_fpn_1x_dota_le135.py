@@ -5,6 +5,6 @@ _base_ = [
 ]
 
 angle_version = 'le135'
-data = dict(
-    train=dict(version=angle_version), val=dict(version=angle_version), test=dict(version=angle_version))
+part = dict(version=angle_version)
+data = dict(train=part, val=part, test=part)
 auto_scale_lr = dict(base_batch_size=16)  # LSKNet's authors train it with lr 1e-4 on 8 GPUs x 2 images

@@ -11,4 +11,4 @@ model = dict(
         drop_path_rate=0.15,
         init_cfg=dict(type='Pretrained', checkpoint='https://dl.fbaipublicfiles.com/deit/deit_3_base_224_21k.pth')),
     neck=dict(_delete_=True, type='SimplePyramid', in_channels=768, out_channels=256, num_outs=5))
-optimizer = dict(constructor='FDAMOptimizerConstructor')
+optimizer = {{_base_.fdam_optimizer}}

@@ -1,9 +1,12 @@
-"""Hooks of the training loop: whole-image validation that also runs on the CPU, and a stop at non-finite losses."""
+"""Hooks of the training loop: seeds, whole-image validation that also runs on the CPU, stops that lose nothing."""
 
 from __future__ import annotations
 
 import json
 import math
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +17,108 @@ from mmdet.core import EvalHook
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from fdam_rotate.apis.inference import predict
+from fdam_rotate.apis.loading import seed_draw
+from fdam_rotate.apis.runners import latest_checkpoint
+from fdam_rotate.dota.errors import Stopped
 
-__all__ = ["NonFiniteLossHook", "PatchEvalHook"]
+__all__ = ["Interruption", "NonFiniteLossHook", "PatchEvalHook", "SeedHook", "StopHook"]
+
+#: Second word of the seeds of steps; those of images have the epoch there, see `fdam_rotate.apis.loading`.
+_TRAIN, _VAL = 2**32 - 2, 2**32 - 1
+
+
+class SeedHook(Hook):
+    """Random numbers of a step (dropped paths, sampled proposals) from the seed, the process and the step alone."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any) -> None:
+        """After the images were loaded, before the model sees them."""
+        seed_draw(self.seed, _TRAIN, runner.rank, runner.iter)
+
+    def before_val_iter(self, runner: Any) -> None:
+        """The same for every validation loss."""
+        seed_draw(self.seed, _VAL, runner.rank, runner.inner_iter)
+
+
+class Interruption:
+    """SIGTERM and Ctrl-C as a wish that is met after the step; a second one acts at once."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Take the signals while the block runs; only the main thread can."""
+        numbers = (signal.SIGINT, signal.SIGTERM)
+        before = {number: signal.getsignal(number) for number in numbers}
+
+        def note(number: int, frame: Any) -> None:
+            self.signal = number
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+        for number in numbers:
+            signal.signal(number, note)
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def agreed(self) -> bool:
+        """Whether any process was asked to stop; all processes must ask at the same place."""
+        if dist.is_available() and dist.is_initialized():
+            device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+            asked = torch.tensor(self.signal or 0, device=device)
+            dist.all_reduce(asked, op=dist.ReduceOp.MAX)
+            self.signal = int(asked) or None
+        return self.signal is not None
+
+
+class StopHook(Hook):
+    """Save and end the run where it was asked to stop; runs after all other hooks.
+
+    Args:
+        interruption: tells whether it was.
+        by_epoch: the last step of an epoch is left to what follows the epoch: checkpoint and validation.
+    """
+
+    def __init__(self, interruption: Interruption, *, by_epoch: bool) -> None:
+        self.interruption = interruption
+        self.by_epoch = by_epoch
+
+    def after_train_iter(self, runner: Any) -> None:
+        """Between steps."""
+        if not (self.by_epoch and self.end_of_epoch(runner)):
+            self._stop_if_asked(runner, runner.iter + 1)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Between epochs."""
+        if self.by_epoch:
+            self._stop_if_asked(runner, runner.iter)
+
+    def _stop_if_asked(self, runner: Any, done: int) -> None:
+        if not self.interruption.agreed():
+            return
+        if runner.rank == 0 and runner.steps_saved != done:
+            runner.save_checkpoint(runner.work_dir)
+        if dist.is_available() and dist.is_initialized():
+            dist.barrier()
+        name = signal.Signals(self.interruption.signal).name
+        latest = latest_checkpoint(runner.work_dir)
+        raise Stopped(
+            f"{name} after {done} steps; {latest} holds them: go on with --auto-resume", self.interruption.signal
+        )
 
 
 class PatchEvalHook(EvalHook):
     """MMDetection's ``EvalHook`` with our prediction loop: the same for one process, several, CPU and GPU."""
+
+    def __init__(self, *args: Any, interruption: Interruption | None = None, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.interruption = interruption
 
     def _do_evaluate(self, runner: Any) -> None:
         if not self._should_evaluate(runner):
@@ -31,8 +130,8 @@ class PatchEvalHook(EvalHook):
                 if isinstance(module, _BatchNorm) and module.track_running_stats:
                     dist.broadcast(module.running_mean, 0)
                     dist.broadcast(module.running_var, 0)
-        results = predict(model, self.dataloader)
-        if results is None:  # not the first process
+        results = predict(model, self.dataloader, interruption=self.interruption)
+        if results is None:  # not the first process, or asked to stop
             return
         self.latest_results = results
         runner.log_buffer.output["eval_iter_num"] = len(self.dataloader)

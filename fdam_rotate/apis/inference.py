@@ -21,7 +21,10 @@ from fdam_rotate.apis.checkpoints.checkpoint import (
     load_into,
 )
 from fdam_rotate.apis.compat import revert_sync_bn
+from fdam_rotate.datasets.views import turn_back
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.geometry import le90_to_poly
+from fdam_rotate.dota.merging.merge import nms_polygons
 from fdam_rotate.dota.progress import progress_bar
 
 __all__ = ["load_detector", "predict", "predict_batch"]
@@ -47,7 +50,7 @@ def load_detector(
     cfg.model.backbone.init_cfg = None
     revert_sync_bn(cfg.model)
     model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
-    if cfg.get("fp16") is not None:
+    if cfg.get("fp16") is not None and torch.cuda.is_available():  # the CPU has no such convolutions
         wrap_fp16_model(model)
     content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)
     trained_on = content.get("meta", {}).get("CLASSES")
@@ -71,24 +74,59 @@ def load_detector(
 
 @torch.no_grad()
 def predict_batch(model: torch.nn.Module, batch: Any) -> list[list[np.ndarray]]:
-    """Results of one collated test batch; see `predict`. ``model`` is in evaluation mode."""
+    """Results of one collated test batch, views merged; see `predict`. ``model`` is in evaluation mode."""
     device = next(model.parameters()).device
     _, (inputs,) = scatter_kwargs((), batch, [device.index if device.type == "cuda" else -1])
-    found: list[list[np.ndarray]] = model(return_loss=False, rescale=True, **inputs)
-    return found
+    views = []
+    for images, metas in zip(inputs["img"], inputs["img_metas"], strict=True):
+        views.append(model(return_loss=False, rescale=True, img=[images], img_metas=[metas]))
+    if len(views) == 1:
+        found: list[list[np.ndarray]] = views[0]
+        return found
+    settings = model.test_cfg.get("rcnn", model.test_cfg)
+    return [
+        _merge_views([found[i] for found in views], [metas[i] for metas in inputs["img_metas"]], settings)
+        for i in range(len(views[0]))
+    ]
 
 
-def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> list[list[np.ndarray]] | None:
+def _merge_views(
+    views: Sequence[Sequence[np.ndarray]], metas: Sequence[dict[str, Any]], settings: dict[str, Any]
+) -> list[np.ndarray]:
+    """One image's detections by class from those in its views, after the suppression that the detector itself does."""
+    merged = []
+    for of_class in zip(*views, strict=True):
+        boxes = np.concatenate([turn_back(boxes, meta) for boxes, meta in zip(of_class, metas, strict=True)])
+        kept = nms_polygons(le90_to_poly(boxes[:, :5].astype(np.float64)), boxes[:, 5], settings["nms"]["iou_thr"])
+        merged.append(boxes[kept])
+    return _best(merged, settings["max_per_img"])
+
+
+def _best(by_class: list[np.ndarray], most: int) -> list[np.ndarray]:
+    """The ``most`` best detections of an image over all classes."""
+    scores = np.concatenate([boxes[:, 5] for boxes in by_class])
+    if len(scores) <= most:
+        return by_class
+    keep = np.zeros(len(scores), bool)
+    keep[np.argsort(-scores, kind="stable")[:most]] = True
+    parts = np.split(keep, np.cumsum([len(boxes) for boxes in by_class])[:-1])
+    return [boxes[part] for boxes, part in zip(by_class, parts, strict=True)]
+
+
+def predict(
+    model: torch.nn.Module, loader: Any, *, what: str = "predict", interruption: Any = None
+) -> list[list[np.ndarray]] | None:
     """Results for every patch of ``loader.dataset``, in its order.
 
     Args:
         model: the bare detector (no parallel wrapper), on its device; left in the mode it came in.
         loader: test-mode loader; under a process group each process sees its share.
         what: label of the progress bar.
+        interruption: `fdam_rotate.apis.hooks.Interruption`; asked to stop, prediction ends early.
 
     Returns:
         For each patch, for each class, (n, 6) float32 of cx, cy, w, h (pixels), angle (radians), score;
-        None in all processes but the first.
+        None in all processes but the first, and where it was asked to stop.
     """
     grouped = dist.is_available() and dist.is_initialized()
     rank, world = (dist.get_rank(), dist.get_world_size()) if grouped else (0, 1)
@@ -100,7 +138,11 @@ def predict(model: torch.nn.Module, loader: Any, *, what: str = "predict") -> li
             found = predict_batch(model, batch)
             results.extend(found)
             bar.update(min(len(found) * world, bar.total - bar.n))
+            if interruption is not None and interruption.signal is not None:
+                break
     model.train(was_training)
+    if interruption is not None and interruption.agreed():
+        return None
     if not grouped:
         return results
     parts: list[list[list[np.ndarray]]] | None = [[] for _ in range(world)] if rank == 0 else None

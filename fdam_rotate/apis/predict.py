@@ -19,6 +19,7 @@ from mmrotate.utils import setup_multi_processes
 from fdam_rotate.apis.inference import load_detector, predict_batch
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
+from fdam_rotate.datasets.views import check_views
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.predicting.model import Found
@@ -94,6 +95,7 @@ def _pipeline(steps: Sequence[dict[str, Any]], batch_size: int) -> Compose:
         DotaError: it does not begin by loading an image.
     """
     steps = copy.deepcopy(list(steps))
+    check_views(steps)
     if batch_size > 1:
         steps = replace_ImageToTensor(steps)
     if steps[0]["type"] != "LoadImageFromFile":

@@ -6,29 +6,32 @@ one builds the same mmcv runner from the same config keys.
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from mmcv.runner import HOOKS, DistSamplerSeedHook, EpochBasedRunner, build_runner
+from mmcv.runner import HOOKS
 from mmcv.runner.optimizer import build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
 from mmdet.core.hook.ema import BaseEMAHook
 from mmdet.datasets import build_dataloader, replace_ImageToTensor
-from mmdet.utils import find_latest_checkpoint
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
 from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sync_bn, scale_lr
-from fdam_rotate.apis.hooks import NonFiniteLossHook, PatchEvalHook
+from fdam_rotate.apis.hooks import Interruption, NonFiniteLossHook, PatchEvalHook, SeedHook, StopHook
+from fdam_rotate.apis.loading import SeededBatches, seeded_loader
+from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.outputs import check_names, earlier_files, recorded
 
-__all__ = ["check_classes", "check_training_config", "dump_config", "train"]
+__all__ = ["check_classes", "check_training_config", "checkpoint_to_resume", "dump_config", "is_finished", "train"]
 
 
 def dump_config(cfg: Any, path: Path) -> None:
@@ -54,9 +57,13 @@ def check_training_config(cfg: Any, *, validate: bool = True) -> None:
     Raises:
         FileNotFoundError: a folder of patches, the pretrained backbone or a checkpoint is missing.
         OutputExistsError: the work folder holds checkpoints and nothing says to go on from them.
+        DotaError: a runner or a workflow that there is not.
     """
+    _check_runner(cfg)
+    if cfg.get("fp16") is not None and not torch.cuda.is_available():
+        raise DotaError("fp16 needs a GPU, and there is none; --cfg-options fp16=None trains in full precision")
     work_dir = Path(cfg.work_dir)
-    if not (cfg.get("resume_from") or cfg.get("auto_resume")) and next(work_dir.glob("*.pth"), None) is not None:
+    if not (cfg.get("resume_from") or cfg.get("auto_resume")) and latest_checkpoint(work_dir) is not None:
         raise OutputExistsError(f"{work_dir} holds checkpoints; go on with --auto-resume, or give another --work-dir")
     for split in ("train", "val") if validate else ("train",):
         for place, data in dataset_settings(cfg.data.get(split), f"data.{split}"):
@@ -74,19 +81,53 @@ def check_training_config(cfg: Any, *, validate: bool = True) -> None:
             )
 
 
+def _check_runner(cfg: Any) -> None:
+    kinds = {"EpochBasedRunner": "max_epochs", "IterBasedRunner": "max_iters"}
+    kind = cfg.runner.get("type")
+    if kind not in kinds:
+        raise DotaError(f"runner.type is {kind}; it is one of {', '.join(kinds)}")
+    length = cfg.runner.get(kinds[kind])
+    if not isinstance(length, int) or length < 1:
+        raise DotaError(f"runner.{kinds[kind]} is {length}; {kind} needs a number of at least 1 there")
+    modes = [flow[0] for flow in cfg.workflow]
+    if "train" not in modes or not set(modes) <= {"train", "val"}:
+        raise DotaError(
+            f"workflow is {cfg.workflow}; its parts are ('train', N) and, for validation losses, ('val', N)"
+        )
+    if "val" in modes and cfg.data.get("val") is None:
+        raise DotaError(
+            "workflow has a part 'val', but the config has no data.val; workflow=\"[('train',1)]\" drops it"
+        )
+
+
+def checkpoint_to_resume(cfg: Any) -> Path | None:
+    """The checkpoint to go on from: the work folder's own with ``auto_resume``, if it has one, else ``resume_from``."""
+    own = latest_checkpoint(cfg.work_dir) if cfg.get("auto_resume") else None
+    return own or (Path(cfg.resume_from) if cfg.get("resume_from") else None)
+
+
+def is_finished(cfg: Any, meta: dict[str, Any]) -> bool:
+    """Whether the run of ``cfg`` ends where a checkpoint's ``meta`` stands."""
+    by_epoch = cfg.runner["type"] != "IterBasedRunner"
+    epochs, steps, _ = progress_of(meta, by_epoch=by_epoch)
+    return epochs >= cfg.runner["max_epochs"] if by_epoch else steps >= cfg.runner["max_iters"]
+
+
 def _check_folders(place: str, data: Any) -> None:
+    root = data.get("data_root")
     for key in ("ann_file", "ann_dir", "img_prefix"):
         folders = data.get(key) or []
         for folder in [folders] if isinstance(folders, str) else folders:
-            if not Path(folder).exists():
+            path = Path(root or "") / folder  # an absolute folder stays
+            if not path.exists():
                 make = (
                     "unpack the data set there"
                     if data.get("type") == "HRSC2016Dataset"
                     else "make it with data_prep/split.py"
                 )
+                setting = f"{place}.{key}" if root is None or Path(folder).is_absolute() else f"{place}.data_root"
                 raise FileNotFoundError(
-                    f"{place}.{key} is {folder}, which does not exist; {make}, "
-                    f"or set --cfg-options {place}.{key}=FOLDER"
+                    f"{place}.{key} is {path}, which does not exist; {make}, or set --cfg-options {setting}=FOLDER"
                 )
 
 
@@ -101,27 +142,31 @@ def train(
 ) -> Path:
     """Train ``cfg`` and return its work folder; all data and the config are checked before the model is built.
 
+    What is drawn at random follows from the seed, the process and the step, whatever the number of loading workers, so
+    that a run which was stopped and resumed does what one does that was not.
+
     Args:
         cfg: MMRotate config with ``work_dir`` set.
         runtime: from ``start_runtime``.
         logger: where every change to the config is told.
         validate: score ``data.val`` as ``evaluation`` says; a config without ``data.val`` is not validated.
-        seed: of Python, NumPy and torch; each process adds its rank for its loader.
+        seed: at least 0.
         deterministic: ask torch for deterministic algorithms, and warn where one has none.
 
     Raises:
         DotaError: the data set is empty, training and validation share patches, or classes do not fit the head.
         FloatingPointError: the loss became NaN or infinite.
+        Stopped: SIGTERM or Ctrl-C came, and a checkpoint was saved.
     """
     if runtime.world_size == 1 or runtime.device == "cpu":
         if changed := revert_sync_bn(cfg.model):
             logger.info(f"{changed} SyncBN setting(s) became BN: SyncBN needs several GPU processes")
-    seed_everything(seed + runtime.rank, deterministic=deterministic)
+    seed_everything(seed, deterministic=deterministic)
 
     train_set = build_dataset(cfg.data.train)
     check_classes(cfg.model, train_set.CLASSES)
     if len(train_set) == 0:
-        raise DotaError(f"no patch with objects in {cfg.data.train.ann_file}: nothing to train on")
+        raise DotaError(f"no patch with objects in {_places(cfg.data.train, 'data.train')}: nothing to train on")
     validate = validate and cfg.data.get("val") is not None
     val_loader = _val_loader(cfg, runtime) if validate else None
     if val_loader is not None:
@@ -136,51 +181,80 @@ def train(
 
     cfg = loader_settings(cfg)
     cfg.seed = seed
-    loader = build_dataloader(
-        train_set,
-        **{
-            "samples_per_gpu": 2,
-            "workers_per_gpu": 2,
-            "num_gpus": 1,
-            "dist": runtime.distributed,
-            "seed": seed,
-            "runner_type": cfg.runner["type"],
-            "persistent_workers": False,
-            **cfg.data.get("train_dataloader", {}),
-        },
-    )
+    loaders = _loaders(cfg, runtime, train_set, seed)
     logger.info(scale_lr(cfg, runtime.world_size))
     wrapped = data_parallel(model, runtime, find_unused_parameters=cfg.get("find_unused_parameters", False))
-    meta = {"seed": seed, "exp_name": Path(cfg.work_dir).name, "config": cfg.pretty_text}
-    runner = build_runner(
-        cfg.runner,
-        default_args={
-            "model": wrapped,
-            "optimizer": build_optimizer(wrapped, cfg.optimizer),
-            "work_dir": cfg.work_dir,
-            "logger": logger,
-            "meta": meta,
-        },
+    length = {key: value for key, value in cfg.runner.items() if key != "type"}
+    runner = RUNNERS[cfg.runner["type"]](
+        model=wrapped,
+        optimizer=build_optimizer(wrapped, cfg.optimizer),
+        work_dir=cfg.work_dir,
+        logger=logger,
+        meta={"seed": seed, "exp_name": Path(cfg.work_dir).name, "config": cfg.pretty_text},
+        **length,
     )
     runner.timestamp = time.strftime("%Y%m%d_%H%M%S")
+    interruption = Interruption()
     _register_hooks(runner, cfg, runtime, train_set.CLASSES)
+    runner.register_hook(SeedHook(seed), priority="HIGHEST")
+    by_epoch = cfg.runner["type"] != "IterBasedRunner"
     if val_loader is not None:
-        by_epoch = cfg.runner["type"] != "IterBasedRunner"
         settings = {"by_epoch": by_epoch, **cfg.get("evaluation", {})}
-        runner.register_hook(PatchEvalHook(val_loader, **settings), priority="LOW")
+        runner.register_hook(PatchEvalHook(val_loader, interruption=interruption, **settings), priority="LOW")
+    runner.register_hook(StopHook(interruption, by_epoch=by_epoch), priority="LOWEST")
 
-    resume_from = cfg.get("resume_from")
-    if not resume_from and cfg.get("auto_resume"):
-        resume_from = find_latest_checkpoint(cfg.work_dir)
+    resume_from = checkpoint_to_resume(cfg)
     averaging = [hook for hook in runner.hooks if isinstance(hook, BaseEMAHook)]
     if resume_from and averaging:  # it makes room for the second set of weights in the file first, then resumes
-        averaging[0].checkpoint = resume_from
+        averaging[0].checkpoint = str(resume_from)
     elif resume_from:
-        runner.resume(resume_from, map_location="cpu")
+        runner.resume(str(resume_from), map_location="cpu")
     elif cfg.get("load_from"):
         runner.load_checkpoint(cfg.load_from)
-    runner.run([loader], cfg.workflow)
+    with interruption.watched():
+        runner.run(loaders, [tuple(flow) for flow in cfg.workflow])
     return Path(cfg.work_dir)
+
+
+def _loaders(cfg: Any, runtime: Runtime, train_set: Any, seed: int) -> list[Any]:
+    """One loader for each part of ``cfg.workflow``: training images, or images of ``data.val`` for their losses."""
+    endless = cfg.runner["type"] == "IterBasedRunner"
+    loaders = []
+    for mode, _ in cfg.workflow:
+        settings = dict(cfg.data.train_dataloader)
+        dataset = train_set if mode == "train" else _loss_set(cfg)
+        batches = SeededBatches(
+            len(dataset),
+            settings.pop("samples_per_gpu", 2),
+            seed=seed,
+            rank=runtime.rank,
+            world=runtime.world_size,
+            shuffle=mode == "train",
+            endless=endless,
+        )
+        loaders.append(seeded_loader(dataset, batches, settings))
+    return loaders
+
+
+def _loss_set(cfg: Any) -> Any:
+    """``data.val`` as the training images are prepared, for its losses, as MMRotate takes it.
+
+    Raises:
+        DotaError: there is no object in it.
+    """
+    _, first = next(iter(dataset_settings(cfg.data.train, "data.train")))
+    settings = copy.deepcopy(cfg.data.val)
+    for _, part in dataset_settings(settings, "data.val"):
+        part.pipeline = first.pipeline
+    dataset = build_dataset(settings)
+    if len(dataset) == 0:
+        raise DotaError("no patch with objects in data.val: there is no loss to validate with")
+    return dataset
+
+
+def _places(node: Any, path: str) -> str:
+    """Where the labels of a part of the data are, for a message."""
+    return ", ".join(str(part.get("ann_file")) for _, part in dataset_settings(node, path))
 
 
 def seed_everything(seed: int, *, deterministic: bool) -> None:
@@ -225,29 +299,41 @@ def _val_loader(cfg: Any, runtime: Runtime) -> Any:
         **loader_settings(cfg).data.val_dataloader,
     }
     if settings["samples_per_gpu"] > 1:
-        cfg.data.val.pipeline = replace_ImageToTensor(cfg.data.val.pipeline)
+        for _, part in dataset_settings(cfg.data.val, "data.val"):
+            part.pipeline = replace_ImageToTensor(part.pipeline)
     dataset = build_dataset(cfg.data.val, {"test_mode": True})
     if len(dataset) == 0:
-        raise DotaError(f"no patch in {cfg.data.val.ann_file}: nothing to validate on; use --no-validate")
+        places = _places(cfg.data.val, "data.val")
+        raise DotaError(f"no patch in {places}: nothing to validate on; use --no-validate")
     return build_dataloader(dataset, **settings)
 
 
 def _check_disjoint(train_set: Any, val_set: Any) -> None:
     """Training images must not be validated on."""
-    parts = getattr(train_set, "datasets", [train_set])
-    if not all(hasattr(part, "img_ids") for part in [*parts, val_set]):
-        return  # repeated or foreign data sets do not tell their images
 
-    def keys(part: Any) -> set[tuple[str, str]]:
-        folder = str(Path(part.img_prefix or ".").resolve())
-        return {(folder, name) for name in part.img_ids}
+    def keys(dataset: Any) -> set[tuple[str, str]]:
+        found = set()
+        for part in _plain_sets(dataset):
+            if hasattr(part, "img_ids"):  # foreign sets may not tell their images
+                folder = str(Path(part.img_prefix or ".").resolve())
+                found |= {(folder, name) for name in part.img_ids}
+        return found
 
-    shared = set().union(*(keys(part) for part in parts)) & keys(val_set)
+    shared = keys(train_set) & keys(val_set)
     if shared:
         raise DotaError(
             f"{len(shared)} patches are both in data.train and in data.val, first {min(shared)[1]}: a score on them "
             "would mean nothing; give data.val other images, or use --no-validate"
         )
+
+
+def _plain_sets(dataset: Any) -> Iterator[Any]:
+    """The data sets that a concatenated, repeated or balanced one is made of."""
+    inner = getattr(dataset, "datasets", None) or ([dataset.dataset] if hasattr(dataset, "dataset") else [])
+    for part in inner:
+        yield from _plain_sets(part)
+    if not inner:
+        yield dataset
 
 
 def _optimizer_hook(cfg: Any, *, distributed: bool) -> Any:
@@ -278,5 +364,3 @@ def _register_hooks(runner: Any, cfg: Any, runtime: Runtime, classes: tuple[str,
         custom_hooks_config=cfg.get("custom_hooks"),
     )
     runner.register_hook(NonFiniteLossHook(), priority="VERY_HIGH")
-    if runtime.distributed and isinstance(runner, EpochBasedRunner):
-        runner.register_hook(DistSamplerSeedHook())

@@ -34,17 +34,14 @@ CONFIG = """\
 _base_ = {base!r}
 
 classes = {classes!r}
+patches = {patches!r}
 model = dict(roi_head=dict(bbox_head=dict(num_classes={count})))
 data = dict(
     samples_per_gpu=2,
     workers_per_gpu=1,
-    train=dict(classes=classes, ann_file={patches!r} + '/train/annfiles', img_prefix={patches!r} + '/train/images'),
-    val=dict(
-        classes=classes,
-        ann_file={patches!r} + '/val/annfiles',
-        img_prefix={patches!r} + '/val/images',
-        gt_dir={data!r} + '/val/labelTxt'),
-    test=dict(classes=classes, ann_file={patches!r} + '/val/images', img_prefix={patches!r} + '/val/images'))
+    train=dict(classes=classes, data_root=patches),
+    val=dict(classes=classes, data_root=patches, gt_dir={gt!r}),
+    test=dict(classes=classes, data_root=patches, ann_file='val/images', img_prefix='val/images'))
 runner = dict(max_iters={iters})
 checkpoint_config = dict(interval={iters})
 """
@@ -156,6 +153,6 @@ def _config(data: Path, patches: Path, classes: tuple[str, ...], *, iters: int) 
         classes=list(classes),
         count=len(classes),
         patches=str(patches),
-        data=str(data),
+        gt=str(data / "val" / "labelTxt"),
         iters=iters,
     )

@@ -143,6 +143,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if summary.empty_classes:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
+    if whole := summary.whole:
+        print(f"note: {len(whole)} ids are no names of patches and were taken as whole images, such as {whole[0]}")
     if args.labels is not None:
         _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
     for line in format_problems(problems):

@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     resume.add_argument("--auto-resume", action="store_true", help="go on from the work folder's latest checkpoint")
     parser.add_argument("--no-validate", action="store_true", help="do not score data.val during training")
     parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU, without a launcher (default: 0)")
-    parser.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
+    parser.add_argument("--seed", type=_seed, help="random seed (default: that of the run to resume, else 0)")
     parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms where torch has them")
     parser.add_argument(
         "--cfg-options",
@@ -48,6 +48,12 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"a seed is a number from 0 up, not {text!r}")
+    return int(text)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then train."""
     parser = build_parser()
@@ -62,21 +68,33 @@ def main(argv: Sequence[str] | None = None) -> int:
     quiet_host()
     from mmrotate.utils import get_root_logger, setup_multi_processes
 
-    from fdam_rotate.apis.checkpoints.checkpoint import install_safe_loader
+    from fdam_rotate.apis.checkpoints.checkpoint import install_safe_loader, load_checkpoint_file
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.runtime import start_runtime
-    from fdam_rotate.apis.train import check_training_config, dump_config, train
+    from fdam_rotate.apis.train import (
+        check_training_config,
+        checkpoint_to_resume,
+        dump_config,
+        is_finished,
+        train,
+    )
 
     cfg = load_config(args.config, options)
     cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
     cfg.resume_from = args.resume_from or cfg.get("resume_from")
-    cfg.auto_resume = args.auto_resume or cfg.get("auto_resume", False)
+    cfg.auto_resume = args.resume_from is None and (args.auto_resume or cfg.get("auto_resume", False))
     check_training_config(cfg, validate=not args.no_validate)
     setup_multi_processes(cfg)
     install_safe_loader(args.unsafe_load)
     runtime = start_runtime(args.launcher, args.gpu_id, cfg.get("dist_params"))
 
-    work_dir = Path(cfg.work_dir)
+    work_dir, resumed = Path(cfg.work_dir), checkpoint_to_resume(cfg)
+    meta = {} if resumed is None else load_checkpoint_file(resumed, unsafe=args.unsafe_load).get("meta", {})
+    if is_finished(cfg, meta):
+        if runtime.rank == 0:
+            print(f"nothing to do: {resumed} is the end of this run; a larger runner.max_epochs or max_iters goes on")
+        return 0
+    seed = args.seed if args.seed is not None else int(meta.get("seed") or 0)
     work_dir.mkdir(parents=True, exist_ok=True)
     log_file = work_dir / f"{time.strftime('%Y%m%d_%H%M%S')}.log" if runtime.rank == 0 else None
     logger = get_root_logger(log_file=log_file and str(log_file), log_level=cfg.log_level)
@@ -84,6 +102,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     logger.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     if runtime.rank == 0:
         dump_config(cfg, work_dir / Path(args.config).name)
-    train(cfg, runtime, logger, validate=not args.no_validate, seed=args.seed, deterministic=args.deterministic)
+    train(cfg, runtime, logger, validate=not args.no_validate, seed=seed, deterministic=args.deterministic)
     logger.info(f"done: {work_dir}")
     return 0

@@ -1,6 +1,7 @@
-"""MMRotate data sets; importing this registers them."""
+"""MMRotate data sets and pipeline steps; importing this registers them."""
 
 from fdam_rotate.datasets.dota import DOTAPatchDataset
 from fdam_rotate.datasets.hrsc import HRSC2016Dataset
+from fdam_rotate.datasets.views import FlipTurnAug
 
-__all__ = ["DOTAPatchDataset", "HRSC2016Dataset"]
+__all__ = ["DOTAPatchDataset", "FlipTurnAug", "HRSC2016Dataset"]

@@ -21,6 +21,7 @@ from mmdet.datasets import CustomDataset
 from mmrotate.core import poly2obb_np
 from mmrotate.datasets.builder import ROTATED_DATASETS
 
+from fdam_rotate.datasets.views import check_views
 from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
@@ -34,7 +35,7 @@ from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.scoring.scores import EvalResult
-from fdam_rotate.dota.windows import parse_patch_name
+from fdam_rotate.dota.windows import place_by_name
 
 __all__ = ["DOTAPatchDataset"]
 
@@ -53,9 +54,10 @@ class DOTAPatchDataset(CustomDataset):
         difficulty: objects whose difficulty exceeds this are not trained on (DOTA: 1 difficult; patches: 2
             truncated), and neutral where patches are scored. The default keeps all, as MMRotate does.
         gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches.
-        manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else names are parsed.
+        manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else by names.
         classes: ``'v1.0'``, ``'v1.5'``, ``'v2.0'``, a ``.txt`` file, or names; ``'ship'`` is one class.
-        **kwargs: MMDetection's ``CustomDataset`` settings (``img_prefix``, ``test_mode``, ``filter_empty_gt``...).
+        **kwargs: MMDetection's ``CustomDataset`` settings (``img_prefix``, ``test_mode``, ``filter_empty_gt``...);
+            relative ``ann_file`` and ``img_prefix`` lie under ``data_root``, ``gt_dir`` and ``manifest`` do not.
 
     Raises:
         FileNotFoundError: a folder or an image is missing.
@@ -82,7 +84,7 @@ class DOTAPatchDataset(CustomDataset):
         self.difficulty = difficulty
         self.gt_dir = gt_dir
         self.manifest = manifest
-        super().__init__(ann_file, _with_version(pipeline, version), classes=classes, **kwargs)
+        super().__init__(ann_file, _for_this_set(pipeline, version, kwargs), classes=classes, **kwargs)
 
     @classmethod
     def get_classes(cls, classes: str | Sequence[str] | None = None) -> tuple[str, ...]:
@@ -189,9 +191,9 @@ class DOTAPatchDataset(CustomDataset):
 
     @cached_property
     def _locate(self) -> Callable[[str], Any]:
-        """(image id, x, y, scale, ...) of a patch: from the manifest if there is one, else from the patch's name."""
+        """(image id, x, y, scale, ...) of a patch: from the manifest if there is one, else by the patch's name."""
         path = Path(self.manifest) if self.manifest else Path(self.ann_file).parent / MANIFEST_NAME
-        return read_manifest(path).locate if self.manifest or path.is_file() else parse_patch_name
+        return read_manifest(path).locate if self.manifest or path.is_file() else place_by_name
 
     def truths(self) -> tuple[dict[str, Labels], bool]:
         """What to score against, by image id, and whether these are whole images (``gt_dir``) or the patches.
@@ -251,11 +253,15 @@ class DOTAPatchDataset(CustomDataset):
         return OrderedDict({"mAP" if whole else "patch_mAP": float(result.map)})
 
 
-def _with_version(pipeline: Sequence[dict[str, Any]], version: str) -> list[dict[str, Any]]:
+def _for_this_set(pipeline: Sequence[dict[str, Any]], version: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """The pipeline's steps with the angle's definition, and keeping images without objects where they are asked for."""
     steps = copy.deepcopy(list(pipeline))
+    check_views(steps)
     for step in steps:
         if step["type"] in TURNING_STEPS:
             step.setdefault("version", version)
+        if step["type"] == "PolyRandomRotate" and not settings.get("filter_empty_gt", True):
+            step.setdefault("allow_negative", True)  # else another image is taken in their place
     return steps
 
 

@@ -40,6 +40,7 @@ class HRSC2016Dataset(DOTAPatchDataset):
         ann_file: list of image names, without extension.
         pipeline: MMDetection pipeline; steps that turn boxes get ``version`` where they state none.
         ann_dir: folder of the XML files.
+        data_root: folder under which relative ``ann_file``, ``ann_dir`` and ``img_prefix`` lie.
         version: angle definition of the boxes: ``'le90'``, ``'le135'`` or ``'oc'``.
         **kwargs: MMDetection's ``CustomDataset`` settings (``img_prefix``, ``test_mode``, ``filter_empty_gt``...).
 
@@ -51,10 +52,16 @@ class HRSC2016Dataset(DOTAPatchDataset):
     CLASSES = ("ship",)
 
     def __init__(
-        self, ann_file: str, pipeline: Sequence[dict[str, Any]], ann_dir: str, version: str = "le90", **kwargs: Any
+        self,
+        ann_file: str,
+        pipeline: Sequence[dict[str, Any]],
+        ann_dir: str,
+        version: str = "le90",
+        data_root: str | None = None,
+        **kwargs: Any,
     ) -> None:
-        self.ann_dir = ann_dir
-        super().__init__(ann_file, pipeline, version=version, **kwargs)
+        self.ann_dir = str(Path(data_root or "") / ann_dir)
+        super().__init__(ann_file, pipeline, version=version, data_root=data_root, **kwargs)
 
     def load_annotations(self, ann_file: str) -> list[dict[str, Any]]:
         """Image records in the order of the list; see the class for errors."""

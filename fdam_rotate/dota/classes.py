@@ -38,7 +38,7 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
     ``'ship'`` is one class and never four letters.
 
     Raises:
-        DotaError: the list is empty, or a name is repeated or holds white space.
+        DotaError: the list is empty, or a name is repeated, holds white space or is no text.
     """
     if isinstance(spec, (str, Path)):
         text = str(spec)
@@ -52,8 +52,14 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
         else:
             names = [part.strip() for part in text.split(",")]
         names = [name for name in names if name]
-    else:
+    elif isinstance(spec, Iterable):
         names = list(spec)
+    else:
+        names = [spec]
+    if odd := [name for name in names if not isinstance(name, str)]:
+        raise DotaError(
+            f"classes {spec!r}: {odd[0]!r} is no name; give {', '.join(DOTA_CLASSES)}, a .txt file or names"
+        )
     if not names:
         raise DotaError(f"no class in {spec!r}; give one of {', '.join(DOTA_CLASSES)}, a .txt file or names")
     repeated = sorted({name for name in names if names.count(name) > 1})

@@ -11,6 +11,7 @@ __all__ = [
     "ManifestError",
     "OutputExistsError",
     "ScoreError",
+    "Stopped",
     "UnknownClassError",
     "WorkerError",
 ]
@@ -54,3 +55,16 @@ class ScoreError(DotaError):
 
 class WorkerError(DotaError):
     """A worker process was killed, most often because memory ran out; the message names the images it had."""
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal ended a run in good order; the message says where it stands and how to go on.
+
+    Args:
+        message: one line.
+        number: of the signal; command lines exit with 128 more.
+    """
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + number

@@ -25,7 +25,15 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["PatchName", "devkit_name", "mmrotate_name", "parse_patch_name", "scaled_sizes", "slide_windows"]
+__all__ = [
+    "PatchName",
+    "devkit_name",
+    "mmrotate_name",
+    "parse_patch_name",
+    "place_by_name",
+    "scaled_sizes",
+    "slide_windows",
+]
 
 #: A whole number in the second field of a patch name is a rate below this and a window size from it on.
 SMALLEST_SIZE = 16
@@ -86,6 +94,18 @@ def parse_patch_name(name: str) -> PatchName:
     if float(field) == 0:
         raise DotaError(f"{name!r} is not a patch name: its rate is 0")
     return PatchName(match["id"], x, y, float(field), None)
+
+
+def place_by_name(name: str) -> PatchName:
+    """Where a patch lies, by its name alone; a name of neither convention is that of a whole image, at (0, 0).
+
+    Raises:
+        DotaError: the rate in the name is 0.
+
+    >>> place_by_name("harbour_7")
+    PatchName(image_id='harbour_7', x=0, y=0, scale=1.0, size=None)
+    """
+    return PatchName(name, 0, 0, 1.0, None) if _NAME.fullmatch(name) is None else parse_patch_name(name)
 
 
 def scaled_sizes(sizes: Sequence[int], gaps: Sequence[int], rates: Sequence[float]) -> tuple[list[int], list[int]]:

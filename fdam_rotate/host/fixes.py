@@ -8,10 +8,20 @@ from typing import Any
 import torch
 from mmcv.ops import diff_iou_rotated
 from mmrotate.core.anchor.anchor_generator import RotatedAnchorGenerator
+from mmrotate.datasets.pipelines import PolyRandomRotate
+from mmrotate.models.dense_heads import RotatedFCOSHead
 from mmrotate.models.detectors import s2anet
 from torch import Tensor
 
-__all__ = ["anchors_on_any_device", "mend_host", "s2anet_on_any_backbone", "sort_vertices", "vertices_on_cpu"]
+__all__ = [
+    "anchors_on_any_device",
+    "fcos_without_objects",
+    "mend_host",
+    "s2anet_on_any_backbone",
+    "sort_vertices",
+    "turns_without_memory",
+    "vertices_on_cpu",
+]
 
 _CORNERS = 8  # of both boxes, before their crossings, in mmcv's list of 24 vertices
 
@@ -45,6 +55,8 @@ def mend_host() -> None:
     vertices_on_cpu()
     anchors_on_any_device()
     s2anet_on_any_backbone()
+    fcos_without_objects()
+    turns_without_memory()
 
 
 def vertices_on_cpu() -> None:
@@ -85,3 +97,34 @@ def s2anet_on_any_backbone() -> None:
         return build({key: value for key, value in cfg.items() if key != "pretrained" or value is not None})
 
     s2anet.build_backbone = build_backbone
+
+
+def fcos_without_objects() -> None:
+    """Let Rotated FCOS train on a batch without objects under several processes.
+
+    Its loss then leaves the predicted angles out, and torch stops at parameters that got no gradient in one process.
+    """
+    host_loss = RotatedFCOSHead.loss
+
+    @functools.wraps(host_loss)
+    def loss(self: Any, cls_scores: Any, bbox_preds: Any, angle_preds: list[Tensor], *args: Any, **kwargs: Any) -> Any:
+        losses = host_loss(self, cls_scores, bbox_preds, angle_preds, *args, **kwargs)
+        losses["loss_bbox"] = losses["loss_bbox"] + 0 * sum(angles.sum() for angles in angle_preds)
+        return losses
+
+    RotatedFCOSHead.loss = loss
+
+
+def turns_without_memory() -> None:
+    """Let ``PolyRandomRotate`` turn an image by random numbers alone.
+
+    It shuffles its list of quarter turns in place, so that a turn depends on all images that the process turned before.
+    """
+    turn = PolyRandomRotate.__call__
+
+    @functools.wraps(turn)
+    def call(self: Any, results: dict[str, Any]) -> Any:
+        self.discrete_range = [90, 180, -90, -180]
+        return turn(self, results)
+
+    PolyRandomRotate.__call__ = call

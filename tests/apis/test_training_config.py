@@ -107,7 +107,9 @@ def _training_cfg(tmp_path, **data):
     for name in ("ann", "img"):
         (tmp_path / name).mkdir(exist_ok=True)
     train = {"ann_file": str(tmp_path / "ann"), "img_prefix": str(tmp_path / "img"), **data}
-    return Config({"work_dir": str(tmp_path / "work"), "data": {"train": train}, "model": {"backbone": {}}})
+    settings = {"work_dir": str(tmp_path / "work"), "data": {"train": train}, "model": {"backbone": {}}}
+    runner = {"type": "EpochBasedRunner", "max_epochs": 1}
+    return Config({**settings, "runner": runner, "workflow": [("train", 1)]})
 
 
 def test_training_paths_are_checked_first(tmp_path):

@@ -17,8 +17,9 @@ def test_configs_read_what_the_presets_write(repo, version, stem, scale):
     cfg = Config.fromfile(repo / "configs/_base_/datasets" / (stem + ("_ms" if scale == "ms" else "") + ".py"))
     for part in ("train", "val", "test"):
         preset = PRESETS[f"dota-{version}-{scale}-{part}"]
-        assert Path(cfg.data[part].img_prefix) == Path(preset["save_dir"]) / "images"
+        root = Path(cfg.data[part].data_root)
+        assert root / cfg.data[part].img_prefix == Path(preset["save_dir"]) / "images"
         labels = "images" if part == "test" else "annfiles"
-        assert Path(cfg.data[part].ann_file) == Path(preset["save_dir"]) / labels
+        assert root / cfg.data[part].ann_file == Path(preset["save_dir"]) / labels
         assert resolve_classes(cfg.data[part].classes) == resolve_classes(preset["classes"])
     assert Path(cfg.data.val.gt_dir) == Path(PRESETS[f"dota-{version}-{scale}-val"]["ann_dirs"][0])

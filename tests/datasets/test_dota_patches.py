@@ -193,8 +193,8 @@ def test_the_manifest_tells_of_which_image_a_patch_is(tmp_path):
     (tmp_path / "labelTxt").mkdir()
     (tmp_path / "labelTxt" / "im.txt").write_text("110 20 140 20 140 30 110 30 ship 0\n")
     dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True)
-    with pytest.raises(DotaError, match="'renamed' is not a patch name"):
-        dataset.truths()
+    with pytest.raises(ScoreError, match=r"no labels in .*, first renamed"):
+        dataset.truths()  # without a manifest, it is a whole image
     patch = {"id": "renamed", "x": 100, "y": 0, "scale": 1.0, "width": 64, "height": 64, "bytes": 1, "lines": []}
     objects = {"in": 1, "kept": 1, "cut": 0, "dropped": {}}
     Manifest({}, {}, [{"id": "im", "objects": objects, "problems": [], "patches": [patch]}]).write(

@@ -78,15 +78,9 @@ def small_options(config: Path, data: Path) -> list[str]:
         node = cfg.data.get(split)
         if node is None:
             continue
-        if node["type"] == "HRSC2016Dataset":
-            options[f"data.{split}.ann_file"] = str(data / "ImageSets" / Path(node["ann_file"]).name)
-            options[f"data.{split}.ann_dir"] = str(data / "FullDataSet" / "Annotations")
-            options[f"data.{split}.img_prefix"] = str(data / "FullDataSet" / "AllImages")
-        else:
-            for key in ("ann_file", "img_prefix"):
-                options[f"data.{split}.{key}"] = _moved(node[key], data)
-            if "gt_dir" in node:
-                options[f"data.{split}.gt_dir"] = None
+        options[f"data.{split}.data_root"] = str(data)
+        if "gt_dir" in node:
+            options[f"data.{split}.gt_dir"] = None
         for number, step in enumerate(node["pipeline"]):
             if "img_scale" in step:
                 options[f"data.{split}.pipeline.{number}.img_scale"] = (SIZE, SIZE)
@@ -106,13 +100,6 @@ def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     poly = cv2.boxPoints(box)
     cv2.fillPoly(image, [poly.astype(np.int32)], (220, 220, 220))
     return image, poly
-
-
-def _moved(paths: Any, data: Path) -> Any:
-    """``data/split_ss_dota/train/images/`` as ``DATA/train/images``."""
-    if isinstance(paths, (list, tuple)):
-        return [_moved(path, data) for path in paths]
-    return str(data.joinpath(*Path(paths).parts[-2:]))
 
 
 def _small_model(model: Any) -> Any:

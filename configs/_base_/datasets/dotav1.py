@@ -1,4 +1,5 @@
 # DOTA-v1.0 patches of 1024 with overlap 200, trained on `train` and validated on `val`: never on the same images.
+# ann_file and img_prefix lie under data_root.
 dataset_type = 'DOTAPatchDataset'
 data_root = 'data/split_ss_dota/'
 angle_version = 'le90'  # the data set hands it to the steps that turn boxes
@@ -25,7 +26,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
-        type='MultiScaleFlipAug',
+        type='FlipTurnAug',
         img_scale=(1024, 1024),
         flip=False,
         transforms=[
@@ -36,28 +37,22 @@ test_pipeline = [
             dict(type='Collect', keys=['img']),
         ]),
 ]
+part = dict(type=dataset_type, classes='v1.0', version=angle_version, data_root=data_root)
 data = dict(
     samples_per_gpu=2,
     workers_per_gpu=2,
-    train=dict(
-        type=dataset_type,
-        classes='v1.0',
-        version=angle_version,
-        ann_file=data_root + 'train/annfiles/',
-        img_prefix=data_root + 'train/images/',
-        pipeline=train_pipeline),
+    train=dict(ann_file='train/annfiles/', img_prefix='train/images/', pipeline=train_pipeline, **part),
     val=dict(
-        type=dataset_type,
-        classes='v1.0',
-        version=angle_version,
-        ann_file=data_root + 'val/annfiles/',
-        img_prefix=data_root + 'val/images/',
+        ann_file='val/annfiles/',
+        img_prefix='val/images/',
         gt_dir='data/DOTA/val/labelTxt/',  # whole-image truth; without it patches are scored, and called so
-        pipeline=test_pipeline),
+        pipeline=test_pipeline,
+        **part),
     test=dict(
-        type=dataset_type,
-        classes='v1.0',
-        version=angle_version,
-        ann_file=data_root + 'test/images/',  # no labels: every image is tested
-        img_prefix=data_root + 'test/images/',
-        pipeline=test_pipeline))
+        ann_file='test/images/',  # no labels: every image is tested
+        img_prefix='test/images/',
+        pipeline=test_pipeline,
+        **part))
+# As papers train for the test server: data = dict(train={{_base_.trainval}}, val=None)
+trainval = dict(
+    ann_file=['train/annfiles/', 'val/annfiles/'], img_prefix=['train/images/', 'val/images/'])

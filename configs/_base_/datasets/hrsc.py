@@ -21,7 +21,7 @@ train_pipeline = [
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(
-        type='MultiScaleFlipAug',
+        type='FlipTurnAug',
         img_scale=(800, 800),
         flip=False,
         transforms=[
@@ -35,11 +35,12 @@ test_pipeline = [
 part = dict(
     type=dataset_type,
     version=angle_version,
-    ann_dir=data_root + 'FullDataSet/Annotations/',
-    img_prefix=data_root + 'FullDataSet/AllImages/')
+    data_root=data_root,
+    ann_dir='FullDataSet/Annotations/',
+    img_prefix='FullDataSet/AllImages/')
 data = dict(
     samples_per_gpu=2,
     workers_per_gpu=2,
-    train=dict(ann_file=data_root + 'ImageSets/train.txt', pipeline=train_pipeline, **part),
-    val=dict(ann_file=data_root + 'ImageSets/val.txt', pipeline=test_pipeline, **part),
-    test=dict(ann_file=data_root + 'ImageSets/test.txt', pipeline=test_pipeline, **part))
+    train=dict(ann_file='ImageSets/train.txt', pipeline=train_pipeline, **part),
+    val=dict(ann_file='ImageSets/val.txt', pipeline=test_pipeline, **part),
+    test=dict(ann_file='ImageSets/test.txt', pipeline=test_pipeline, **part))

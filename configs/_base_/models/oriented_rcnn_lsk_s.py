@@ -1,4 +1,14 @@
 # Oriented R-CNN (le90) on LSKNet-S and an FPN of 256 channels with 5 outputs, as LSKNet's authors publish it.
+# Two settings for the models here, and for those that take this backbone:
+# model = {{_base_.lsk_t}} is LSKNet-T, model = {{_base_.fdam}} puts FDAM into the backbone and the neck.
+lsk_t = dict(
+    backbone=dict(
+        embed_dims=[32, 64, 160, 256],
+        depths=[3, 3, 5, 2],
+        init_cfg=dict(
+            checkpoint='https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/lsk_t_backbone-2ef8a593.pth')),
+    neck=dict(in_channels=[32, 64, 160, 256]))
+fdam = dict(backbone=dict(type='LSKNetFDAM', att_inv=True, freq_scale=True), neck=dict(type='FDAMFPN'))
 model = dict(
     type='OrientedRCNN',
     backbone=dict(

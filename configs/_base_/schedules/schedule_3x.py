@@ -1,4 +1,4 @@
-# 36 epochs, steps at 24 and 33: LSKNet's schedule for HRSC2016.
+# 36 epochs, steps at 24 and 33: LSKNet's schedule for HRSC2016. On DOTA, single-scale results of 79 and more take it.
 _base_ = './schedule_1x.py'
 
 evaluation = dict(interval=3)

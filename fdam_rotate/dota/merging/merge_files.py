@@ -60,6 +60,7 @@ class MergeSummary:
         kept: detections written.
         dropped: reason -> detections that were left out for it.
         empty_classes: classes for which no input holds a file.
+        whole: ids that were taken as whole images, because no manifest was given and they are no names of patches.
     """
 
     images: int = 0
@@ -68,6 +69,7 @@ class MergeSummary:
     kept: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     empty_classes: list[str] = field(default_factory=list)
+    whole: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
@@ -269,6 +271,7 @@ class _Job:
         places = self.placer.places
         self.summary.patches = len(places)
         self.summary.images = len({place[0] for place in places.values() if place})
+        self.summary.whole = self.placer.whole
         self.summary.empty_classes = [name for name in classes if name not in self.sizes]
         reason = "suppressed or fused" if self.options.fuse == "wbf" else "suppressed"
         self.summary.dropped[reason] = self.summary.boxes - self.summary.kept - self.summary.dropped.total()

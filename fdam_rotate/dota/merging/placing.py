@@ -1,7 +1,7 @@
 """Where patches lie: from detections in pixels of patches to detections in pixels of whole images.
 
 A point of the original image is ``(point of the patch + (x, y)) / scale``. Where a patch lies is told by the split's
-manifest, or by its name in MMRotate's or DOTA_devkit's convention.
+manifest, or by its name in MMRotate's or DOTA_devkit's convention. Without a manifest, any other name is a whole image.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.labels import MAX_COORDINATE
-from fdam_rotate.dota.windows import parse_patch_name
+from fdam_rotate.dota.windows import place_by_name
 
 __all__ = ["Locate", "Locator", "Placer"]
 
@@ -34,7 +34,7 @@ class Placer:
 
     def __init__(self, locate: Locate = None) -> None:
         if locate is None:
-            self._locate: Callable[[str], Any] = parse_patch_name
+            self._locate: Callable[[str], Any] = place_by_name
         else:
             self._locate = locate if callable(locate) else locate.locate
         self.places: dict[str, tuple[str, float, float, float] | None] = {}
@@ -73,6 +73,13 @@ class Placer:
                 unplaced.append((patch_id, reason))
         placed = Detections(tuple(images), image, detections.scores, polys)
         return (placed.take(image >= 0) if unplaced else placed), unplaced
+
+    @property
+    def whole(self) -> list[str]:
+        """Of the ids met, those that went by their names and are no patch's: whole images."""
+        if self._locate is not place_by_name:
+            return []
+        return sorted(one for one, place in self.places.items() if place == (one, 0.0, 0.0, 1.0))
 
     def find(self, patch_id: str) -> tuple[str, float, float, float] | None:
         """(image id, x, y, scale) of a patch, None if nothing tells its place."""

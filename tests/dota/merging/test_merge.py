@@ -145,8 +145,8 @@ def test_places_of_both_conventions_and_a_manifest() -> None:
         placed = merge_patches({"ship": detections(("any", 0.5, 1))}, locate=locate)["ship"]
         assert placed.image_ids == ("img",)
         assert placed.polys[0].tolist() == [2, 2, 7, 2, 7, 7, 2, 7]
-    with pytest.raises(DotaError, match=r"class ship.*'any' is not a patch name"):
-        merge_patches({"ship": detections(("any", 0.5, 1))})
+    with pytest.raises(DotaError, match=r"class ship.*'any__0__0___0' is not a patch name"):
+        merge_patches({"ship": detections(("any__0__0___0", 0.5, 1))})
 
 
 def test_boxes_of_absurd_places_and_numbers_that_are_none_are_refused() -> None:

@@ -79,14 +79,14 @@ def test_small_batches_change_no_byte(source: Path, tmp_path: Path, more: dict, 
 
 def test_bad_lines_and_lost_patches_are_told(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with (source / "Task1_ship.txt").open("a") as stream:
-        stream.write("P0__1024__0___0 0.5 1 2 3\nnowhere 0.5 0 0 1 0 1 1 0 1\nnowhere 0.6 0 0 1 0 1 1 0 1\n")
+        stream.write("P0__1024__0___0 0.5 1 2 3\nP__0__0___0 0.5 0 0 1 0 1 1 0 1\nP__0__0___0 0.6 0 0 1 0 1 1 0 1\n")
         stream.write("P0__1024__99999999___0 0.5 0 0 1 0 1 1 0 1\n")
     (source / "Task1_shp.txt").write_text("")
     (source / "patches.txt").write_bytes(b"P\xe9__1024__0___0\n")
     assert tool.main([str(source), str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
     assert "Task1_ship.txt:601: expected id, score and 8 coordinates" in error
-    assert "Task1_ship.txt:602: 'nowhere' is not a patch name" in error
+    assert "Task1_ship.txt:602: 'P__0__0___0' is not a patch name" in error
     assert "Task1_ship.txt:604: 'P0__1024__99999999___0' would put a box more than" in error
     assert "unknown class 'shp'; did you mean 'ship'?" in error
     assert len(read_detections(tmp_path / "out")["ship"]) > 100

@@ -1,0 +1,5 @@
+# DOTA-v2.0, trained on train and val together, as papers do for the test server.
+# No labelled image is left to validate on.
+_base_ = './lsk_s_fpn_1x_dotav2_le90.py'
+
+data = dict(train={{_base_.trainval}}, val=None)

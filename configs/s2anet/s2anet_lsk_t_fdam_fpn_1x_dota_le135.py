@@ -1,5 +1,0 @@
-# S2A-Net on LSKNet-T with FDAM and the frequency-modulated neck.
-_base_ = './s2anet_lsk_t_fpn_1x_dota_le135.py'
-
-model = dict(backbone=dict(type='LSKNetFDAM', att_inv=True, freq_scale=True), neck=dict(type='FDAMFPN'))
-optimizer = dict(constructor='FDAMOptimizerConstructor')

@@ -1,0 +1,195 @@
+"""A run that was stopped and resumed does the steps of one that was not, in either runner."""
+
+from __future__ import annotations
+
+import json
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scripts import ROOT, load_script
+from small_training import make_patches, small_options
+
+from fdam_rotate.apis.hooks import Interruption
+from fdam_rotate.apis.loading import SeededBatches, SeededDataset
+from fdam_rotate.dota.errors import DotaError, Stopped
+
+CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
+BY_STEP = "_base_ = {base!r}\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters={steps})\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    root = tmp_path_factory.mktemp("data")
+    make_patches(root / "train", 5)
+    make_patches(root / "val", 2, seed=1)
+    make_patches(root / "test", 1, seed=2)
+    return root
+
+
+def _train(config: Path, data: Path, work: Path, *words: str, **options: object) -> int:
+    small = small_options(config, data)
+    small += [f"{key}={value}" for key, value in {"data.samples_per_gpu": 2, **options}.items()]
+    return load_script("tools/train.py").main(
+        [str(config), "--work-dir", str(work), "--no-validate", *words, "--cfg-options", *small]
+    )
+
+
+def _losses(work: Path) -> dict[tuple[int, int], float]:
+    """(epoch, step) -> loss of that step, of all logs of a work folder."""
+    found = {}
+    for path in sorted(work.glob("*.log.json")):
+        for line in path.read_text().splitlines():
+            row = json.loads(line)
+            if row.get("mode") == "train":
+                found[row["epoch"], row["iter"]] = row["loss"]
+    return found
+
+
+def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
+    """SIGTERM in the middle of step number ``steps``."""
+    from fdam_rotate.apis import runners
+
+    for runner in runners.RUNNERS.values():
+        call = runner.call_hook
+
+        def hook(self, name, call=call):
+            call(self, name)
+            if name == "before_train_iter" and self.iter + 1 == steps:
+                signal.raise_signal(signal.SIGTERM)
+
+        monkeypatch.setattr(runner, "call_hook", hook)
+
+
+@pytest.fixture(params=["epochs", "steps"])
+def run(request, tmp_path):
+    """(config, options of a run of 6 steps): two epochs of three steps, or six steps."""
+    if request.param == "epochs":
+        return CONFIG, {"runner.max_epochs": 2}
+    config = tmp_path / "by_step.py"
+    config.write_text(BY_STEP.format(base=str(CONFIG), steps=6))
+    return config, {"runner.max_iters": 6, "checkpoint_config.interval": 3}
+
+
+@pytest.mark.parametrize("stop", [2, 3, 4])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, stop, data, tmp_path, monkeypatch, capsys):
+    config, options = run
+    assert _train(config, data, tmp_path / "whole", "--seed", "5", **options) == 0
+    with monkeypatch.context() as patch:
+        _stop_after(patch, stop)
+        with pytest.raises(
+            Stopped, match=f"SIGTERM after {stop} steps; .*; go on with --auto-resume|SIGTERM"
+        ) as stopped:
+            _train(config, data, tmp_path / "halved", "--seed", "5", **options)
+    assert stopped.value.exit_code == 143
+    assert _train(config, data, tmp_path / "halved", "--auto-resume", **{**options, "data.workers_per_gpu": 2}) == 0
+
+    whole, halved = _losses(tmp_path / "whole"), _losses(tmp_path / "halved")
+    assert len(whole) == 6
+    assert halved == whole
+    states = [torch.load(tmp_path / name / "latest.pth", weights_only=False) for name in ("whole", "halved")]
+    assert states[0]["meta"]["iter"] == states[1]["meta"]["iter"] == 6
+    for key, value in states[0]["state_dict"].items():
+        assert torch.equal(value, states[1]["state_dict"][key]), key
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "halved").iterdir()}
+    capsys.readouterr()
+    assert _train(config, data, tmp_path / "halved", "--auto-resume", **options) == 0
+    assert "nothing to do" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "halved").iterdir()} == before
+
+
+def test_the_config_says_what_to_resume(data, tmp_path):
+    assert _train(CONFIG, data, tmp_path / "first") == 0
+    config = tmp_path / "second.py"
+    config.write_text(f"_base_ = {str(CONFIG)!r}\nresume_from = {str(tmp_path / 'first' / 'epoch_1.pth')!r}\n")
+    assert _train(config, data, tmp_path / "second", **{"runner.max_epochs": 2}) == 0
+    assert {epoch for epoch, _ in _losses(tmp_path / "second")} == {2}
+    assert torch.load(tmp_path / "second" / "epoch_2.pth", weights_only=False)["meta"]["iter"] == 6
+
+
+def test_gradients_of_steps_not_taken_are_resumed(data, tmp_path, monkeypatch):
+    options = {
+        "runner.max_epochs": 2,
+        "optimizer_config.type": "GradientCumulativeOptimizerHook",
+        "optimizer_config.cumulative_iters": 2,
+    }
+    assert _train(CONFIG, data, tmp_path / "whole", **options) == 0
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 1)
+        with pytest.raises(Stopped):
+            _train(CONFIG, data, tmp_path / "halved", **options)
+    assert _train(CONFIG, data, tmp_path / "halved", "--auto-resume", **options) == 0
+    assert _losses(tmp_path / "halved") == _losses(tmp_path / "whole")
+
+
+def test_what_a_step_draws_depends_on_its_place_alone():
+    class Numbers:
+        def __len__(self):
+            return 5
+
+        def __getitem__(self, index):
+            return index, np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+
+    batches = SeededBatches(5, 2, seed=3)
+    images = SeededDataset(Numbers(), 3)
+    epoch = [[images[draw] for draw in batch] for batch in batches]
+    assert len(epoch) == len(batches) == 3
+    flat = [one for batch in epoch for one in batch]
+    assert sorted(one[0] for one in flat[:5]) == [0, 1, 2, 3, 4]
+    assert len({one[1] for one in flat}) == len({one[2] for one in flat}) == 6
+    batches.start(0, 1)
+    assert [[images[draw] for draw in batch] for batch in batches] == epoch[1:]
+    batches.start(1, 0)
+    assert [[images[draw] for draw in batch] for batch in batches] != epoch
+    endless = SeededBatches(5, 2, seed=3, endless=True)
+    endless.start(0, 4)
+    batches.start(1, 1)
+    assert next(iter(endless)) == next(iter(batches))
+    other = SeededBatches(5, 2, seed=4)
+    assert list(other) != list(SeededBatches(5, 2, seed=3))
+
+
+def test_processes_share_an_epoch():
+    parts = [list(SeededBatches(10, 2, seed=1, rank=rank, world=2)) for rank in (0, 1)]
+    draws = [draw for part in parts for batch in part for draw in batch]
+    assert len(parts[0]) == len(parts[1]) == 3
+    assert {index for index, _, _ in draws} == set(range(10))
+    assert sorted(place for _, _, place in draws) == list(range(12))
+
+
+def test_a_second_signal_acts_at_once():
+    interruption = Interruption()
+    with interruption.watched():
+        signal.raise_signal(signal.SIGINT)
+        assert interruption.agreed()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ({"runner.type": "MyRunner"}, "runner.type is MyRunner"),
+        ({"runner.max_epochs": 0}, "runner.max_epochs is 0"),
+        ({"workflow": "[('test',1)]"}, "workflow is"),
+        ({"fp16.loss_scale": 512.0}, "fp16 needs a GPU"),
+        ({"data.train.classes": 853}, "853 is no name"),
+    ],
+)
+def test_settings_that_cannot_be_are_one_line(option, message, data, tmp_path):
+    if "fp16.loss_scale" in option and torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(DotaError, match=message):
+        _train(CONFIG, data, tmp_path / "work", **option)
