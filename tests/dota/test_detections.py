@@ -11,7 +11,7 @@ import pytest
 
 from fdam_rotate.dota import detections as module
 from fdam_rotate.dota.detections import Detections, format_detections, read_detections, write_detections
-from fdam_rotate.dota.errors import DetectionFormatError
+from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.textscan import scan_table
 
@@ -231,6 +231,20 @@ def test_number_format_equals_plain_python() -> None:
     assert format_detections(found).decode() == expected
     with pytest.raises(ValueError, match="not finite"):
         format_detections(Detections(("b",), np.zeros(1, np.intp), np.array([np.nan]), polys[:1]))
+
+
+def test_bounds_of_coordinates_are_read_and_written(tmp_path: Path) -> None:
+    assert module.task_file_name("ship") == "Task1_ship.txt"
+    (tmp_path / "Task1_ship.txt").write_text("P1 0.5 0 0 1e7 0 1e7 1e7 0 1e7\nP1 0.5 0 0 -10000000 0 1 1 0 1\n")
+    assert read_detections(tmp_path)["ship"].polys.min() == -1e7
+    widest = 99_999_998.5
+    for value in (widest, -widest):
+        one = Detections(("P1",), np.zeros(1, np.intp), np.array([0.5]), np.array([[value, 0, 1, 0, 1, 1, 0, 1]]))
+        assert f" {value:.2f} ".encode() in format_detections(one)
+    for value in (1e8, -1e8, np.nan, np.inf):
+        one = Detections(("P1",), np.zeros(1, np.intp), np.array([0.5]), np.array([[value, 0, 1, 0, 1, 1, 0, 1]]))
+        with pytest.raises(DotaError, match=r"1e8|finite"):
+            format_detections(one)
 
 
 def test_write_then_read(tmp_path: Path) -> None:

@@ -88,6 +88,20 @@ def test_nearly_equal_boxes_overlap_wholly() -> None:
     assert pairwise_iou(polys, polys).min() > 1 - 1e-12
 
 
+def test_sides_that_differ_in_the_last_digit_are_not_crossed_twice() -> None:
+    """One of nine in 400,000 boxes far from the origin for which clipping without slack gives 1.5 times the area."""
+    box = [
+        10215.720773918485, 10919.090770263283, 10221.830843324364, 10970.174920440286,
+        10212.50975346868, 10971.289796693669, 10206.3996840628, 10920.205646516666,
+    ]  # fmt: skip
+    moved = [
+        10215.720773918483, 10919.090770263278, 10221.830843324362, 10970.174920440282,
+        10212.50975346868, 10971.289796693669, 10206.39968406281, 10920.205646516662,
+    ]  # fmt: skip
+    _, inter, area, _ = pairwise_overlap([box], [moved])
+    assert inter[0] == pytest.approx(area[0], rel=1e-9)
+
+
 def test_iou_does_not_depend_on_its_company() -> None:
     """To the last bit: a pair that lies exactly at a threshold must not be judged by what is computed beside it."""
     rng = np.random.default_rng(7)
@@ -126,6 +140,16 @@ def test_convexity_and_area() -> None:
     polys = np.array([SQUARE, bow, dart, flat, triangle], float)
     assert is_convex(polys).tolist() == [True, False, False, True, True]
     assert polygon_area(polys).tolist() == pytest.approx([16, 8, 4, 0, 8])
+    other_way = polys.reshape(-1, 4, 2)[:, ::-1].reshape(-1, 8)
+    assert is_convex(other_way).tolist() == [True, False, False, True, True]
+    assert polygon_area(other_way).tolist() == pytest.approx([16, 8, 4, 0, 8])
+    # one corner pressed in from either side, whichever corner it is, in either order
+    for corner in range(4):
+        dart_at = np.roll(np.array([1, 1, 4, 0, 4, 4, 0, 4], float).reshape(4, 2), corner, axis=0)
+        pressed = dart_at.copy()
+        pressed[corner] = (3, 3)
+        for points, convex in ((dart_at, True), (pressed, False)):
+            assert is_convex([points.reshape(8), points[::-1].reshape(8)]).tolist() == [convex, convex]
 
 
 def test_le90_round_trip_of_many_boxes() -> None:
@@ -139,6 +163,17 @@ def test_le90_round_trip_of_many_boxes() -> None:
     assert (found[:, 2] >= found[:, 3]).all()
     assert (found[:, 4] >= -math.pi / 2).all()
     assert (found[:, 4] < math.pi / 2).all()
+
+
+def test_le90_of_any_quadrangle_holds_its_corners_and_touches_them() -> None:
+    rng = np.random.default_rng(11)
+    polys = rng.uniform(0, 100, (2000, 8))
+    boxes_found = poly_to_le90(polys)
+    cos, sin = np.cos(boxes_found[:, 4])[:, None], np.sin(boxes_found[:, 4])[:, None]
+    x, y = polys[:, 0::2] - boxes_found[:, :1], polys[:, 1::2] - boxes_found[:, 1:2]
+    along, across = np.abs(x * cos + y * sin), np.abs(y * cos - x * sin)
+    np.testing.assert_allclose(along.max(axis=1), boxes_found[:, 2] / 2, atol=1e-9)
+    np.testing.assert_allclose(across.max(axis=1), boxes_found[:, 3] / 2, atol=1e-9)
 
 
 def test_le90_by_hand() -> None:

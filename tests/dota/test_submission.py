@@ -43,6 +43,12 @@ def test_a_good_zip_has_no_problem(tmp_path: Path) -> None:
     assert check_submission(path, CLASSES, IDS) == []
 
 
+def test_scores_of_exactly_0_and_1_pass(tmp_path: Path) -> None:
+    lines = "".join(GOOD.replace("0.900000", score).replace("1.00", f"{k}.00", 1) for k, score in enumerate("01"))
+    path = pack(tmp_path / "a.zip", {"Task1_plane.txt": lines, "Task1_ship.txt": OTHER})
+    assert check_submission(path, CLASSES, IDS) == []
+
+
 LONG = "P0001 0.9 1 2 11 2 11 22 1 22"
 LINE_RULES = [
     pytest.param("fields", LONG[:-3] + "\n", id="nine fields"),

@@ -76,6 +76,14 @@ def test_windows_by_hand() -> None:
     assert len(slide_windows(9, 9, [4, 4], [1, 1])) == len(slide_windows(9, 9, [4], [1]))
 
 
+def test_where_no_window_holds_enough_those_near_the_best_stay() -> None:
+    # 10 rows of image: a share of 10/64 of the large windows, 10/40 of the small ones, 10/39.8 would be as good
+    few = slide_windows(100, 10, [64, 40], [4, 4], img_rate_thr=0.9)
+    assert {x1 - x0 for x0, _, x1, _ in few.tolist()} == {40}
+    near = slide_windows(100, 10, [41, 40], [4, 4], img_rate_thr=0.9)  # 10/41 lies 0.006 below
+    assert {x1 - x0 for x0, _, x1, _ in near.tolist()} == {40, 41}
+
+
 def test_rates_divide_sizes_and_gaps() -> None:
     assert scaled_sizes([1024], [500], [0.5, 1.0, 1.5]) == ([2048, 1024, 682], [1000, 500, 333])
 

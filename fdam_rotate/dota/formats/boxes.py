@@ -77,7 +77,7 @@ def corners_of(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], bool]:
     """
     if not np.isfinite(points).all():
         raise ValueError("a coordinate is not finite")
-    if len(points) > 3 and (points[0] == points[-1]).all():
+    if len(points) > 2 and (points[0] == points[-1]).all():
         points = points[:-1]
     if len(points) == 4:
         return points.reshape(8), True

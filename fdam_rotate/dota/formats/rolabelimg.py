@@ -61,7 +61,7 @@ def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
             place_image(item, root, writing.placement)
             writing.losses.add("header lines (source and gsd of an image)", len(item.labels.header))
             annotation = ElementTree.Element("annotation", verified="no")
-            _child(annotation, "folder", root.name)
+            _child(annotation, "folder", part.name)
             _child(annotation, "filename", item.image_id)
             _child(annotation, "path", item.file_name)
             _child(_child(annotation, "source"), "database", "Unknown")

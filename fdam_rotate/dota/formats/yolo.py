@@ -288,7 +288,7 @@ def _parse_row(fields: Sequence[str], names: Sequence[str], losses: Losses) -> t
         raise ValueError("this is cx cy w h angle (or a confidence): expected a class index and the four corners")
     if len(fields) in (9, 10) and not _is_number(fields[8]) and max(map(_magnitude, fields[:8])) > 2:
         raise ValueError("this is DOTA's text, x1 y1 ... x4 y4 class difficult in pixels (--from dota)")
-    if len(fields) not in (5, 9) and (len(fields) < 7 or len(fields) % 2 == 0):
+    if len(fields) != 5 and (len(fields) < 7 or len(fields) % 2 == 0):
         raise ValueError(f"expected a class index and 8 coordinates (or 4 of an upright box), got {len(fields)} fields")
     if not all(map(_is_number, fields[1:])):
         raise ValueError("a coordinate is no number")

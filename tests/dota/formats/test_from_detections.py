@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import cv2
@@ -77,7 +78,8 @@ def images(tmp_path: Path) -> Path:
 def test_each_format_gives_the_boxes_back_best_first(tmp_path: Path, images: Path, name: str) -> None:
     lines = write_labels(name, tmp_path / "out", detections(), SIZES, CLASSES)
     assert lines[0] == f"wrote {tmp_path / 'out'} as {name}: 4 objects of 3 images"
-    assert lines[1:] == ([] if FORMATS[name].scores else ["not kept: 4 scores of detections"])
+    holds_scores = name in ("coco", "labelme", "x-anylabeling", "label-studio")
+    assert lines[1:] == ([] if holds_scores else ["not kept: 4 scores of detections"])
     check(read_back(tmp_path / "out", name, images))
     assert not list((tmp_path / "out").rglob("*.png"))
 
@@ -119,6 +121,7 @@ def test_scores_stand_where_the_format_has_a_place(tmp_path: Path) -> None:
     ]  # fmt: skip
     # the angle of the long side, clockwise: 0.3 rad is the last one's
     assert shapes[2]["direction"] == pytest.approx(0.3, abs=1e-4)
+    assert shapes[0]["direction"] == pytest.approx(2 * math.pi - 0.7, abs=1e-4)
     write_labels("coco", tmp_path / "c", detections(), SIZES, CLASSES)
     annotations = json.loads((tmp_path / "c/annotations/data.json").read_text())["annotations"]
     assert [one["score"] for one in annotations] == [0.9, 0.75, 0.5, 0.25]

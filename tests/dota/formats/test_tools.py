@@ -13,7 +13,7 @@ import pytest
 from scripts import load_script
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.formats.boxes import rectangle_of
+from fdam_rotate.dota.formats.boxes import corners_of, rectangle_of
 from fdam_rotate.dota.formats.interchange import Reading
 from fdam_rotate.dota.formats.sniff import sniff_format
 from fdam_rotate.dota.formats.table import FORMATS
@@ -702,6 +702,85 @@ def test_a_wrong_name_of_the_format_is_answered_with_the_right_one(dota: Path, t
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DotaError, match="no format that is known here"):
         convert([str(tmp_path / "nothing"), str(tmp_path / "x"), "--to", "dota"])
+
+
+#: What each writer leaves of `TEXT`, without the pictures' contents.
+LAYOUTS: dict[str, list[str]] = {
+    "yolo-obb": ["data.yaml", "images/train/A.png", "images/train/B.b.png", "images/val/C d.png",
+                 "labels/train/A.txt", "labels/train/B.b.txt", "labels/val/C d.txt"],
+    "coco": ["annotations/train.json", "annotations/val.json", "train/A.png", "train/B.b.png", "val/C d.png"],
+    "cvat": ["images/train/A.png", "images/train/B.b.png", "images/val/C d.png", "train.xml", "val.xml"],
+    "labelme": ["train/A.json", "train/A.png", "train/B.b.json", "train/B.b.png", "val/C d.json", "val/C d.png"],
+    "x-anylabeling": ["train/A.json", "train/A.png", "train/B.b.json", "train/B.b.png", "val/C d.json", "val/C d.png"],
+    "rolabelimg": ["train/A.png", "train/A.xml", "train/B.b.png", "train/B.b.xml", "val/C d.png", "val/C d.xml"],
+    "label-studio": ["images/train/A.png", "images/train/B.b.png", "images/val/C d.png", "labeling_config.xml",
+                     "train.json", "val.json"],
+}  # fmt: skip
+
+#: The same of the part ``val`` alone, which is then called ``data``.
+LONE: dict[str, list[str]] = {
+    "yolo-obb": ["data.yaml", "images/data/C d.png", "labels/data/C d.txt"],
+    "coco": ["annotations/data.json", "data/C d.png"],
+    "cvat": ["annotations.xml", "images/C d.png"],
+    "labelme": ["C d.json", "C d.png"],
+    "x-anylabeling": ["C d.json", "C d.png"],
+    "rolabelimg": ["C d.png", "C d.xml"],
+    "label-studio": ["data.json", "images/C d.png", "labeling_config.xml"],
+}
+
+
+@pytest.mark.parametrize("name", list(LONE))
+def test_layout_that_is_written(dota: Path, tmp_path: Path, name: str) -> None:
+    for source, expected in ((dota, LAYOUTS[name]), (dota / "val", LONE[name])):
+        out = tmp_path / source.name / "out"
+        assert convert([str(source), str(out), "--to", name]) == 0
+        files = sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if not path.is_dir())
+        assert files == expected
+
+
+def test_what_labelme_and_label_studio_cannot_hold_is_counted(
+    dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert convert([str(dota), str(tmp_path / "a"), "--to", "labelme"]) == 0
+    assert "not kept: 1 degrees of difficulty above 1 (written as 1)" in capsys.readouterr().out
+    assert convert([str(dota), str(tmp_path / "b"), "--to", "label-studio"]) == 0
+    assert "not kept: 2 marks of difficult objects" in capsys.readouterr().out
+    assert convert([str(dota), str(tmp_path / "c"), "--to", "cvat"]) == 0
+    assert "not kept" not in capsys.readouterr().out
+
+
+def test_rolabelimg_is_written_as_the_tool_writes_it(dota: Path, tmp_path: Path) -> None:
+    (dota / "train/labelTxt/A.txt").write_text("60 20 90 50 80 60 50 30 small-vehicle 1\n")
+    assert convert([str(dota / "train"), str(tmp_path / "out"), "--to", "rolabelimg"]) == 0
+    # the long side runs from (60, 20) to (90, 50): 30 * sqrt(2) = 42.4264 pixels at 45 degrees, pi / 4 = 0.785398
+    assert " ".join((tmp_path / "out/A.xml").read_text().split()) == (
+        '<annotation verified="no"> <folder>data</folder> <filename>A</filename> <path>A.png</path> '
+        "<source> <database>Unknown</database> </source> "
+        "<size> <width>120</width> <height>80</height> <depth>3</depth> </size> <segmented>0</segmented> "
+        "<object> <type>robndbox</type> <name>small-vehicle</name> <pose>Unspecified</pose> "
+        "<truncated>0</truncated> <difficult>1</difficult> <robndbox> <cx>70.0000</cx> <cy>40.0000</cy> "
+        "<w>42.4264</w> <h>14.1421</h> <angle>0.785398</angle> </robndbox> </object> </annotation>"
+    )
+
+
+def test_cvat_is_written_as_the_tool_writes_it(dota: Path, tmp_path: Path) -> None:
+    (dota / "train/labelTxt/A.txt").write_text("60 20 90 50 80 60 50 30 ship 1\n5 5 40 12 38 33 2 30 harbor 0\n")
+    assert convert([str(dota / "train"), str(tmp_path / "out"), "--to", "cvat"]) == 0
+    # about (70, 40), 42.4264 by 14.1421 pixels before it was turned by 45 degrees
+    assert " ".join((tmp_path / "out/annotations.xml").read_text().split()) == (
+        '<?xml version="1.0" encoding="utf-8"?> <annotations> <version>1.1</version> '
+        '<image id="0" name="A.png" width="120" height="80"> '
+        '<box label="ship" source="manual" occluded="0" xtl="48.7868" ytl="32.9289" xbr="91.2132" ybr="47.0711" '
+        'rotation="45.000000" z_order="0"> <attribute name="difficult">1</attribute> </box> '
+        '<polygon label="harbor" source="manual" occluded="0" points="5.0,5.0;40.0,12.0;38.0,33.0;2.0,30.0" '
+        'z_order="0" /> </image> <image id="1" name="B.b.png" width="64" height="64" /> </annotations>'
+    )
+
+
+@pytest.mark.parametrize("points", [[[1, 2], [3, 4], [1, 2]], [[1, 2], [3, 4]]])
+def test_a_ring_of_two_points_is_no_polygon(points: list[list[float]]) -> None:
+    with pytest.raises(ValueError, match="three points or more, got 2"):
+        corners_of(np.array(points, float))
 
 
 @pytest.mark.parametrize("angle", [0.0, 0.3, math.pi / 2, 2.0, -3.0])

@@ -124,12 +124,16 @@ def test_an_image_that_fails_half_way_leaves_no_patch(tmp_path: Path, monkeypatc
     (tmp_path / "out/.split").mkdir()
     (tmp_path / "out/.split/settings.json").write_text(json.dumps({**OPTIONS.to_json(), "tool_version": __version__}))
     (tmp_path / "out/images/mine.png").write_bytes(b"")
+    # as a killed run leaves it: the patches of an image that has no record
+    (tmp_path / "out/annfiles").mkdir()
+    (tmp_path / "out/annfiles/P0000__64__48___0.txt").write_text("")
+    (tmp_path / "out/annfiles/mine.txt").write_text("")
     assert run(data, tmp_path / "out")["skipped"] == 1
     assert any(name.startswith("P0000__") for name in written)
     ids = read_manifest(tmp_path / "out").patch_ids()
     assert ids[0].startswith("P0001__")
     assert sorted(path.stem for path in (tmp_path / "out/images").iterdir()) == sorted([*ids, "mine"])
-    assert sorted(path.stem for path in (tmp_path / "out/annfiles").iterdir()) == sorted(ids)
+    assert sorted(path.stem for path in (tmp_path / "out/annfiles").iterdir()) == sorted([*ids, "mine"])
 
 
 def test_an_output_of_something_else_is_refused(tmp_path: Path) -> None:
