@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scripts import load_script
 
+from fdam_rotate.commands import predict
 from fdam_rotate.dota.detections import Detections, read_detections, write_detections
 from fdam_rotate.dota.errors import OutputExistsError
 from fdam_rotate.dota.formats.from_detections import write_labels
@@ -172,11 +173,10 @@ def test_merge_writes_labels(tmp_path: Path, images: Path, capsys: pytest.Captur
 def test_predict_writes_labels_of_the_images_that_it_could_read(
     tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tool = load_script("tools/predict.py")
     write_detections(tmp_path / "out", detections(), classes=CLASSES)
     (images / "broken.png").write_bytes(b"nothing")
     sources = [SourceImage(path.stem, path, None) for path in sorted(images.iterdir())]
-    tool._write_labels("labelme", tmp_path / "out", sources, CLASSES, False)
+    predict._write_labels("labelme", tmp_path / "out", sources, CLASSES, False)
     assert "4 objects of 3 images" in capsys.readouterr().out
     (images / "broken.png").unlink()
     found = read_back(tmp_path / "out/labels", "labelme", images)
