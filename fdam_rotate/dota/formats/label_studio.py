@@ -176,13 +176,16 @@ def _item(
 def _read_result(result: Mapping[str, Any], objects: Objects, reading: Reading) -> tuple[int, int] | None:
     """Add the object of one result, if it is a box; the size of its image."""
     kind = result.get("type")
-    if kind not in ("rectanglelabels", "polygonlabels"):
+    is_box = kind in ("rectanglelabels", "polygonlabels")
+    if kind == "labels":  # of a project with the tags Rectangle or Polygon beside Labels
+        is_box = "width" in result["value"] or "points" in result["value"]
+    if not is_box:
         reading.losses.add(f"results of type {kind} (no boxes with a label), left out")
         return None
     value = result["value"]
     size = (int(result["original_width"]), int(result["original_height"]))
     unit = np.array(size, np.float64) / 100
-    poly, own = _corners(value, unit) if kind == "rectanglelabels" else corners_of(np.array(value["points"]) * unit)
+    poly, own = corners_of(np.array(value["points"]) * unit) if "points" in value else _corners(value, unit)
     if not np.isfinite(poly).all():
         raise ValueError("a coordinate is not finite")
     if not own:

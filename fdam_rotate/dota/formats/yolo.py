@@ -157,8 +157,9 @@ def _class_names(root: Path, settings: dict[str, Any]) -> Sequence[str]:
         names = [names[k] for k in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
-    listed = root / "classes.txt"  # Label Studio
-    if not settings and listed.is_file():
+    # beside labels/ (Label Studio), or in it (labelImg, X-AnyLabeling)
+    listed = next((path for path in (root / "classes.txt", root / "labels/classes.txt") if path.is_file()), None)
+    if not settings and listed is not None:
         return [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     raise DotaError(f"{root / 'data.yaml'}: no class names (names: [a, b] or 0: a, 1: b); give --classes")
 

@@ -406,6 +406,11 @@ def test_staged_folder_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmp_path.iterdir()) == []
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/mine.txt").write_text("mine")
+    with pytest.raises(OutputExistsError), staged(tmp_path / "out"):
+        pass
+    assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
 
 
 def test_losses_of_nothing_are_not_told() -> None:

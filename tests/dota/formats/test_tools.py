@@ -68,6 +68,7 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?>
          z_order="0"><attribute name="difficult">true</attribute></box>
     <box label="storage tank" source="manual" occluded="0" xtl="10.00" ytl="20.00" xbr="30.00" ybr="50.00" z_order="0">
     </box>
+    <box label="storage tank" source="manual" occluded="0" xtl="1.00" ytl="2.00" xbr="3.00" ybr="5.00" z_order="0"/>
     <polygon label="plane" source="manual" occluded="0" points="10.00,10.00;60.00,20.00;50.00,70.00;5.00,60.00"
          z_order="0"></polygon>
     <polygon label="plane" source="manual" occluded="0" points="0,0;40,0;40,20;20,20;0,20" z_order="0"></polygon>
@@ -91,12 +92,12 @@ def test_cvat_xml_box_is_turned_about_its_centre(tmp_path: Path, capsys: pytest.
     found = to_dota(cvat(tmp_path / "in"), tmp_path / "out")
     assert list(found) == ["labelTxt/a", "labelTxt/b"]
     labels = found["labelTxt/a"]
-    assert labels.names == ("ship", "storage-tank", "plane", "plane")
-    assert labels.difficult.tolist() == [1, 0, 0, 0]
+    assert labels.names == ("ship", "storage-tank", "storage-tank", "plane", "plane")
+    assert labels.difficult.tolist() == [1, 0, 0, 0, 0]
     assert labels.polys[0].tolist() == pytest.approx(THIRTY, abs=1e-9)
     assert labels.polys[1].tolist() == [10, 20, 30, 20, 30, 50, 10, 50]
-    assert labels.polys[2].tolist() == [10, 10, 60, 20, 50, 70, 5, 60]
-    assert pairwise_iou(labels.polys[3:], [[0, 0, 40, 0, 40, 20, 0, 20]])[0] == pytest.approx(1)
+    assert labels.polys[3].tolist() == [10, 10, 60, 20, 50, 70, 5, 60]
+    assert pairwise_iou(labels.polys[4:], [[0, 0, 40, 0, 40, 20, 0, 20]])[0] == pytest.approx(1)
     assert len(found["labelTxt/b"]) == 0
     out = capsys.readouterr().out
     assert "not kept: 1 class names with spaces" in out
@@ -112,7 +113,7 @@ def test_cvat_project_has_a_part_per_subset(tmp_path: Path) -> None:
     image(tmp_path / "in/images/val/deep/b.png")
     (tmp_path / "in/annotations.xml").write_text(text)
     found = to_dota(tmp_path / "in", tmp_path / "out")
-    assert {name: len(labels) for name, labels in found.items()} == {"train/labelTxt/a": 4, "val/labelTxt/b": 0}
+    assert {name: len(labels) for name, labels in found.items()} == {"train/labelTxt/a": 5, "val/labelTxt/b": 0}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_cvat_project_has_a_part_per_subset(tmp_path: Path) -> None:
         (('xtl="150.00"', 'xtl="nan"'), "image a.png, box 0: no finite coordinates"),
         (('xtl="150.00" ', ""), "image a.png, box 0: no 'xtl'"),
         (('label="ship" source="manual" occluded="0" xtl', 'label=" " source="manual" occluded="0" xtl'), "class name"),
-        (("5.00,60.00", "5.00"), "image a.png, polygon 2: a point has other than two coordinates"),
+        (("5.00,60.00", "5.00"), "image a.png, polygon 3: a point has other than two coordinates"),
         (("10.00,10.00;60.00,20.00;50.00,70.00;5.00,60.00", "1,1;2,2"), "three points or more, got 2"),
         (('name="b.png"', 'name="../b.png"'), "is no path within the folder of images"),
         (('name="b.png"', 'name="a.png"'), "image a.png: its id is taken"),
@@ -202,6 +203,15 @@ def cvat_coco(folder: Path, annotation: Mapping[str, object]) -> Path:
             },
             [10, 10, 60, 20, 50, 70, 5, 60],
             id="a-polygon-of-its-own",
+        ),
+        pytest.param(
+            {
+                "segmentation": [[150.6, 80, 250.6, 80, 250.6, 120, 150.6, 120]],
+                "bbox": [150, 80, 100, 40],
+                "attributes": {"rotation": 30.0},
+            },
+            [150.6, 80, 250.6, 80, 250.6, 120, 150.6, 120],
+            id="a-rectangle-of-its-own",
         ),
         pytest.param(
             {"segmentation": [], "bbox": [150, 80, 100, 40], "attributes": {"rotation": 0.0}},
@@ -503,6 +513,36 @@ def test_bad_label_studio_results_are_reported(
 
 
 @pytest.mark.parametrize(
+    ("kind", "value", "expected"),
+    [
+        ("rectanglelabels", LS_THIRTY, THIRTY),
+        ("labels", LS_THIRTY, THIRTY),
+        ("polygonlabels", {"points": [[5, 10], [30, 20], [25, 70], [2.5, 60]]}, [20, 20, 120, 40, 100, 140, 10, 120]),
+        ("labels", {"points": [[5, 10], [30, 20], [25, 70], [2.5, 60]]}, [20, 20, 120, 40, 100, 140, 10, 120]),
+        ("labels", {"start": 1.0, "end": 2.0}, None),
+        ("keypointlabels", {"x": 1.0, "y": 2.0, "width": 0.5}, None),
+    ],
+)
+def test_label_studio_kinds_of_results(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    kind: str,
+    value: dict[str, object],
+    expected: list[float] | None,
+) -> None:
+    task = label_studio_task({}, "a.png")
+    task["annotations"][0]["result"][0].update(type=kind, value={**value, kind: ["ship"]})  # type: ignore[index]
+    image(tmp_path / "in/a.png")
+    (tmp_path / "in/x.json").write_text(json.dumps([task]))
+    labels = to_dota(tmp_path / "in", tmp_path / "out")["labelTxt/a"]
+    if expected is None:
+        assert len(labels) == 0
+        assert f"not kept: 1 results of type {kind} (no boxes with a label), left out" in capsys.readouterr().out
+    else:
+        assert labels.polys[0].tolist() == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         ("{", "not JSON"),
@@ -584,11 +624,13 @@ def test_a_list_of_images_cannot_leave_the_data_set(tmp_path: Path, capsys: pyte
         assert f"train.txt:{line}: {name!r} is no image in a folder images within" in out
 
 
-def test_yolo_obb_as_label_studio_lays_it_out(tmp_path: Path) -> None:
+@pytest.mark.parametrize("place", ["", "labels/"])
+def test_yolo_obb_with_a_class_list_as_text(tmp_path: Path, place: str) -> None:
+    """Label Studio writes classes.txt beside images/ and labels/, others among the labels."""
     root = tmp_path / "in"
     image(root / "images/1a2b3c4d-a.png")
     write_text(root / "labels/1a2b3c4d-a.txt", YOLO_LINE)
-    (root / "classes.txt").write_text("plane\nship\n")
+    (root / f"{place}classes.txt").write_text("plane\nship\n")
     (root / "notes.json").write_text('{"categories": [{"id": 0, "name": "plane"}], "info": {"year": 2024}}')
     found = to_dota(root, tmp_path / "out")
     assert found["labelTxt/1a2b3c4d-a"].names == ("ship",)
