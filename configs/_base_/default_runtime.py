@@ -3,7 +3,8 @@ custom_imports = dict(
     imports=['fdam_rotate.models', 'fdam_rotate.datasets', 'fdam_rotate.apis.optimizer'], allow_failed_imports=False)
 
 checkpoint_config = dict(interval=1, max_keep_ckpts=3)
-log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook')])
+# curves: tensorboard --logdir work_dirs
+log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
 dist_params = dict(backend='nccl')  # on the CPU tools/train.py takes gloo
 log_level = 'INFO'
 load_from = None

@@ -178,11 +178,22 @@ class EpochRunner(_Resumable, EpochBasedRunner):
 class IterRunner(_Resumable, IterBasedRunner):
     """``IterBasedRunner`` that counts the steps it did, and goes on with the images that come next."""
 
+    _val_steps = 0
+
+    def val(self, data_loader: Any, **kwargs: Any) -> None:
+        """One step of the losses on the validation data; the last one in a row logs their mean, which mmcv does not."""
+        if self._inner_iter == 0:
+            self.call_hook("before_val_epoch")
+        super().val(data_loader, **kwargs)
+        if self._inner_iter == self._val_steps:
+            self.call_hook("after_val_epoch")
+
     def _take_up(self, meta: dict[str, Any]) -> None:
         self._epoch, self._iter, _ = progress_of(meta, by_epoch=False)
 
     def run(self, data_loaders: Sequence[Any], workflow: Sequence[tuple[str, int]], **kwargs: Any) -> None:
         """Run ``workflow`` until ``max_iters``; for the arguments see mmcv."""
+        self._val_steps = sum(steps for mode, steps in workflow if mode == "val")
         rounds = self.iter // max(1, sum(steps for mode, steps in workflow if mode == "train"))
         for loader, (mode, steps) in zip(data_loaders, workflow, strict=True):
             loader.batch_sampler.start(0, self.iter if mode == "train" else rounds * steps)

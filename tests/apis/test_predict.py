@@ -76,6 +76,23 @@ def test_boxes_scores_and_classes_come_through(cfg, checkpoint, monkeypatch, bat
     np.testing.assert_allclose(found.boxes, [[34, 44, 8, 8, math.pi / 4], [14, 24, 8, 8, math.pi / 4]], atol=1e-6)
 
 
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_views_of_a_window_are_merged(cfg, checkpoint, monkeypatch, batch_size):
+    class Finder(SquareFinder):
+        test_cfg = Config(dict(nms=dict(iou_thr=0.1), max_per_img=100))
+
+    monkeypatch.setattr(module, "load_detector", lambda *_, **__: Finder())
+    cfg.data.test.pipeline[1].update(type="FlipTurnAug", flip=True, flip_direction=["horizontal", "vertical"])
+    cfg.data.test.pipeline[1].turns = [90, 180, 270]
+    windows = [np.zeros((64, 64, 3), np.uint8) for _ in range(batch_size)]
+    windows[-1][20 : 20 + SIDE, 10 : 10 + SIDE] = 0, 0, 204
+    *before, found = TorchModel(cfg, checkpoint, batch_size=batch_size).detect(windows)
+    assert [len(one.scores) for one in before] == [0] * (batch_size - 1)
+    assert found.labels.tolist() == [1]
+    np.testing.assert_allclose(found.scores, [0.8], atol=1e-6)
+    np.testing.assert_allclose(found.boxes[:, :4], [[14, 24, 8, 8]], atol=1e-6)
+
+
 def test_identity_tells_weights_and_settings_apart(cfg, checkpoint):
     first = TorchModel(cfg, checkpoint).identity
     assert first == TorchModel(cfg, checkpoint).identity

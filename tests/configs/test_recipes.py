@@ -183,6 +183,7 @@ def test_schedule(name, row, configs):
         assert row.images * row.accumulate == row.base_batch, "one GPU takes the published batch"
     assert cfg.checkpoint_config.interval == 1
     assert cfg.workflow == [("train", 1)]
+    assert [hook["type"] for hook in cfg.log_config.hooks] == ["TextLoggerHook", "TensorboardLoggerHook"]
     assert cfg.get("fp16") is None
     assert cfg.log_level == "INFO"
     assert cfg.resume_from is None
