@@ -21,6 +21,7 @@ COMMANDS = {
     "split": "split images and labels into patches",
     "train": "train a detector",
     "test": "predict every patch of a data set; score, submit or draw",
+    "compare": "train configs alike over several seeds and tell what one gains",
     "predict": "detect on whole images of any size",
     "merge": "merge detections on patches into detections on whole images",
     "evaluate": "score detections on whole images",

@@ -1,0 +1,96 @@
+r"""Compare configs fairly: the same data, order, augmentation and start, several seeds, one report with intervals.
+
+    fdam-rotate compare configs/evidence/vhr10_lsk.py configs/evidence/vhr10_fdam.py --seeds 0 1 2 \
+        --work-dir work_dirs/evidence
+
+Trains every config with every seed, seed by seed, scores merged whole images of data.val, and writes report.md,
+report.json and report.png to the work folder: mean and spread over the seeds, what each config gains over the first
+(paired over source images, 95% intervals that account for seeds and images), and the cost. Shared weights start equal.
+Each run leaves its log in runs/NAME-seedN and a record in records/NAME-seedN.json. Killed at any moment, the same
+command goes on; records in --records count as finished, so that it goes on on another machine too. The same config
+given twice is compared with itself, the second time on seeds 50 higher.
+
+Exit code: 0 done; 1 a run failed (the others are done) or data is missing; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from fdam_rotate.commands.arguments import command_parser, config_file, parse_options
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Configs, seeds, folders."""
+    parser = command_parser("compare", __doc__, "tools/compare.py")
+    parser.add_argument(
+        "configs", nargs="+", type=config_file, metavar="CONFIG", help="config files; the first is the base"
+    )
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default: 0 1 2)")
+    parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="runs, records and the report")
+    parser.add_argument(
+        "--records", nargs="+", type=Path, default=[], metavar="DIR", help="folders of records of finished runs"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="name the missing runs and their hours, and stop")
+    parser.add_argument("--report-only", action="store_true", help="train nothing; report what is finished")
+    parser.add_argument(
+        "--jobs", type=int, metavar="N", help="runs at a time (default: one per GPU, or one on the CPU)"
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=2000, metavar="N", help="draws behind an interval (default: 2000)"
+    )
+    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of every config")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Plan, run what is missing, report."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
+    options = parse_options(parser, args.cfg_options)
+    for option, value in (("--jobs", args.jobs), ("--resamples", args.resamples)):
+        if value is not None and value < 1:
+            parser.error(f"{option} must be at least 1, got {value}")
+    for folder in args.records:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"no such folder of records: {folder}")
+
+    from fdam_rotate.host.quiet import quiet_host
+
+    quiet_host()
+    from fdam_rotate.apis.compare.plan import make_plan
+    from fdam_rotate.apis.compare.report import write_report
+
+    folders = [args.work_dir / "records", *args.records]
+    configs = [Path(config) for config in args.configs]
+    plan = make_plan(configs, args.seeds, folders, options)
+    print(f"{len(plan.records)} runs are finished, {len(plan.missing)} are missing")
+    failed = []
+    if plan.missing and not args.report_only:
+        import torch
+
+        from fdam_rotate.apis.compare.execute import estimate, execute
+
+        gpus = torch.cuda.device_count()
+        jobs = args.jobs or max(1, gpus)
+        if args.dry_run:
+            found = estimate(plan, args.work_dir, options)
+            for item in found:
+                print(f"{item.run.name}: {item.steps:,} steps of {item.seconds_per_step:.2f} s, {item.hours:.2f} hours")
+            print(f"{sum(item.hours for item in found) / jobs:.2f} hours of training in all, {jobs} at a time")
+            return 0
+        failed = execute(plan, args.work_dir, options, jobs=jobs, gpus=gpus)
+        plan = make_plan(configs, args.seeds, folders, options)
+    if args.dry_run:
+        return 0
+    words = ["fdam-rotate", "compare", *map(str, argv if argv is not None else sys.argv[1:])]
+    write_report(plan, args.work_dir, shlex.join(words), resamples=args.resamples)
+    print((args.work_dir / "report.md").read_text(encoding="utf-8"))
+    print(f"report: {args.work_dir / 'report.md'}, report.json and report.png beside it")
+    for item, line in failed:
+        print(f"{item.name} failed: {line}", file=sys.stderr)
+    return 1 if failed else 0
