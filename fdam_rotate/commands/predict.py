@@ -7,9 +7,9 @@
 The model is a file of fdam-rotate export, which needs neither torch nor MMRotate, or a config and its checkpoint.
 Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
 Written to the output folder: Task1_<class>.txt (image_id score x1 y1 ... x4 y4, pixels of the image), which
-fdam-rotate show, submit and evaluate read; geojson/<image_id>.geojson for each GeoTIFF, in longitude and latitude; and
-patches/, the windows done so far: a killed run goes on when its command is repeated. --labels also writes label files
-of another tool, to be corrected there; fdam-rotate convert-labels reads them back.
+fdam-rotate show, submit and evaluate read; geojson/<image_id>.geojson for each georeferenced image, in longitude and
+latitude; and patches/, the windows done so far: a killed run goes on when its command is repeated. --labels also writes
+label files of another tool, to be corrected there; fdam-rotate convert-labels reads them back.
 
 Exit code: 0 done; 1 an image could not be read (each is named, the rest is done); 2 wrong usage.
 """
@@ -83,6 +83,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
     )
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
+    parser.add_argument("--gpkg", action="store_true", help="a GeoPackage beside each GeoJSON file, gpkg/<id>.gpkg")
     labels = "also write OUT/labels, to correct by hand and train again: " + ", ".join(FORMATS)
     parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
     parser.add_argument(
@@ -157,6 +158,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         score_thr=args.score_thr,
         iou_thr=args.iou_thr,
         keep_crs=args.keep_crs,
+        gpkg=args.gpkg,
         overwrite=args.overwrite,
         progress=True,
     )

@@ -6,6 +6,7 @@ __all__ = [
     "DetectionFormatError",
     "DotaError",
     "DownloadError",
+    "GeoReferenceError",
     "ImageReadError",
     "LabelFormatError",
     "ManifestError",
@@ -35,6 +36,10 @@ class UnknownClassError(DotaError):
 
 class ImageReadError(DotaError):
     """An image file that is missing, truncated, empty or of a kind that cannot be read."""
+
+
+class GeoReferenceError(DotaError):
+    """An image that cannot be put on the ground, or a coordinate system without longitude and latitude."""
 
 
 class ManifestError(DotaError):

@@ -452,18 +452,20 @@ def _ring(geometry: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def _pixels(reference: Any, points: NDArray[np.float64], system: str | None) -> NDArray[np.float64]:
-    """Pixel coordinates (n, 2) of points in longitude and latitude, or in the coordinate system that is named."""
+    """Pixel coordinates (n, 2) of points in longitude and latitude, or in the coordinate system that is named.
+
+    Points of an image whose coordinate system is not known are in that system.
+    """
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
-    from rasterio.warp import transform
+
+    from fdam_rotate.dota.rasters.georeference import transform_points
 
     try:
         source = CRS.from_user_input(system or "OGC:CRS84")
     except CRSError as error:
         raise DetectionFormatError(f"the coordinate system {system!r} is not known: {error}") from None
-    if source != reference.crs:
-        points = np.stack(transform(source, reference.crs, *points.T), axis=1)
-    a, b, c, d, e, f = reference.transform
-    offset = points - (c, f)
-    pixels: NDArray[np.float64] = np.linalg.solve(np.array([[a, b], [d, e]]), offset.T).T
+    if reference.crs is not None and source != reference.crs:
+        points = transform_points(source, reference.crs, points)
+    pixels: NDArray[np.float64] = reference.pixels(points)
     return pixels

@@ -16,8 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections, concatenate, task_file_name, write_detections
-from fdam_rotate.dota.errors import ImageReadError, OutputExistsError
-from fdam_rotate.dota.formats.geojson import write_geojson
+from fdam_rotate.dota.errors import GeoReferenceError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.formats.geojson import write_boxes
+from fdam_rotate.dota.formats.geopackage import check_geopackage, write_geopackage
+from fdam_rotate.dota.formats.ground import place_boxes
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
@@ -34,6 +36,7 @@ __all__ = ["PredictSummary", "predict_images", "windows"]
 
 JOURNALS = "patches"
 GEOJSON = "geojson"
+GPKG = "gpkg"
 
 # Of the settings of a split, those that decide the pixels of the windows.
 _WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "bands", "scale_range")
@@ -53,7 +56,8 @@ class PredictSummary:
         geojson: files written; images that are not georeferenced have none.
         empty: of the windows, those without data (nodata, mask, alpha), which the model does not see.
         failures: one line for each image that could not be read.
-        notes: one line for each image that was scaled to 8 bits, or that shows next to nothing.
+        notes: one line for each image that was scaled to 8 bits, shows next to nothing, or has no place on the
+            ground, and why.
     """
 
     images: int = 0
@@ -76,6 +80,7 @@ def predict_images(
     score_thr: float = 0.05,
     iou_thr: float = 0.1,
     keep_crs: bool = False,
+    gpkg: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> PredictSummary:
@@ -90,6 +95,7 @@ def predict_images(
         score_thr: detections scored below are left out of the merged files (the journals keep them).
         iou_thr: of the merge.
         keep_crs: GeoJSON in each image's own coordinate system.
+        gpkg: write a GeoPackage beside each GeoJSON file.
         overwrite: replace the files of a finished run, and no others; windows of the same model, settings and image
             stay predicted.
         progress: draw a progress bar.
@@ -99,6 +105,8 @@ def predict_images(
         DotaError: ``out`` holds a run of other settings, or the model cannot be loaded.
     """
     out = Path(out)
+    if gpkg:
+        check_geopackage()
     head = {
         **model.identity,
         "classes": list(model.classes),
@@ -118,16 +126,45 @@ def predict_images(
                 continue
             summary.images += 1
             whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=score_thr))
-            reference = read_georeference(source.path)
-            if reference is not None:
-                target = out / GEOJSON / f"{source.image_id}.geojson"
-                write_geojson(target, whole, source.image_id, reference, keep_crs=keep_crs)
-                summary.geojson += 1
+            _write_ground(source, whole, out, summary, keep_crs=keep_crs, gpkg=gpkg)
             merged.append(whole)
     together = {name: concatenate([one[name] for one in merged]) for name in model.classes}
     write_detections(out, together, classes=model.classes)
     summary.detections = sum(map(len, together.values()))
     return summary
+
+
+def _write_ground(
+    source: SourceImage,
+    detections: dict[str, Detections],
+    out: Path,
+    summary: PredictSummary,
+    *,
+    keep_crs: bool,
+    gpkg: bool,
+) -> None:
+    """GeoJSON, and if asked for a GeoPackage, of an image that lies somewhere; else the summary says why not."""
+    try:
+        reference = read_georeference(source.path)
+        if reference is None:
+            return
+    except GeoReferenceError as error:
+        summary.notes.append(f"{source.path}: no GeoJSON: {str(error).removeprefix(f'{source.path}: ')}")
+        return
+    try:
+        placed = place_boxes(detections, source.image_id, reference, keep_crs=keep_crs)
+    except GeoReferenceError as error:
+        summary.notes.append(f"{source.path}: no GeoJSON: {error}; --keep-crs writes the image's own coordinates")
+        return
+    write_boxes(out / GEOJSON / f"{source.image_id}.geojson", placed)
+    summary.geojson += 1
+    if gpkg:
+        write_geopackage(out / GPKG / f"{source.image_id}.gpkg", placed)
+    if placed.left_out:
+        summary.notes.append(
+            f"{source.path}: {placed.left_out} detections have no longitude and latitude (outside the domain of its "
+            "projection, or round a pole); they are in the Task1 files only"
+        )
 
 
 def windows(
@@ -198,7 +235,9 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     journals = earlier_files(out, [f"{JOURNALS}/*.jsonl"])
     texts = earlier_files(out, ["Task1_*.txt"])
     predicted = {Path(name).stem for name in journals}
-    maps = {name for name in earlier_files(out, [f"{GEOJSON}/*.geojson"]) if Path(name).stem in predicted}
+    maps = {
+        name for name in earlier_files(out, [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg"]) if Path(name).stem in predicted
+    }
     if not overwrite:
         own = {out / name for name in journals | texts | maps}
         foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
@@ -208,7 +247,8 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
             raise OutputExistsError(f"{out} holds a finished prediction; give another folder, or --overwrite")
     image_ids = [source.image_id for source in sources]
     kept = {f"{JOURNALS}/{image_id}.jsonl" for image_id in image_ids}
-    names = [*(f"{GEOJSON}/{image_id}.geojson" for image_id in image_ids), *map(task_file_name, classes)]
+    names = [f"{folder}/{image_id}.{folder}" for folder in (GEOJSON, GPKG) for image_id in image_ids]
+    names += map(task_file_name, classes)
     check_names(out, [*names, *kept], journals | texts | maps)
     remove_files(out, texts | maps | (journals - kept))
     (out / JOURNALS).mkdir(parents=True, exist_ok=True)

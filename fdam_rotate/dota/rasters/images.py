@@ -26,7 +26,7 @@ from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.rasters.png import decode_plain_png
 from fdam_rotate.dota.rasters.source import PixelSource
 
-__all__ = ["WholeImage", "image_size", "open_pixels", "read_image"]
+__all__ = ["Header", "WholeImage", "image_size", "open_pixels", "read_header", "read_image"]
 
 #: Plain pictures of more pixels than this are read in windows.
 LARGEST_WHOLE = 64_000_000
@@ -75,7 +75,7 @@ def open_pixels(path: Path, options: RasterOptions | None = None, *, whole: bool
         ImageReadError: the file is empty, truncated, damaged, no image, or lacks the bands that ``options`` names.
     """
     options = options or RasterOptions()
-    header = _read_header(path)
+    header = read_header(path)
     if header.plain and header.width * header.height <= LARGEST_WHOLE and options.bands is None:
         yield WholeImage(*_decode(path))
         return
@@ -133,12 +133,12 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageReadError: the header cannot be read.
     """
-    header = _read_header(path)
+    header = read_header(path)
     return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """Width and height as the file stores them.
 
     ``orientation`` is that of EXIF or TIFF: 1 as stored, 2 to 8 turned. ``plain`` means a picture of 8 bits without
@@ -151,7 +151,12 @@ class _Header:
     plain: bool = True
 
 
-def _read_header(path: Path) -> _Header:
+def read_header(path: Path) -> Header:
+    """Size, orientation and kind of an image file.
+
+    Raises:
+        ImageReadError: the header cannot be read.
+    """
     if path.suffix.lower() == ".vrt":
         return _gdal_header(path)
     with path.open("rb") as file:
@@ -170,32 +175,32 @@ def _read_header(path: Path) -> _Header:
     raise ImageReadError(f"{path}: {kinds if magic else 'the file is empty (0 bytes)'}")
 
 
-def _png_header(file: BinaryIO) -> _Header:
+def _png_header(file: BinaryIO) -> Header:
     width, height, depth, colour = struct.unpack(">2I2B", file.read(26)[16:])
     plain = depth <= 8 and colour not in (4, 6)  # those have alpha
     file.seek(33)
     while len(head := file.read(8)) == 8 and head[4:] != b"IDAT":
         length = int.from_bytes(head[:4], "big")
         if head[4:] == b"eXIf":
-            return _Header(width, height, _exif_orientation(file.read(length)), plain)
+            return Header(width, height, _exif_orientation(file.read(length)), plain)
         file.seek(length + 4, os.SEEK_CUR)
-    return _Header(width, height, 1, plain)
+    return Header(width, height, 1, plain)
 
 
-def _jpeg_header(file: BinaryIO) -> _Header:
+def _jpeg_header(file: BinaryIO) -> Header:
     from PIL.JpegImagePlugin import JpegImageFile
 
     image = JpegImageFile(file)
-    return _Header(*image.size, _exif_orientation(image.info.get("exif", b"")))
+    return Header(*image.size, _exif_orientation(image.info.get("exif", b"")))
 
 
-def _bmp_header(file: BinaryIO) -> _Header:
+def _bmp_header(file: BinaryIO) -> Header:
     from PIL.BmpImagePlugin import BmpImageFile
 
-    return _Header(*BmpImageFile(file).size)
+    return Header(*BmpImageFile(file).size)
 
 
-def _tiff_header(file: BinaryIO) -> _Header:
+def _tiff_header(file: BinaryIO) -> Header:
     from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
     # the directory alone: TiffImageFile refuses kinds of pixels that GDAL reads, such as three bands of 16 bits
@@ -204,14 +209,14 @@ def _tiff_header(file: BinaryIO) -> _Header:
     file.seek(directory.next)
     with warnings.catch_warnings(action="ignore"):  # of a damaged directory; what is missing then is told
         directory.load(file)
-    return _Header(int(directory[256]), int(directory[257]), int(directory.get(274, 1)), plain=False)
+    return Header(int(directory[256]), int(directory[257]), int(directory.get(274, 1)), plain=False)
 
 
-def _gdal_header(path: Path) -> _Header:
+def _gdal_header(path: Path) -> Header:
     from fdam_rotate.dota.rasters.windowed import open_dataset
 
     with open_dataset(path) as dataset:
-        return _Header(dataset.width, dataset.height, 1, plain=False)
+        return Header(dataset.width, dataset.height, 1, plain=False)
 
 
 def _exif_orientation(exif: bytes) -> int:
@@ -224,7 +229,7 @@ def _exif_orientation(exif: bytes) -> int:
 
 #: How each kind of file begins, and the reader of its header. Pillow's plug-ins themselves: ``Image.open`` refuses
 #: images above its own limit, which is a setting of the whole process.
-_HEADERS: dict[bytes, Callable[[BinaryIO], _Header]] = {
+_HEADERS: dict[bytes, Callable[[BinaryIO], Header]] = {
     b"\x89PNG": _png_header,
     b"\xff\xd8": _jpeg_header,
     b"BM": _bmp_header,

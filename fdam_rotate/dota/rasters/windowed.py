@@ -276,8 +276,12 @@ def open_windowed(path: Path, options: RasterOptions | None = None, orientation:
 
 
 @contextmanager
-def open_dataset(path: Path) -> Iterator[Any]:
-    """The file as rasterio's dataset, opened by the one driver that suits it; no other file is written.
+def open_dataset(path: Path, *, side_files: bool = False) -> Iterator[Any]:
+    """The file as rasterio's dataset, opened by the one driver that suits it; no file is written.
+
+    Args:
+        path: the file.
+        side_files: read GDAL's ``.aux.xml`` beside it too.
 
     Raises:
         ImageReadError: it is of another kind or damaged, or rasterio is not installed.
@@ -297,7 +301,7 @@ def open_dataset(path: Path) -> Iterator[Any]:
         raise ImageReadError(f"{path}: not a known kind of image: expected TIFF, JPEG 2000, PNG, JPEG or BMP")
 
     # truncated lines of a PNG or JPEG are errors, not grey pixels
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=False, GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+    with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=side_files, GDAL_ERROR_ON_LIBJPEG_WARNING=True):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
