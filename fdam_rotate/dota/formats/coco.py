@@ -39,6 +39,7 @@ from fdam_rotate.dota.formats.interchange import (
     make_item,
     place_image,
 )
+from fdam_rotate.dota.formats.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.geometry import poly_to_hbb, polygon_area
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
@@ -105,32 +106,30 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
 
 
 def _read_file(path: Path, reading: Reading) -> DataPart:
+    content = read_json(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
         categories = {int(c["id"]): reading.class_name(str(c["name"])) for c in content["categories"]}
         images, annotations = list(content["images"]), list(content["annotations"])
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DotaError(f"{path}: not JSON: {error}") from None
-    except (KeyError, TypeError, ValueError) as error:
+    except RECORD_ERRORS as error:
         raise DotaError(f"{path}: not a COCO file: expected images, annotations and categories: {error!r}") from None
-    name = path.stem.removeprefix("instances_")
+    part = path.stem.removeprefix("instances_")
     objects: dict[Any, Objects] = {}
     known = _image_records(path, images, reading.problems)
     for number, annotation in enumerate(annotations):
-        result = _read_annotation(annotation, categories, known, reading.losses)
-        if isinstance(result, str):
+        try:
+            image_id, poly, name, difficult = _read_annotation(annotation, categories, known, reading.losses)
+            objects.setdefault(image_id, Objects()).add(poly, name, difficult)
+        except ValueError as error:
             shown = annotation.get("id", f"number {number}") if isinstance(annotation, Mapping) else f"number {number}"
-            reading.problems.append(Problem("malformed", str(path), 0, f"annotation {shown}: {result}"))
-        else:
-            objects.setdefault(annotation["image_id"], Objects()).add(*result)
-    folders = _image_folders(path, name, reading.img_dir)
+            reading.problems.append(Problem("malformed", str(path), 0, f"annotation {shown}: {error}"))
+    folders = _image_folders(path, part, reading.img_dir)
     items = []
     records = list(known.items())
-    for image_id, record in progress_over(records, f"reading {name}", "image", shown=reading.progress):
+    for image_id, record in progress_over(records, f"reading {part}", "image", shown=reading.progress):
         item = _item(record, objects.get(image_id, Objects()), folders, reading)
         if item is not None:
             items.append(item)
-    return DataPart(name, tuple(sorted(items, key=lambda item: item.image_id)))
+    return DataPart(part, tuple(sorted(items, key=lambda item: item.image_id)))
 
 
 def _image_records(path: Path, images: list[Any], problems: list[Problem]) -> dict[Any, Mapping[str, Any]]:
@@ -176,25 +175,30 @@ def _item(record: Mapping[str, Any], objects: Objects, folders: list[Path], read
 
 def _read_annotation(
     annotation: Any, categories: Mapping[int, str], known: Mapping[Any, Any], losses: Losses
-) -> tuple[NDArray[np.float64], str, int] | str:
-    """Corners (8,), class and difficulty of one annotation, or what is wrong with it."""
+) -> tuple[Any, NDArray[np.float64], str, int]:
+    """Image id, corners (8,), class and difficulty of one annotation.
+
+    Raises:
+        ValueError: what is wrong with it.
+    """
     if not isinstance(annotation, Mapping):
-        return "not an object"
-    if not _is_id(annotation.get("image_id")) or annotation["image_id"] not in known:
-        return f"image_id {annotation.get('image_id')!r} is not among the images"
+        raise ValueError("not an object")
+    image_id = annotation.get("image_id")
+    if not _is_id(image_id) or image_id not in known:
+        raise ValueError(f"image_id {image_id!r} is not among the images")
     category = annotation.get("category_id")
     name = categories.get(category) if isinstance(category, int) else None
     if name is None:
-        return f"category_id {annotation.get('category_id')!r} is not among the categories"
+        raise ValueError(f"category_id {category!r} is not among the categories")
     try:
         poly = _corners(annotation, losses)
-    except (KeyError, TypeError, ValueError) as error:
-        return f"no usable segmentation or bbox: {error}"
+    except RECORD_ERRORS as error:
+        raise ValueError(f"no usable segmentation or bbox: {reason_of(error)}") from None
     crowd = int(bool(annotation.get("iscrowd", 0)))
     difficult = annotation.get("difficult", crowd)
     if not isinstance(difficult, int) or difficult < 0:
-        return f"difficult must be an integer of at least 0, got {difficult!r}"
-    return poly, name, int(difficult)
+        raise ValueError(f"difficult must be an integer of at least 0, got {difficult!r}")
+    return image_id, poly, name, int(difficult)
 
 
 def _corners(annotation: Mapping[str, Any], losses: Losses) -> NDArray[np.float64]:

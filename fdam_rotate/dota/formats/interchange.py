@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 from fdam_rotate.dota.files import check_id
-from fdam_rotate.dota.labels import Labels, unknown_class
+from fdam_rotate.dota.labels import MAX_COORDINATE, Labels, unknown_class
 from fdam_rotate.dota.layout import image_problem
 from fdam_rotate.dota.outputs import check_folder, claim_folder
 from fdam_rotate.dota.problems import Problem
@@ -166,7 +166,15 @@ class Objects:
     lines: list[int] = field(default_factory=list)
 
     def add(self, poly: NDArray[np.float64], name: str, difficult: int = 0, line: int = 0) -> None:
-        """Add one of corners (8,); ``line`` is 0 where there is none."""
+        """Add one of corners (8,); ``line`` is 0 where there is none.
+
+        Raises:
+            ValueError: a coordinate is not finite or above ``MAX_COORDINATE``, or the difficulty is too large.
+        """
+        if not (np.abs(poly) <= MAX_COORDINATE).all():  # NaN fails too
+            raise ValueError(f"a coordinate is not finite, or above {MAX_COORDINATE:.0f}")
+        if difficult >= 2**63:
+            raise ValueError(f"the difficulty {difficult} is too large")
         self.polys.append(poly)
         self.names.append(name)
         self.difficult.append(difficult)

@@ -31,6 +31,7 @@ from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.boxes import corners_of, rectangle_of
 from fdam_rotate.dota.formats.interchange import DataPart, Item, Objects, Reading, Writing, make_item, place_image
+from fdam_rotate.dota.formats.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.formats.sidecars import ImageFinder
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.problems import Problem
@@ -118,10 +119,7 @@ def _result(item: Item, k: int) -> dict[str, Any]:
 
 
 def _read_file(path: Path, part: str, reading: Reading) -> DataPart:
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DotaError(f"{path}: not JSON: {error}") from None
+    tasks = read_json(path)
     if isinstance(tasks, Mapping) and "data" in tasks:
         tasks = [tasks]
     if not isinstance(tasks, list) or not all(isinstance(task, Mapping) for task in tasks):
@@ -139,7 +137,12 @@ def _read_file(path: Path, part: str, reading: Reading) -> DataPart:
         if name is None:
             reading.problems.append(Problem("id", str(path), 0, f"{shown}: its data names no image"))
             continue
-        done = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+        try:
+            annotations = [one for one in task.get("annotations") or [] if not one.get("was_cancelled")]
+            done = [list(one.get("result") or []) for one in annotations]
+        except RECORD_ERRORS as error:
+            reading.problems.append(Problem("malformed", str(path), 0, f"{shown}: annotations: {reason_of(error)}"))
+            continue
         if not done:
             reading.losses.add("tasks without an annotation, left out")
             continue
@@ -156,19 +159,19 @@ def _read_file(path: Path, part: str, reading: Reading) -> DataPart:
 
 
 def _item(
-    path: Path, shown: str, image_id: str, image: Path | None, annotation: Mapping[str, Any], reading: Reading
+    path: Path, shown: str, image_id: str, image: Path | None, results: Sequence[Any], reading: Reading
 ) -> Item | None:
     objects = Objects()
     stated: tuple[int, int] | None = None
-    for number, result in enumerate(annotation.get("result") or []):
+    for number, result in enumerate(results):
         try:
             if result.get("image_rotation"):
                 raise ValueError("the image was turned in the tool; turn it back and export again")
             size = _read_result(result, objects, reading)
             stated = stated or size
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            text = f"no {error}" if isinstance(error, KeyError) else str(error)
-            reading.problems.append(Problem("malformed", str(path), 0, f"{shown}, result {number}: {text}"))
+        except RECORD_ERRORS as error:
+            text = f"{shown}, result {number}: {reason_of(error)}"
+            reading.problems.append(Problem("malformed", str(path), 0, text))
     missing = f"no image of this name beside {path} or in images/; left out"
     return make_item(image_id, image, stated, objects.labels(), reading, missing)
 
@@ -186,8 +189,6 @@ def _read_result(result: Mapping[str, Any], objects: Objects, reading: Reading) 
     size = (int(result["original_width"]), int(result["original_height"]))
     unit = np.array(size, np.float64) / 100
     poly, own = corners_of(np.array(value["points"]) * unit) if "points" in value else _corners(value, unit)
-    if not np.isfinite(poly).all():
-        raise ValueError("a coordinate is not finite")
     if not own:
         reading.losses.add("polygons of other than four corners (their smallest turned rectangle is taken)")
     names = value[kind]

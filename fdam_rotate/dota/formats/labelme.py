@@ -24,6 +24,7 @@ from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.boxes import corners_of, upright_corners
 from fdam_rotate.dota.formats.interchange import DataPart, Item, Objects, Reading, Writing, make_item, place_image
+from fdam_rotate.dota.formats.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.formats.sidecars import Sidecar, find_sidecars
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
@@ -47,7 +48,8 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
             try:
                 item = _read_one(one, reading)
             except LabelFormatError as error:
-                reading.problems.append(Problem("malformed", str(one.label), 0, str(error)))
+                text = str(error).removeprefix(f"{one.label}: ")
+                reading.problems.append(Problem("malformed", str(one.label), 0, text))
                 continue
             if item is not None:
                 items.append(item)
@@ -125,9 +127,8 @@ def _read_one(one: Sidecar, reading: Reading) -> Item | None:
     for number, shape in enumerate(content["shapes"]):
         try:
             _read_shape(shape, objects, reading)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            text = f"no {error}" if isinstance(error, KeyError) else str(error)
-            reading.problems.append(Problem("malformed", str(one.label), 0, f"shape {number}: {text}"))
+        except RECORD_ERRORS as error:
+            reading.problems.append(Problem("malformed", str(one.label), 0, f"shape {number}: {reason_of(error)}"))
     width, height = content.get("imageWidth"), content.get("imageHeight")
     stated = (width, height) if isinstance(width, int) and isinstance(height, int) else None
     named = str(content.get("imagePath") or "").replace("\\", "/").rsplit("/", 1)[-1]
@@ -136,12 +137,9 @@ def _read_one(one: Sidecar, reading: Reading) -> Item | None:
 
 
 def _load(path: Path) -> Mapping[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise LabelFormatError(f"not JSON: {error}") from None
+    content = read_json(path)
     if not isinstance(content, Mapping) or not isinstance(content.get("shapes"), list):
-        raise LabelFormatError("no labelme file: expected an object with shapes")
+        raise LabelFormatError(f"{path}: no labelme file: expected an object with shapes")
     return content
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.formats.jsontext import read_json
 from fdam_rotate.dota.formats.sidecars import label_files
 from fdam_rotate.dota.formats.xmltext import read_xml
 
@@ -59,8 +59,8 @@ def _of_file(path: Path) -> str | None:
     try:
         if path.suffix.lower() == ".xml":
             return {"annotations": "cvat", "annotation": "rolabelimg"}.get(read_xml(path).tag)
-        return _of_json(json.loads(path.read_text(encoding="utf-8-sig")))
-    except (DotaError, ValueError, OSError):
+        return _of_json(read_json(path))
+    except (DotaError, OSError):
         return None
 
 

@@ -153,7 +153,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _class_names(root: Path, settings: dict[str, Any]) -> Sequence[str]:
     names = settings.get("names")
-    if isinstance(names, dict) and sorted(names) == list(range(len(names))):
+    if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[k] for k in range(len(names))]
     if isinstance(names, list) and names:
         return [str(name) for name in names]
@@ -271,11 +271,10 @@ def _read_labels(path: Path, names: Sequence[str], width: int, height: int, read
             continue
         try:
             name, poly = _parse_row(row.split(), names, reading.losses)
+            # to 1e-4 pixel: what lies beyond is the rounding of shares, such as 936.9999999
+            objects.add((poly * ([width, height] * 4)).round(4), name, line=lineno)
         except ValueError as error:
             reading.problems.append(line_problem("malformed", path, lineno, str(error), row.strip()))
-            continue
-        # to 1e-4 pixel: what lies beyond is the rounding of shares, such as 936.9999999
-        objects.add((poly * ([width, height] * 4)).round(4), name, line=lineno)
     return objects.labels()
 
 

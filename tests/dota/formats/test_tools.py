@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from scripts import load_script
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.boxes import corners_of, rectangle_of
-from fdam_rotate.dota.formats.interchange import Reading
+from fdam_rotate.dota.formats.interchange import Reading, Writing
 from fdam_rotate.dota.formats.sniff import sniff_format
 from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.geometry import pairwise_iou
@@ -696,6 +697,8 @@ def dota(tmp_path: Path) -> Path:
     return tmp_path / "dota"
 
 
+CLASSES = ("harbor", "plane", "ship", "small-vehicle")
+
 #: Format -> pixels that a corner of a rectangle may move; and whether other quadrangles stay, and difficulty does.
 ROUND_TRIPS: dict[str, tuple[float, bool, tuple[int, ...]]] = {
     "yolo-obb": (1e-3, True, (0,)),
@@ -744,6 +747,51 @@ def test_a_wrong_name_of_the_format_is_answered_with_the_right_one(dota: Path, t
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DotaError, match="no format that is known here"):
         convert([str(tmp_path / "nothing"), str(tmp_path / "x"), "--to", "dota"])
+
+
+JUNK = (
+    None, "x", -1, 1e300, math.nan, math.inf, 10**400, [], {}, [1], [[1, 2]], True, "../../etc", "a\0b"
+)  # fmt: skip
+
+
+def places(content: object, place: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
+    """The way to every value of some JSON; of lists to the first few."""
+    found = [place] if place else []
+    items = (
+        content.items() if isinstance(content, dict) else enumerate(content[:4]) if isinstance(content, list) else ()
+    )
+    for key, value in items:
+        found += places(value, (*place, key))
+    return found
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme", "x-anylabeling", "label-studio"])
+def test_no_json_ends_in_anything_but_reports(dota: Path, tmp_path: Path, name: str) -> None:
+    reading = Reading()
+    FORMATS[name].write(FORMATS["dota"].read(dota, reading), tmp_path / "out", Writing(CLASSES, "symlink"))
+    for path in sorted((tmp_path / "out").rglob("*.json")):
+        whole = path.read_text()
+        ways = places(json.loads(whole))
+        for number, way in enumerate(ways):
+            for junk in (JUNK[number % len(JUNK)], JUNK[(number * 5 + 3) % len(JUNK)]):
+                content = json.loads(whole)
+                inner = content
+                for key in way[:-1]:
+                    inner = inner[key]
+                inner[way[-1]] = junk
+                path.write_text(json.dumps(content))
+                try:
+                    parts = FORMATS[name].read(tmp_path / "out", Reading())
+                except DotaError:
+                    continue
+                for item in (item for part in parts for item in part.items):
+                    assert np.abs(item.labels.polys).max(initial=0) <= 1e7
+        path.write_text("[" * 100_000)
+        with contextlib.suppress(DotaError):
+            FORMATS[name].read(tmp_path / "out", Reading())
+        path.write_text(whole)
+    assert FORMATS[name].read(tmp_path / "out", reading)
+    assert reading.problems == []
 
 
 #: What each writer leaves of `TEXT`, without the pictures' contents.
