@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.rasters.options import RasterOptions
-from fdam_rotate.dota.rasters.png import decode_plain_png
 from fdam_rotate.dota.rasters.source import PixelSource
 
 __all__ = ["Header", "WholeImage", "image_size", "open_pixels", "read_header", "read_image"]
@@ -107,11 +106,8 @@ def _decode(path: Path) -> tuple[NDArray[np.uint8], str]:
     if data.startswith(b"\xff\xd8") and not _jpeg_is_whole(data):
         raise ImageReadError(f"{path}: the JPEG file is truncated (no end-of-image marker)")
     digest = hashlib.sha256(data).hexdigest()
-    image: Any = decode_plain_png(data)
-    if image is not None:
-        return image, digest
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image: Any = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     except cv2.error as error:
         raise ImageReadError(f"{path}: cannot be decoded: {str(error).strip()}") from None
     if image is None:

@@ -1,13 +1,8 @@
-"""PNG, quickly: an encoder for aerial patches, and a decoder for the form in which DOTA's images are stored.
-
-Encoding: one row filter for the whole patch, and ISA-L's deflate.
+"""PNG, written quickly: an encoder for aerial patches. One row filter for the whole patch, and ISA-L's deflate.
 
 OpenCV's encoder filters with Sub and compresses with zlib. On aerial texture Up is nearly always the better filter of
 the two cheap ones, and ISA-L deflates about four times as fast as zlib, so that files get smaller and are written in a
 quarter of the time. Paeth is smaller still (up to 8 %), but its selection costs more in NumPy than the deflate itself.
-
-Decoding: most of the time goes into inflating, which ISA-L does about twice as fast as zlib. Undoing the filters here
-pays for one of them only, Sub on every row: a running sum. That is how OpenCV writes PNG, and so are DOTA's images.
 
 Format: W3C PNG specification (third edition), sections 5 (chunks), 9 (filtering) and 10 (compression).
 """
@@ -21,7 +16,7 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-__all__ = ["decode_plain_png", "encode_png"]
+__all__ = ["encode_png"]
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SUB, _UP = 1, 2
@@ -34,13 +29,6 @@ _SAMPLE = 64
 
 # A PNG chunk holds at most 2**31 - 1 bytes.
 _MAX_CHUNK = 2**31 - 1
-
-# Rows unfiltered at a time: few enough for the cache, and for sums in int32.
-_BLOCK = 16
-_WIDEST = (2**31 - 1) // (255 * _BLOCK)
-
-# Chunks that may change what a decoder makes of the pixels: transparency, an orientation.
-_COLOURING = (b"tRNS", b"eXIf")
 
 
 def encode_png(image: NDArray[np.uint8]) -> bytes:
@@ -96,53 +84,3 @@ def _prefers_up(rows: NDArray[np.uint8], step: int) -> bool:
 def _chunk(kind: bytes, data: bytes) -> bytes:
     check = isal_zlib.crc32(data, isal_zlib.crc32(kind))
     return b"".join([struct.pack(">I", len(data)), kind, data, struct.pack(">I", check)])
-
-
-def decode_plain_png(data: bytes) -> NDArray[np.uint8] | None:
-    """The pixels of a PNG file of the common plain form, (H, W, 3) uint8 in OpenCV's order; None for any other.
-
-    Plain means 8-bit RGB, not interlaced, every row filtered with Sub. None is also the answer where anything is
-    amiss, and says nothing about the file: let a general decoder judge it.
-    """
-    if len(data) < 33 or data[:8] != _SIGNATURE:
-        return None
-    width, height, *kind = struct.unpack_from(">2I5B", data, 16)
-    if kind != [8, 2, 0, 0, 0] or width > _WIDEST:
-        return None
-    view = memoryview(data)
-    packed: list[memoryview] = []
-    at = len(_SIGNATURE)
-    while at + 12 <= len(data):
-        end = at + 12 + int.from_bytes(view[at : at + 4], "big")
-        name = data[at + 4 : at + 8]
-        if isal_zlib.crc32(view[at + 4 : end - 4]).to_bytes(4, "big") != data[end - 4 : end] or name in _COLOURING:
-            return None
-        if name == b"IDAT":
-            packed.append(view[at + 8 : end - 4])
-        at = end
-    if at != len(data):
-        return None
-    length = height * (3 * width + 1)
-    try:
-        raw = isal_zlib.decompress(b"".join(packed), bufsize=length + 1)
-    except (isal_zlib.error, EOFError):  # type: ignore[misc]
-        return None
-    if len(raw) != length:
-        return None
-    rows = np.frombuffer(raw, np.uint8).reshape(height, 3 * width + 1)
-    if (rows[:, 0] != _SUB).any():
-        return None
-    image = np.empty((height, width, 3), np.uint8)
-    for top in range(0, height, _BLOCK):
-        block = rows[top : top + _BLOCK, 1:].reshape(-1, width, 3)
-        _undo_sub(np.ascontiguousarray(block), image[top : top + _BLOCK])
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2BGR, dst=image), np.uint8)
-
-
-def _undo_sub(block: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-    """Running sums (modulo 256) along the rows of ``block`` (H, W, 3), into ``out``.
-
-    OpenCV's integral image, whose rows are sums of sums, gives them four times as fast as ``np.add.accumulate``.
-    """
-    np.copyto(out, cv2.integral(block)[1:, 1:], casting="unsafe")
-    out[1:] -= out[:-1].copy()
