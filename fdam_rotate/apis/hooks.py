@@ -16,6 +16,7 @@ from mmcv.runner import HOOKS, Hook
 from mmdet.core import EvalHook
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file
 from fdam_rotate.apis.inference import predict
 from fdam_rotate.apis.loading import seed_draw
 from fdam_rotate.apis.runners import latest_checkpoint
@@ -119,6 +120,17 @@ class PatchEvalHook(EvalHook):
     def __init__(self, *args: Any, interruption: Interruption | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.interruption = interruption
+
+    def before_run(self, runner: Any) -> None:
+        """Take up the best score so far: each step's checkpoint was written before that step was validated."""
+        super().before_run(runner)
+        if self.save_best is None or runner.rank != 0:
+            return
+        for path in sorted(Path(runner.work_dir).glob("best_*.pth")):
+            meta = load_checkpoint_file(path)["meta"]
+            if int(meta.get("iter", 0)) <= runner.iter and "best_score" in meta.get("hook_msgs", {}):
+                self.best_ckpt_path = str(path)
+                runner.meta["hook_msgs"].update(best_score=meta["hook_msgs"]["best_score"], best_ckpt=str(path))
 
     def _do_evaluate(self, runner: Any) -> None:
         if not self._should_evaluate(runner):

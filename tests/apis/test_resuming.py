@@ -40,9 +40,11 @@ def data(tmp_path_factory):
 def _train(config: Path, data: Path, work: Path, *words: str, **options: object) -> int:
     small = small_options(config, data)
     small += [f"{key}={value}" for key, value in {"data.samples_per_gpu": 2, **options}.items()]
-    return load_script("tools/train.py").main(
-        [str(config), "--work-dir", str(work), "--no-validate", *words, "--cfg-options", *small]
-    )
+    if "--validate" in words:
+        words = tuple(word for word in words if word != "--validate")
+    else:
+        words = (*words, "--no-validate")
+    return load_script("tools/train.py").main([str(config), "--work-dir", str(work), *words, "--cfg-options", *small])
 
 
 def _losses(work: Path) -> dict[tuple[int, int], float]:
@@ -71,42 +73,46 @@ def _stop_after(monkeypatch: pytest.MonkeyPatch, steps: int) -> None:
         monkeypatch.setattr(runner, "call_hook", hook)
 
 
-@pytest.fixture(params=["epochs", "steps"])
-def run(request, tmp_path):
-    """(config, options of a run of 6 steps): two epochs of three steps, or six steps."""
-    if request.param == "epochs":
-        return CONFIG, {"runner.max_epochs": 2}
-    config = tmp_path / "by_step.py"
-    config.write_text(BY_STEP.format(base=str(CONFIG), steps=6))
-    return config, {"runner.max_iters": 6, "checkpoint_config.interval": 3}
+@pytest.fixture(scope="module")
+def whole(data, tmp_path_factory):
+    """By kind of runner: (config, options of a run of 6 steps, work folder of such a run that was not stopped)."""
+    folder = tmp_path_factory.mktemp("whole")
+    by_step = folder / "by_step.py"
+    by_step.write_text(BY_STEP.format(base=str(CONFIG), steps=6))
+    runs = {
+        "epochs": (CONFIG, {"runner.max_epochs": 2}, folder / "epochs"),
+        "steps": (by_step, {"runner.max_iters": 6, "checkpoint_config.interval": 3}, folder / "steps"),
+    }
+    for config, options, work in runs.values():
+        assert _train(config, data, work, "--seed", "5", **options) == 0
+        assert len(_losses(work)) == 6
+    return runs
 
 
-@pytest.mark.parametrize("stop", [2, 3, 4])
-def test_a_run_that_was_stopped_ends_as_one_that_was_not(run, stop, data, tmp_path, monkeypatch, capsys):
-    config, options = run
-    assert _train(config, data, tmp_path / "whole", "--seed", "5", **options) == 0
+@pytest.mark.parametrize(("kind", "stop", "workers"), [("epochs", 2, 0), ("epochs", 3, 0), ("steps", 4, 2)])
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(
+    kind, stop, workers, whole, data, tmp_path, monkeypatch, capsys
+):
+    config, options, unbroken = whole[kind]
+    work = tmp_path / "work"
     with monkeypatch.context() as patch:
         _stop_after(patch, stop)
-        with pytest.raises(
-            Stopped, match=f"SIGTERM after {stop} steps; .*; go on with --auto-resume|SIGTERM"
-        ) as stopped:
-            _train(config, data, tmp_path / "halved", "--seed", "5", **options)
+        with pytest.raises(Stopped, match=f"SIGTERM after {stop} steps; .* go on with --auto-resume") as stopped:
+            _train(config, data, work, "--seed", "5", **options)
     assert stopped.value.exit_code == 143
-    assert _train(config, data, tmp_path / "halved", "--auto-resume", **{**options, "data.workers_per_gpu": 2}) == 0
+    assert _train(config, data, work, "--auto-resume", **{**options, "data.workers_per_gpu": workers}) == 0
 
-    whole, halved = _losses(tmp_path / "whole"), _losses(tmp_path / "halved")
-    assert len(whole) == 6
-    assert halved == whole
-    states = [torch.load(tmp_path / name / "latest.pth", weights_only=False) for name in ("whole", "halved")]
+    assert _losses(work) == _losses(unbroken)
+    states = [torch.load(folder / "latest.pth", weights_only=False) for folder in (unbroken, work)]
     assert states[0]["meta"]["iter"] == states[1]["meta"]["iter"] == 6
     for key, value in states[0]["state_dict"].items():
         assert torch.equal(value, states[1]["state_dict"][key]), key
 
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "halved").iterdir()}
+    before = {path: path.stat().st_mtime_ns for path in work.iterdir()}
     capsys.readouterr()
-    assert _train(config, data, tmp_path / "halved", "--auto-resume", **options) == 0
+    assert _train(config, data, work, "--auto-resume", **options) == 0
     assert "nothing to do" in capsys.readouterr().out
-    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "halved").iterdir()} == before
+    assert {path: path.stat().st_mtime_ns for path in work.iterdir()} == before
 
 
 def test_the_config_says_what_to_resume(data, tmp_path):
@@ -116,6 +122,46 @@ def test_the_config_says_what_to_resume(data, tmp_path):
     assert _train(config, data, tmp_path / "second", **{"runner.max_epochs": 2}) == 0
     assert {epoch for epoch, _ in _losses(tmp_path / "second")} == {2}
     assert torch.load(tmp_path / "second" / "epoch_2.pth", weights_only=False)["meta"]["iter"] == 6
+
+
+@pytest.mark.parametrize("by_step", [False, True])
+def test_the_best_score_is_not_forgotten(by_step, data, tmp_path, monkeypatch):
+    """The checkpoint of the step with the best score was written before that step was scored."""
+    config, work = CONFIG, tmp_path / "work"
+    options = {"evaluation.interval": 1, "checkpoint_config.interval": 1, "data.val.gt_dir": data / "val" / "annfiles"}
+    if by_step:
+        config = tmp_path / "by_step.py"
+        config.write_text(BY_STEP.format(base=str(CONFIG), steps=2))
+    length = "runner.max_iters" if by_step else "runner.max_epochs"
+    scores = iter([0.3, 0.9, 0.5])
+    monkeypatch.setattr("fdam_rotate.datasets.dota.DOTAPatchDataset.evaluate", lambda *_, **__: {"mAP": next(scores)})
+    assert _train(config, data, work, "--validate", **options, **{length: 2}) == 0
+    assert _train(config, data, work, "--validate", "--auto-resume", **options, **{length: 3}) == 0
+    assert next(scores, None) is None
+    assert [path.name for path in work.glob("best_*")] == [f"best_mAP_{'iter' if by_step else 'epoch'}_2.pth"]
+
+
+def test_a_validation_is_cut_short(data, tmp_path, monkeypatch):
+    from fdam_rotate.apis import inference
+
+    predict = inference.predict_batch
+    batches = []
+
+    def first_then_stop(model, batch):
+        batches.append(batch)
+        signal.raise_signal(signal.SIGINT)
+        return predict(model, batch)
+
+    monkeypatch.setattr(inference, "predict_batch", first_then_stop)
+    options = {"runner.max_epochs": 2, "checkpoint_config.interval": 2, "evaluation.interval": 1}
+    with pytest.raises(Stopped, match=r"SIGINT after 3 steps; .*epoch_1\.pth holds them") as stopped:
+        _train(CONFIG, data, tmp_path / "work", "--validate", **options)
+    assert stopped.value.exit_code == 130
+    assert len(batches) == 1
+    assert not list((tmp_path / "work").glob("best_*"))
+    monkeypatch.setattr(inference, "predict_batch", predict)
+    assert _train(CONFIG, data, tmp_path / "work", "--auto-resume", **options) == 0
+    assert set(_losses(tmp_path / "work")) == {(epoch, step) for epoch in (1, 2) for step in (1, 2, 3)}
 
 
 def test_gradients_of_steps_not_taken_are_resumed(data, tmp_path, monkeypatch):
