@@ -240,7 +240,8 @@ def test_command_line_reports_code_in_one_line(tmp_path):
             return exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
 
     torch.save({"state_dict": {"w": torch.zeros(1)}, "x": Bomb()}, tmp_path / "evil.pth")
-    command = [sys.executable, str(ROOT / "tools" / "convert_checkpoint.py"), str(tmp_path / "evil.pth"), str(tmp_path / "o.pth")]
+    tool = str(ROOT / "tools" / "convert_checkpoint.py")
+    command = [sys.executable, tool, str(tmp_path / "evil.pth"), str(tmp_path / "o.pth")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1
