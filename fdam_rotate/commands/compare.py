@@ -91,6 +91,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     write_report(plan, args.work_dir, shlex.join(words), resamples=args.resamples)
     print((args.work_dir / "report.md").read_text(encoding="utf-8"))
     print(f"report: {args.work_dir / 'report.md'}, report.json and report.png beside it")
-    for item, line in failed:
-        print(f"{item.name} failed: {line}", file=sys.stderr)
+    for run, line in failed:
+        print(f"{run.name} failed: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -203,7 +203,8 @@ def _tiff_header(file: BinaryIO) -> Header:
     start = file.read(8)
     directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
     file.seek(directory.next)
-    with warnings.catch_warnings(action="ignore"):  # of a damaged directory; what is missing then is told
+    with warnings.catch_warnings():  # of a damaged directory; what is missing then is told
+        warnings.simplefilter("ignore")
         directory.load(file)
     return Header(int(directory[256]), int(directory[257]), int(directory.get(274, 1)), plain=False)
 
