@@ -80,6 +80,6 @@ auto_scale_lr = dict(enable=False)
 lr_config = dict(
     _delete_=True, policy='CosineAnnealing', by_epoch=False, min_lr=1e-5, warmup='linear', warmup_iters=100,
     warmup_ratio=0.1)
-runner = dict(_delete_=True, type='IterBasedRunner', max_iters=600)
-evaluation = dict(interval=600)
+runner = dict(_delete_=True, type='IterBasedRunner', max_iters=2500)
+evaluation = dict(interval=2500)
 checkpoint_config = dict(interval=500)

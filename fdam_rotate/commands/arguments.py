@@ -180,7 +180,7 @@ def _shipped_configs() -> dict[str, Path]:
     """The configs that come with the package, by name alone and by folder and name."""
     folder = config_folder()
     found: dict[str, Path] = {}
-    for path in sorted(folder.glob("*/*.py")):
+    for path in sorted([*folder.glob("*/*.py"), *folder.glob("released/*/*.py")]):
         found[path.stem] = path
         found[path.relative_to(folder).with_suffix("").as_posix()] = path
     return found

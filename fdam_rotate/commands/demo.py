@@ -3,8 +3,9 @@
     fdam-rotate demo                         generated scenes, about 8 minutes on two cores
     fdam-rotate demo --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
 
-Prints each step's command as one would type it. Everything lands in WORK_DIR: the trained model in train/, detections
-in test/, the merged detections in submission/ with submission.zip beside, scores in scores.json, pictures in pictures/.
+Prints each step's command as one would type it. Everything lands in WORK_DIR: what the released model finds before any
+training in before_training/, the trained model in train/, its detections in test/, the merged detections in submission/
+with submission.zip beside, scores in scores.json, pictures in pictures/.
 """
 
 from __future__ import annotations
@@ -19,15 +20,23 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file
+from fdam_rotate.commands.arguments import command_parser, config_file, config_folder
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import read_label_dir
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
 
 #: Classes of the generated scenes: few enough, and different enough, to be learnt in minutes.
 SCENE_CLASSES = ("plane", "ship", "storage-tank", "swimming-pool")
+#: The model of configs/released that is shown before training, its classes, and on how many images.
+RELEASED = "vhr10_small"
+RELEASED_CLASSES = (
+    "plane", "ship", "storage-tank", "baseball-diamond", "tennis-court", "basketball-court", "ground-track-field",
+    "harbor", "bridge", "small-vehicle",
+)  # fmt: skip
+SHOWN = 6
 
 CONFIG = """\
 # What a config for one's own images states: where they are, their classes, and what differs from its base.
@@ -87,6 +96,7 @@ def _run_steps(args: argparse.Namespace) -> None:
             "synthetic", data, "--train", args.scenes, "--val", max(2, args.scenes // 8),
             "--size", 512, "--gsd", 0.18, 0.28, "--seed", args.seed, "--classes", *SCENE_CLASSES,
         )  # fmt: skip
+    _show_released(work, data)
     classes = _classes(data)
     size, gap = (256, 64) if args.data is None else (512, 100)
     patches = work / "patches"
@@ -117,6 +127,23 @@ def _run_steps(args: argparse.Namespace) -> None:
           "--classes", ",".join(classes), "--json", work / "scores.json")  # fmt: skip
     _step("Draw detections over the truth", "show", data / "val" / "images", merged,
           "--gt", data / "val" / "labelTxt", "--out", work / "pictures", "--classes", ",".join(classes))  # fmt: skip
+
+
+def _show_released(work: Path, data: Path) -> None:
+    """What the released model finds on some of the val images, before anything is trained on them."""
+    model = config_folder() / "released" / RELEASED / RELEASED
+    if not model.with_suffix(".safetensors").is_file():
+        return
+    images = sorted(path for path in (data / "val" / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    found = work / "before_training"
+    classes = ("--classes", ",".join(RELEASED_CLASSES))
+    _step(
+        "Detect with the released model, trained on real pictures and never on these",
+        "predict", f"{model}.py", f"{model}.safetensors", *images[:SHOWN], "--out", found / "detections",
+    )  # fmt: skip
+    write_text(found / "images.txt", "".join(f"{path.stem}\n" for path in images[:SHOWN]))
+    _step(f"Draw what it found, into {found / 'pictures'}", "show", data / "val" / "images", found / "detections",
+          "--out", found / "pictures", "--image-list", found / "images.txt", *classes)  # fmt: skip
 
 
 def _step(what: str, *words: object) -> None:
