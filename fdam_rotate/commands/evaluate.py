@@ -79,8 +79,29 @@ def build_parser() -> argparse.ArgumentParser:
         help="compare with these runs on the same images: what they gain by class, and how sure that is",
     )
     _add_cause_options(parser)
+    _add_more_options(parser)
     _add_output_options(parser)
     return parser
+
+
+def _add_more_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("for whom it is good, and what to deploy with")
+    group.add_argument(
+        "--by",
+        nargs="+",
+        choices=("size", "aspect", "angle", "density", "border"),
+        default=[],
+        metavar="KIND",
+        help="AP by size, aspect (ratio), angle, density (neighbours) or border (distance to it; needs --img-dir)",
+    )
+    group.add_argument("--calibration", action="store_true", help="whether scores are shares of right detections")
+    group.add_argument(
+        "--thresholds",
+        type=output_file,
+        metavar="FILE",
+        help="write {class: score threshold} of the greatest F1, chosen on --choose-on, reported on the others",
+    )
+    group.add_argument("--choose-on", type=Path, metavar="LIST", help="images to choose --thresholds on, one id a line")
 
 
 def _add_cause_options(parser: argparse.ArgumentParser) -> None:
@@ -138,7 +159,7 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--annotations", type=Path, metavar="FILE", help="COCO file that names images and classes (default: --gt)"
     )
-    group.add_argument("--img-dir", type=Path, metavar="DIR", help="the images, to put GeoJSON onto their pixels")
+    group.add_argument("--img-dir", type=Path, metavar="DIR", help="the images: for GeoJSON and --by border")
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -183,8 +204,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     _check_usage(parser, args)
     inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
-    inputs += [args.manifest, args.patches]
-    for path in (args.json, args.markdown, args.latex):
+    inputs += [args.manifest, args.patches, args.choose_on, args.img_dir]
+    for path in (args.json, args.markdown, args.latex, args.thresholds):
         if path is not None:
             claim_file(path, overwrite=args.overwrite, inputs=inputs)
     if args.plot_dir is not None:
@@ -211,6 +232,12 @@ def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error("several runs are compared with others: give those with --versus")
     if args.versus and (args.plot_dir or args.causes):
         parser.error("--versus compares; give --plot-dir and --causes with one run alone")
+    if args.versus and (args.by or args.calibration or args.thresholds):
+        parser.error("--versus compares; give --by, --calibration and --thresholds with one run alone")
+    if "border" in args.by and not args.img_dir:
+        parser.error("--by border needs the sizes of the images: give --img-dir")
+    if bool(args.thresholds) != bool(args.choose_on):
+        parser.error("--thresholds FILE and --choose-on LIST go together: chosen on the list, reported on the others")
     if (args.manifest or args.patches) and not args.causes:
         parser.error("--manifest and --patches serve --causes: give that too")
 
@@ -238,8 +265,9 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
     """Score one run, print and write."""
     from fdam_rotate.dota.files import write_text
     from fdam_rotate.dota.layout import read_image_list
-    from fdam_rotate.dota.scoring.analysis import confusion, score_by_size, worst_images
+    from fdam_rotate.dota.scoring.analysis import confusion, worst_images
     from fdam_rotate.dota.scoring.bootstrap import score_intervals
+    from fdam_rotate.dota.scoring.calibration import calibrate, calibration_table
     from fdam_rotate.dota.scoring.evaluation import evaluate
     from fdam_rotate.dota.scoring.report import (
         format_markdown,
@@ -251,7 +279,9 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         to_json,
         write_json,
     )
+    from fdam_rotate.dota.scoring.strata import score_by_size
     from fdam_rotate.dota.scoring.tables import to_latex, to_text
+    from fdam_rotate.dota.scoring.thresholds import best_thresholds, curve_table, threshold_table
     from fdam_rotate.dota.scoring.ties import tie_bounds
 
     costs = _Costs()
@@ -271,6 +301,17 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
     if args.causes:
         with costs.of("causes"):
             parts.append(_causes(args, result, problems))
+    if args.by:
+        with costs.of("strata"):
+            parts += _strata(args, result)
+    if args.calibration:
+        with costs.of("calibration"):
+            parts.append(calibration_table(calibrate(result)))
+    if args.thresholds:
+        with costs.of("thresholds"):
+            choice = best_thresholds(result, read_image_list(args.choose_on))
+            parts += [threshold_table(choice), curve_table(result)]
+        write_json(args.thresholds, {name: one.threshold for name, one in choice.items()})
 
     print(format_table(result, intervals))
     for note in [
@@ -281,6 +322,7 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         print(note)
     for table in parts:
         print("\n".join(["", table.title, to_text(table), *table.notes]))
+    parts = [table for table in parts if table.key != "by_size"]  # which the files have anyway
     if args.json or args.markdown or args.plot_dir:
         sizes = score_by_size(result)
         # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
@@ -304,6 +346,20 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
     if len(costs.seconds) > 2:
         print(costs)
     print(f"mAP {result.map:.4f}")
+
+
+def _strata(args: argparse.Namespace, result: EvalResult) -> list[Table]:
+    """AP by what --by names; the distance to the border needs the images' sizes."""
+    from fdam_rotate.dota.layout import list_sources
+    from fdam_rotate.dota.rasters.images import image_size
+    from fdam_rotate.dota.scoring.strata import score_by, strata_table
+
+    sizes = None
+    if "border" in args.by:
+        scored = set(result.images)
+        sources = list_sources([args.img_dir], [None], [])
+        sizes = {source.image_id: image_size(source.path) for source in sources if source.image_id in scored}
+    return [strata_table(result, kind, score_by(result, kind, sizes=sizes)) for kind in dict.fromkeys(args.by)]
 
 
 def _causes(args: argparse.Namespace, result: EvalResult, problems: list[Problem]) -> Table:

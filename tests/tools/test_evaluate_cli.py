@@ -10,6 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import cv2
+import numpy as np
 import pytest
 
 from fdam_rotate.dota.manifest import Manifest
@@ -343,3 +345,37 @@ def test_causes_with_windows_and_patches(data: Path, load_tool: Load, capsys: py
     write(data / "patches", {"Task1_plane.txt": "b__64__41___0 0.7 10 0 20 0 20 10 10 10\n"})
     assert load_tool("evaluate").main(args) == 1
     assert "is not in the manifest" in capsys.readouterr().err
+
+
+# -- for whom it is good, what to deploy with -------------------------------------------------------------------------
+
+
+def test_strata_calibration_and_thresholds(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    write(data / "gt", {"b.txt": SHIP})
+    write(data / "det", {"Task1_ship.txt": HIT + HIT.replace("a ", "b ")})
+    (data / "choose.txt").write_text("a\n")
+    (data / "images").mkdir()
+    for name in ("a", "b", "unscored"):
+        assert cv2.imwrite(str(data / "images" / f"{name}.png"), np.zeros((64, 80, 3), np.uint8))
+    args = words(data, "--by", "aspect", "border", "size", "--img-dir", data / "images", "--calibration")
+    args += ["--thresholds", str(data / "thr.json"), "--choose-on", str(data / "choose.txt")]
+    args += ["--json", str(data / "s.json"), "--markdown", str(data / "s.md")]
+    assert load_tool("evaluate").main(args) == 0
+    text = capsys.readouterr().out
+    for title in ("By aspect ratio", "By distance to the border", "By object size", "Calibration", "Thresholds to"):
+        assert title in text
+    assert "strata" in text[text.index("CPU seconds") :]
+    scores = json.loads((data / "s.json").read_text())
+    assert scores["by_border"]["touching"]["objects"] == {"ship": 2, "plane": 1}
+    assert scores["by_size"]["tiny"]["side"] == [0.0, 16.0]
+    assert scores["calibration"]["bins"][9]["detections"] == 2
+    assert scores["thresholds"]["ship"]["f1"] == 1.0
+    assert json.loads((data / "thr.json").read_text()) == {"ship": 0.45, "plane": 0.45}
+    assert (data / "s.md").read_text().count("## By object size") == 1
+
+
+def test_the_list_to_choose_on_and_the_thresholds_go_together(data: Path, load_tool: Load) -> None:
+    for more in (("--thresholds", data / "t.json"), ("--choose-on", data / "c.txt"), ("--by", "border")):
+        with pytest.raises(SystemExit) as stop:
+            load_tool("evaluate").main(words(data, *more))
+        assert stop.value.code == 2

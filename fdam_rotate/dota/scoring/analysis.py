@@ -1,51 +1,19 @@
-"""Where an average precision comes from: by object size, confused classes, and the images with the most mistakes.
+"""Where an average precision comes from: confused classes, and the images with the most mistakes.
 
 All of it is read off an :class:`~fdam_rotate.dota.scoring.scores.EvalResult`. None of it is part of DOTA's protocol.
 """
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.geometry import polygon_area
-from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, iou_pairs, judge
-from fdam_rotate.dota.scoring.scores import EvalResult, average_precision, recall_precision
+from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, TRUE_POSITIVE, iou_pairs
+from fdam_rotate.dota.scoring.scores import EvalResult
 
-__all__ = ["SIZES", "Confusion", "ImageErrors", "SizeScore", "confusion", "score_by_size", "worst_images"]
-
-#: Names and bounds of the object sizes: square root of the area in pixels, lower bound included. COCO's three, with
-#: what is below 16 pixels apart.
-SIZES: dict[str, tuple[float, float]] = {
-    "tiny": (0.0, 16.0),
-    "small": (16.0, 32.0),
-    "medium": (32.0, 96.0),
-    "large": (96.0, math.inf),
-}
-
-
-@dataclass(frozen=True)
-class SizeScore:
-    """Scores of the objects of one size.
-
-    Attributes:
-        name: a key of ``SIZES``.
-        ap: AP by class at the threshold asked for; None where no object of this size counts.
-        npos: number of objects that count, by class.
-    """
-
-    name: str
-    ap: dict[str, float | None]
-    npos: dict[str, int]
-
-    @property
-    def map(self) -> float | None:
-        """Mean over the classes that have objects of this size; None where no class has."""
-        values = [ap for ap in self.ap.values() if ap is not None]
-        return float(np.mean(values)) if values else None
+__all__ = ["Confusion", "ImageErrors", "confusion", "worst_images"]
 
 
 @dataclass(frozen=True)
@@ -80,29 +48,6 @@ class ImageErrors:
     def errors(self) -> int:
         """Missed objects and false positives."""
         return self.missed + self.false_positives
-
-
-def score_by_size(result: EvalResult, t: int = 0) -> list[SizeScore]:
-    """AP for each object size, at threshold number ``t``.
-
-    As in COCO: objects of other sizes are neutral, and so are unmatched detections of other sizes.
-    """
-    scores = []
-    sides = {name: (_side(r.truth_polys), _side(r.polys)) for name, r in result.per_class.items()}
-    for size, (low, high) in SIZES.items():
-        ap: dict[str, float | None] = {}
-        npos: dict[str, int] = {}
-        for name, r in result.per_class.items():
-            truth_side, det_side = sides[name]
-            neutral = r.truth_difficult | (truth_side < low) | (truth_side >= high)
-            above = r.iou > result.iou_thrs[t]
-            outcome = judge(above, r.truth, neutral)
-            outcome[~above & ((det_side < low) | (det_side >= high))] = NEUTRAL
-            npos[name] = int(np.count_nonzero(~neutral))
-            curve = recall_precision(outcome, npos[name])
-            ap[name] = average_precision(*curve, result.metric) if npos[name] else None
-        scores.append(SizeScore(size, ap, npos))
-    return scores
 
 
 def confusion(result: EvalResult, *, score_thr: float = 0.3, t: int = 0) -> Confusion:
@@ -161,9 +106,3 @@ def worst_images(result: EvalResult, *, score_thr: float = 0.3, t: int = 0, limi
         for k in order
         if errors[k]
     ]
-
-
-def _side(polys: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square root of the area, (N,) pixels."""
-    side: NDArray[np.float64] = np.sqrt(polygon_area(polys))
-    return side

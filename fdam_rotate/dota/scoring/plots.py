@@ -11,8 +11,9 @@ import numpy as np
 from fdam_rotate.dota.classes import class_colour
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.outputs import claim_folder
-from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, ImageErrors, SizeScore
+from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors
 from fdam_rotate.dota.scoring.scores import EvalResult
+from fdam_rotate.dota.scoring.strata import SIZES, StratumScore
 
 __all__ = ["write_plots"]
 
@@ -25,7 +26,7 @@ _INK, _GRID, _BLUE, _ORANGE = "#222222", "#dddddd", "#3b6fb6", "#e08a3c"
 def write_plots(
     folder: str | Path,
     result: EvalResult,
-    sizes: Sequence[SizeScore],
+    sizes: Sequence[StratumScore],
     confusion: Confusion,
     worst: Sequence[ImageErrors],
     *,
@@ -137,7 +138,7 @@ def _bars(figure_type: Any, result: EvalResult) -> Any:
     return figure
 
 
-def _sizes(figure_type: Any, sizes: Sequence[SizeScore], result: EvalResult) -> Any:
+def _sizes(figure_type: Any, sizes: Sequence[StratumScore], result: EvalResult) -> Any:
     """AP by class and object size as a heat map, with the number of objects in each cell."""
     names = [*result.classes, "all"]
     values = np.full((len(names), len(sizes)), np.nan)

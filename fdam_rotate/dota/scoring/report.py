@@ -13,9 +13,10 @@ import numpy as np
 
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, ImageErrors, SizeScore
+from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors
 from fdam_rotate.dota.scoring.bootstrap import ScoreDifference, ScoreIntervals
 from fdam_rotate.dota.scoring.scores import EvalResult
+from fdam_rotate.dota.scoring.strata import SIZES, StratumScore, strata_table
 from fdam_rotate.dota.scoring.tables import Table, percent, percent_interval, to_markdown, to_text
 from fdam_rotate.dota.scoring.ties import TieBounds
 
@@ -58,7 +59,7 @@ def format_table(result: EvalResult, intervals: ScoreIntervals | None = None) ->
 
 def format_markdown(
     result: EvalResult,
-    sizes: Sequence[SizeScore] = (),
+    sizes: Sequence[StratumScore] = (),
     worst: Sequence[ImageErrors] = (),
     title: str = "Scores",
     trained_on: Collection[str] = (),
@@ -70,7 +71,7 @@ def format_markdown(
     parts = [f"# {title}", to_markdown(score_table(result, intervals)), "\n".join(f"- {note}" for note in notes)]
     tables = [*more]
     if sizes:
-        tables.append(_size_table(result, sizes))
+        tables.append(strata_table(result, "size", sizes))
     if worst:
         tables.append(_worst_table(worst))
     for table in tables:
@@ -78,12 +79,6 @@ def format_markdown(
         if table.notes:
             parts.append("\n".join(f"- {note}" for note in table.notes))
     return "\n\n".join(parts) + "\n"
-
-
-def _size_table(result: EvalResult, sizes: Sequence[SizeScore]) -> Table:
-    header = ["object size (px)", "objects", f"mAP{_thr_name(result.iou_thrs[0])}"]
-    rows = [[_size_label(size.name), str(sum(size.npos.values())), percent(size.map)] for size in sizes]
-    return Table("by_size", "By object size", header, rows)
 
 
 def _worst_table(worst: Sequence[ImageErrors]) -> Table:
@@ -213,7 +208,7 @@ def interval_notes(intervals: ScoreIntervals) -> list[str]:
 
 def to_json(
     result: EvalResult,
-    sizes: Sequence[SizeScore] = (),
+    sizes: Sequence[StratumScore] = (),
     confusion: Confusion | None = None,
     worst: Sequence[ImageErrors] = (),
     trained_on: Collection[str] = (),
@@ -350,11 +345,6 @@ def _learned(result: EvalResult, trained_on: Collection[str]) -> list[str]:
 def _thr_name(thr: float) -> str:
     """``50`` of 0.5, as in AP50."""
     return f"{100 * thr:g}"
-
-
-def _size_label(name: str) -> str:
-    low, high = SIZES[name]
-    return f"{name} ({low:g} to {high:g})" if math.isfinite(high) else f"{name} (from {low:g})"
 
 
 def _some(names: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.problems import format_problems, line_problem
-from fdam_rotate.dota.scoring.analysis import SIZES, Confusion, confusion, score_by_size, worst_images
+from fdam_rotate.dota.scoring.analysis import Confusion, confusion, worst_images
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.plots import write_plots
 from fdam_rotate.dota.scoring.report import (
@@ -25,6 +25,7 @@ from fdam_rotate.dota.scoring.report import (
     write_json,
 )
 from fdam_rotate.dota.scoring.scores import EvalResult
+from fdam_rotate.dota.scoring.strata import SIZES, score_by_size
 
 CLASSES = ("plane", "ship", "harbor")
 
