@@ -239,3 +239,21 @@ def test_settings_that_cannot_be_are_one_line(option, message, data, tmp_path):
         pytest.skip("there is a GPU")
     with pytest.raises(DotaError, match=message):
         _train(CONFIG, data, tmp_path / "work", **option)
+
+
+def test_averaged_weights_are_resumed_within_an_epoch(data, tmp_path, monkeypatch):
+    config = tmp_path / "averaged.py"
+    config.write_text(
+        f"_base_ = {str(CONFIG)!r}\ncustom_hooks = [dict(type='LinearMomentumEMAHook', momentum=0.3, priority=49)]\n"
+    )
+    options = {"runner.max_epochs": 2, "optimizer.lr": 0.01}
+    assert _train(config, data, tmp_path / "whole", **options) == 0
+    with monkeypatch.context() as patch:
+        _stop_after(patch, 2)
+        with pytest.raises(Stopped):
+            _train(config, data, tmp_path / "halved", **options)
+    assert _train(config, data, tmp_path / "halved", "--auto-resume", **options) == 0
+    states = [
+        torch.load(tmp_path / name / "latest.pth", weights_only=False)["state_dict"] for name in ("whole", "halved")
+    ]
+    assert [key for key, value in states[0].items() if not torch.equal(value, states[1][key])] == []
