@@ -139,6 +139,12 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="images trained on (one id a line, or the manifest.json of their split): a warning where they are scored",
     )
+    group.add_argument(
+        "--train-img-dir",
+        type=Path,
+        metavar="DIR",
+        help="folder of the images trained on: a warning where one shows the same picture as one of --img-dir",
+    )
 
 
 def _add_format_options(parser: argparse.ArgumentParser) -> None:
@@ -159,7 +165,9 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--annotations", type=Path, metavar="FILE", help="COCO file that names images and classes (default: --gt)"
     )
-    group.add_argument("--img-dir", type=Path, metavar="DIR", help="the images: for GeoJSON and --by border")
+    group.add_argument(
+        "--img-dir", type=Path, metavar="DIR", help="the scored images: for GeoJSON, --by border, --train-img-dir"
+    )
 
 
 def _add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -185,6 +193,13 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="SCORE",
         help="least score for the confusion matrix and the list of worst images; AP counts all scores (default: 0.3)",
     )
+    group.add_argument(
+        "--html",
+        type=output_file,
+        metavar="FILE",
+        help="one page with all of it, pictures inside; adds --bootstrap 1000, --causes, --calibration and all of --by "
+        "that can be told",
+    )
     group.add_argument("--overwrite", action="store_true", help="replace these files and pictures where they exist")
 
 
@@ -203,9 +218,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except DotaError as error:
         parser.error(str(error))
     _check_usage(parser, args)
+    if args.html:
+        args.bootstrap = args.bootstrap or 1000
+        args.causes = args.calibration = True
+        args.by = ["aspect", "angle", "density", *(["border"] if args.img_dir else [])]
     inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
-    inputs += [args.manifest, args.patches, args.choose_on, args.img_dir]
-    for path in (args.json, args.markdown, args.latex, args.thresholds):
+    inputs += [args.manifest, args.patches, args.choose_on, args.img_dir, args.train_img_dir]
+    for path in (args.json, args.markdown, args.latex, args.thresholds, args.html):
         if path is not None:
             claim_file(path, overwrite=args.overwrite, inputs=inputs)
     if args.plot_dir is not None:
@@ -232,13 +251,15 @@ def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> N
         parser.error("several runs are compared with others: give those with --versus")
     if args.versus and (args.plot_dir or args.causes):
         parser.error("--versus compares; give --plot-dir and --causes with one run alone")
-    if args.versus and (args.by or args.calibration or args.thresholds):
-        parser.error("--versus compares; give --by, --calibration and --thresholds with one run alone")
+    if args.versus and (args.by or args.calibration or args.thresholds or args.html):
+        parser.error("--versus compares; give --by, --calibration, --thresholds and --html with one run alone")
+    if args.train_img_dir and not args.img_dir:
+        parser.error("--train-img-dir is compared with the scored images: give --img-dir")
     if "border" in args.by and not args.img_dir:
         parser.error("--by border needs the sizes of the images: give --img-dir")
     if bool(args.thresholds) != bool(args.choose_on):
         parser.error("--thresholds FILE and --choose-on LIST go together: chosen on the list, reported on the others")
-    if (args.manifest or args.patches) and not args.causes:
+    if (args.manifest or args.patches) and not (args.causes or args.html):
         parser.error("--manifest and --patches serve --causes: give that too")
 
 
@@ -269,17 +290,21 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
     from fdam_rotate.dota.scoring.bootstrap import score_intervals
     from fdam_rotate.dota.scoring.calibration import calibrate, calibration_table
     from fdam_rotate.dota.scoring.evaluation import evaluate
+    from fdam_rotate.dota.scoring.repeated import repeated_labels
     from fdam_rotate.dota.scoring.report import (
         format_markdown,
         format_notes,
         format_table,
+        headline,
         interval_notes,
+        repeated_notes,
         score_table,
         tie_notes,
         to_json,
+        worst_table,
         write_json,
     )
-    from fdam_rotate.dota.scoring.strata import score_by_size
+    from fdam_rotate.dota.scoring.strata import score_by_size, strata_table
     from fdam_rotate.dota.scoring.tables import to_latex, to_text
     from fdam_rotate.dota.scoring.thresholds import best_thresholds, curve_table, threshold_table
     from fdam_rotate.dota.scoring.ties import tie_bounds
@@ -313,39 +338,62 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
             parts += [threshold_table(choice), curve_table(result)]
         write_json(args.thresholds, {name: one.threshold for name, one in choice.items()})
 
+    notes = [*format_notes(result, trained_on), *repeated_notes(repeated_labels(truths, args.classes))]
+    notes += [*tie_notes(ties), *(interval_notes(intervals) if intervals else [])]
+    if args.train_img_dir:
+        with costs.of("copies"):
+            notes += _copies(args, result, problems)
     print(format_table(result, intervals))
-    for note in [
-        *format_notes(result, trained_on),
-        *tie_notes(ties),
-        *(interval_notes(intervals) if intervals else []),
-    ]:
+    for note in notes:
         print(note)
     for table in parts:
         print("\n".join(["", table.title, to_text(table), *table.notes]))
     parts = [table for table in parts if table.key != "by_size"]  # which the files have anyway
-    if args.json or args.markdown or args.plot_dir:
+    if args.json or args.markdown or args.plot_dir or args.html:
         sizes = score_by_size(result)
         # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
-        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir else None
+        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir or args.html else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.plot_dir and confused:
         from fdam_rotate.dota.scoring.plots import write_plots
 
-        paths = write_plots(args.plot_dir, result, sizes, confused, worst, overwrite=args.overwrite)
+        paths = write_plots(args.plot_dir, result, sizes, confused, worst, parts, overwrite=args.overwrite)
         print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
     if args.json:
         write_json(
             args.json,
             to_json(result, sizes, confused, worst, trained_on, parts, intervals=intervals, ties=ties),
         )
+    title = f"Scores of {args.detections[0].name}"
     if args.markdown:
-        title = f"Scores of {args.detections[0].name}"
         write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, parts, intervals))
     if args.latex:
         write_text(args.latex, "\n\n".join(map(to_latex, [score_table(result, intervals), *parts])) + "\n")
+    if args.html and confused:
+        from fdam_rotate.dota.scoring.page import html_page
+        from fdam_rotate.dota.scoring.plots import draw_plots
+
+        tables = [score_table(result, intervals), *parts, strata_table(result, "size", sizes), worst_table(worst)]
+        pictures = draw_plots(result, sizes, confused, worst, parts)
+        write_text(args.html, html_page(title, headline(result, intervals), notes, tables, pictures))
     if len(costs.seconds) > 2:
         print(costs)
     print(f"mAP {result.map:.4f}")
+
+
+def _copies(args: argparse.Namespace, result: EvalResult, problems: list[Problem]) -> list[str]:
+    """A warning where scored images show the same pictures as images trained on."""
+    from fdam_rotate.dota.checking.leakage import find_copies
+    from fdam_rotate.dota.layout import list_sources
+
+    ids = set(result.images)
+    scored = [source for source in list_sources([args.img_dir], [None], problems) if source.image_id in ids]
+    copies = find_copies(scored, list_sources([args.train_img_dir], [None], problems), problems, progress=True)
+    if not copies:
+        return [f"none of {len(scored)} scored images shows the same picture as one in {args.train_img_dir}"]
+    shown = ", ".join(f"{one.image_id} = {one.trained.name}" for one in copies[:5])
+    more = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
+    return [f"warning: {len(copies)} of {len(scored)} scored images show a picture that was trained on ({shown}{more})"]
 
 
 def _strata(args: argparse.Namespace, result: EvalResult) -> list[Table]:

@@ -379,3 +379,37 @@ def test_the_list_to_choose_on_and_the_thresholds_go_together(data: Path, load_t
         with pytest.raises(SystemExit) as stop:
             load_tool("evaluate").main(words(data, *more))
         assert stop.value.code == 2
+
+
+# -- is it honest, and the page ---------------------------------------------------------------------------------------
+
+
+def test_copies_and_repeated_labels_are_told_and_the_page_has_it_all(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "gt", {"a.txt": SHIP + PLANE + SHIP})
+    rng = np.random.default_rng(0)
+    for folder in ("images", "train"):
+        (data / folder).mkdir()
+    for name in ("a", "b"):
+        picture = rng.integers(0, 255, (64, 80, 3), dtype=np.uint8)
+        assert cv2.imwrite(str(data / "images" / f"{name}.png"), picture)
+        if name == "a":
+            assert cv2.imwrite(str(data / "train" / "other.bmp"), picture)
+    args = words(data, "--img-dir", data / "images", "--train-img-dir", data / "train", "--html", data / "page.html")
+    assert load_tool("evaluate").main(args) == 0
+    text = capsys.readouterr().out
+    assert "warning: 1 labels repeat another one of their image (1 ship on a)" in text
+    assert "warning: 1 of 2 scored images show a picture that was trained on (a = other.bmp)" in text
+    page = (data / "page.html").read_text()
+    for key in ("scores", "causes", "by_aspect", "by_angle", "by_density", "by_border", "by_size", "calibration"):
+        assert f'<h2 id="{key}">' in page
+    assert page.count("data:image/png;base64,") == 7
+    assert "copies" in text[text.index("CPU seconds") :]
+    (data / "train" / "other.bmp").unlink()
+    assert cv2.imwrite(str(data / "train" / "new.png"), rng.integers(0, 255, (64, 80, 3), dtype=np.uint8))
+    args = words(data, "--img-dir", data / "images", "--train-img-dir", data / "train")
+    assert load_tool("evaluate").main(args) == 0
+    assert "none of 2 scored images shows the same picture" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        load_tool("evaluate").main(words(data, "--train-img-dir", data / "train"))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,18 @@ from fdam_rotate.dota.outputs import claim_folder
 from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors
 from fdam_rotate.dota.scoring.scores import EvalResult
 from fdam_rotate.dota.scoring.strata import SIZES, StratumScore
+from fdam_rotate.dota.scoring.tables import Table
 
-__all__ = ["write_plots"]
+__all__ = ["draw_plots", "write_plots"]
 
 #: Names that only `write_plots` gives to files.
-PLOTS = tuple(f"{name}.png" for name in ("pr_curves", "ap", "ap_by_size", "confusion", "worst_images"))
+PLOTS = tuple(
+    f"{name}.png"
+    for name in (
+        *("pr_curves", "ap", "ap_by_size", "confusion", "worst_images"),
+        *("causes", "calibration", "by_threshold"),
+    )
+)
 
 _INK, _GRID, _BLUE, _ORANGE = "#222222", "#dddddd", "#3b6fb6", "#e08a3c"
 
@@ -29,21 +38,39 @@ def write_plots(
     sizes: Sequence[StratumScore],
     confusion: Confusion,
     worst: Sequence[ImageErrors],
+    tables: Sequence[Table] = (),
     *,
     overwrite: bool = False,
 ) -> list[Path]:
-    """Draw ``pr_curves.png``, ``ap.png``, ``ap_by_size.png``, ``confusion.png`` and ``worst_images.png``.
+    """Draw what `draw_plots` draws, as files ``<name>.png``; with ``overwrite`` those in ``folder`` are replaced."""
+    folder = Path(folder)
+    pictures = draw_plots(result, sizes, confusion, worst, tables)
+    claim_folder(folder, [f"{name}.png" for name in pictures], own=PLOTS, overwrite=overwrite)
+    paths = []
+    for name, png in pictures.items():
+        path = folder / f"{name}.png"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(png)
+        paths.append(path)
+    return paths
 
-    Needs matplotlib, which is imported here only. With ``overwrite`` files of these names in ``folder`` are replaced.
 
-    Returns:
-        The paths written; there is no ``worst_images.png`` where no image has a mistake.
+def draw_plots(
+    result: EvalResult,
+    sizes: Sequence[StratumScore],
+    confusion: Confusion,
+    worst: Sequence[ImageErrors],
+    tables: Sequence[Table] = (),
+) -> dict[str, bytes]:
+    """The pictures as PNG by name: ``pr_curves``, ``ap``, ``ap_by_size``, ``confusion``, and those of ``tables``.
+
+    There is no ``worst_images`` where no image has a mistake; ``causes``, ``calibration`` and ``by_threshold`` are
+    drawn from the tables of these keys. Needs matplotlib, which is imported here only.
     """
     from matplotlib import rc_context
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    folder = Path(folder)
     settings: Any = {
         "font.size": 9,
         "axes.edgecolor": _INK,
@@ -62,18 +89,70 @@ def write_plots(
     }
     if worst:
         drawings["worst_images"] = lambda: _worst(Figure, worst, confusion)
-    paths = []
-    claim_folder(folder, [f"{name}.png" for name in drawings], own=PLOTS, overwrite=overwrite)
+    of_tables = {"causes": _causes, "calibration": _calibration, "by_threshold": _by_threshold}
+    for table in tables:
+        if table.key in of_tables:
+            drawings[table.key] = partial(of_tables[table.key], Figure, table.content)
+    pictures = {}
     with rc_context(settings):
         for name, draw in drawings.items():
-            path = folder / f"{name}.png"
             figure = draw()
             FigureCanvasAgg(figure)
-            with atomic_path(path) as temporary:
-                # No date or version inside, so that equal scores give equal bytes.
-                figure.savefig(temporary, dpi=130, facecolor="white", metadata={"Software": None})
-            paths.append(path)
-    return paths
+            stream = io.BytesIO()
+            # No date or version inside, so that equal scores give equal bytes.
+            figure.savefig(stream, format="png", dpi=130, facecolor="white", metadata={"Software": None})
+            pictures[name] = stream.getvalue()
+    return pictures
+
+
+def _causes(figure_type: Any, content: dict[str, Any]) -> Any:
+    """Gains by cause as bars, the greatest on top."""
+    gains = {cause: 100 * gain for cause, gain in content["gain"].items() if cause not in ("false", "missed")}
+    names = sorted(gains, key=lambda cause: (gains[cause], cause))
+    figure = figure_type(figsize=(7.5, 0.32 * len(names) + 1.4), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(names, [gains[name] for name in names], color=_BLUE, height=0.7)
+    most = max(*gains.values(), 0.1)
+    for row, name in enumerate(names):
+        counts = f"{content['detections'][name]} wrong, {content['objects'][name]} missed"
+        axes.text(max(gains[name], 0) + 0.02 * most, row, f"{gains[name]:+.2f}   {counts}", va="center", fontsize=8)
+    axes.set(xlim=(min(*gains.values(), 0), 1.45 * most), xlabel=f"gain of mAP{100 * content['iou']:g}")
+    axes.set_title("What mending each cause would give", fontsize=11)
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+def _calibration(figure_type: Any, content: dict[str, Any]) -> Any:
+    """Reliability diagram: precision of each bin over its mean score, with the number of detections below."""
+    figure = figure_type(figsize=(5.2, 5.6), layout="constrained")
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+    full = [one for one in content["bins"] if one["detections"]]
+    axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1)
+    for one in full:
+        axes.plot([one["score"]] * 2, [one["score"], one["precision"]], color=_ORANGE, linewidth=2, alpha=0.7)
+    axes.plot([one["score"] for one in full], [one["precision"] for one in full], color=_BLUE, marker="o")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="share of true positives")
+    axes.grid(True, linewidth=0.6)
+    axes.set_title(f"Calibration: expected error {100 * content['ece']:.2f}", fontsize=11)
+    width = content["bins"][0]["high"]
+    below.bar([one["low"] + width / 2 for one in content["bins"]], [one["detections"] for one in content["bins"]],
+              width=0.9 * width, color=_BLUE)  # fmt: skip
+    below.set(xlabel="score", ylabel="detections")
+    return figure
+
+
+def _by_threshold(figure_type: Any, content: dict[str, Any]) -> Any:
+    """Precision, recall and F1 of all classes together."""
+    figure = figure_type(figsize=(6.4, 4.0), layout="constrained")
+    axes = figure.subplots()
+    rows = np.array(content["precision_recall_f1"]["all"], dtype=np.float64)
+    for values, name, colour in zip(rows.T, ("precision", "recall", "F1"), (_BLUE, _ORANGE, _INK), strict=True):
+        axes.plot(content["thresholds"], values, label=name, color=colour, linewidth=1.8)
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="score threshold")
+    axes.grid(True, linewidth=0.6)
+    axes.legend(frameon=False)
+    axes.set_title("Precision, recall and F1 by score threshold, all classes", fontsize=11)
+    return figure
 
 
 def _curves(figure_type: Any, result: EvalResult) -> Any:

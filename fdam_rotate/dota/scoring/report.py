@@ -15,6 +15,7 @@ from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors
 from fdam_rotate.dota.scoring.bootstrap import ScoreDifference, ScoreIntervals
+from fdam_rotate.dota.scoring.repeated import Repeated
 from fdam_rotate.dota.scoring.scores import EvalResult
 from fdam_rotate.dota.scoring.strata import SIZES, StratumScore, strata_table
 from fdam_rotate.dota.scoring.tables import Table, percent, percent_interval, to_markdown, to_text
@@ -25,10 +26,13 @@ __all__ = [
     "format_markdown",
     "format_notes",
     "format_table",
+    "headline",
     "interval_notes",
+    "repeated_notes",
     "score_table",
     "tie_notes",
     "to_json",
+    "worst_table",
     "write_json",
 ]
 
@@ -73,7 +77,7 @@ def format_markdown(
     if sizes:
         tables.append(strata_table(result, "size", sizes))
     if worst:
-        tables.append(_worst_table(worst))
+        tables.append(worst_table(worst))
     for table in tables:
         parts += [f"## {table.title}", to_markdown(table)]
         if table.notes:
@@ -81,10 +85,32 @@ def format_markdown(
     return "\n\n".join(parts) + "\n"
 
 
-def _worst_table(worst: Sequence[ImageErrors]) -> Table:
+def worst_table(worst: Sequence[ImageErrors]) -> Table:
+    """Objects, found and missed ones and false positives of the worst images."""
     header = ["image", "objects", "found", "missed", "false positives"]
     rows = [[w.image_id, *map(str, (w.objects, w.found, w.missed, w.false_positives))] for w in worst]
     return Table("worst_images", "Images with the most mistakes", header, rows)
+
+
+def headline(result: EvalResult, intervals: ScoreIntervals | None = None) -> dict[str, str]:
+    """The few numbers that matter most, in percent."""
+    numbers = {f"mAP{_thr_name(result.iou_thrs[0])}": percent(result.map)}
+    if intervals:
+        numbers[f"{100 * intervals.level:g}% interval"] = percent_interval(intervals.map.low, intervals.map.high)
+    if 0.75 in result.iou_thrs[1:]:
+        numbers["mAP75"] = percent(result.map_at(result.iou_thrs.index(0.75)))
+    if len(result.iou_thrs) > 1:
+        numbers["mean over IoU"] = percent(result.map_mean)
+    return numbers
+
+
+def repeated_notes(repeated: Sequence[Repeated]) -> list[str]:
+    """A warning where labels occur twice."""
+    if not repeated:
+        return []
+    shown = _some([f"{one.count} {one.name} on {one.image_id}" for one in repeated])
+    total = sum(one.count for one in repeated)
+    return [f"warning: {total} labels repeat another one of their image{shown}; no detection can find both"]
 
 
 def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[str]:
@@ -200,9 +226,7 @@ def interval_notes(intervals: ScoreIntervals) -> list[str]:
         f"{intervals.resamples} draws of {intervals.images} source images, seed {intervals.seed}"
     ]
     if intervals.images < _FEW_IMAGES:
-        notes.append(
-            f"warning: intervals from {intervals.images} images are too narrow; from {_FEW_IMAGES} on they hold"
-        )
+        notes.append(f"warning: intervals from {intervals.images} images are too narrow; give {_FEW_IMAGES} or more")
     return notes
 
 
