@@ -55,26 +55,13 @@ test_pipeline = [
             dict(type='Collect', keys=['img']),
         ]),
 ]
-data_root = 'work_dirs/vhr10/'
+part = dict(classes=classes, data_root='work_dirs/vhr10/')
 data = dict(
     samples_per_gpu=2,
     workers_per_gpu=0,
-    train=dict(
-        classes=classes,
-        ann_file=data_root + 'train/annfiles/',
-        img_prefix=data_root + 'train/images/',
-        pipeline=train_pipeline),
-    val=dict(
-        classes=classes,
-        ann_file=data_root + 'val/annfiles/',
-        img_prefix=data_root + 'val/images/',
-        gt_dir='../shared/real/vhr10/val/labelTxt/',
-        pipeline=test_pipeline),
-    test=dict(
-        classes=classes,
-        ann_file=data_root + 'val/images/',
-        img_prefix=data_root + 'val/images/',
-        pipeline=test_pipeline))
+    train=dict(pipeline=train_pipeline, **part),
+    val=dict(pipeline=test_pipeline, gt_dir='../shared/real/vhr10/val/labelTxt/', **part),
+    test=dict(pipeline=test_pipeline, ann_file='val/images/', img_prefix='val/images/', **part))
 optimizer = dict(lr=1e-3, constructor='FDAMOptimizerConstructor')  # no weight decay on 1-D parameters, on any side
 auto_scale_lr = dict(enable=False)
 lr_config = dict(

@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.compare.plan import make_plan
+    from fdam_rotate.apis.compare.plan import check_protocol, make_plan
     from fdam_rotate.apis.compare.report import write_report
 
     folders = [args.work_dir / "records", *args.records]
@@ -71,6 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     print(f"{len(plan.records)} runs are finished, {len(plan.missing)} are missing")
     failed = []
     if plan.missing and not args.report_only:
+        check_protocol(plan)
         import torch
 
         from fdam_rotate.apis.compare.execute import estimate, execute

@@ -18,5 +18,5 @@ train_pipeline = [
 ]
 data = dict(train=dict(pipeline=train_pipeline))
 lr_config = dict(warmup_iters=200)
-runner = dict(max_iters=1500)
-evaluation = dict(interval=1500)
+runner = dict(max_iters=1200)
+evaluation = dict(interval=1200)

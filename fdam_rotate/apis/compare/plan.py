@@ -9,17 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.apis.compare.records import Record, read_records
+from fdam_rotate.apis.compare.records import PROTOCOL, Record, read_records
 from fdam_rotate.apis.compat import load_config
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of
 
-__all__ = ["SEED_STEP", "Plan", "Run", "Side", "differences", "make_plan", "settings_of"]
+__all__ = ["SEED_STEP", "Plan", "Run", "Side", "check_protocol", "differences", "make_plan", "settings_of"]
 
 #: A config that is given twice is trained twice, the second time on these seeds more.
 SEED_STEP = 50
-#: Changes whenever the same settings would give another result.
-PROTOCOL = 1
 #: What decides a result, apart from the data's place: sides may differ in the first two only.
 MAY_DIFFER = ("model", "optimizer")
 MUST_AGREE = ("data", "optimizer_config", "lr_config", "runner", "fp16", "custom_hooks", "load_from")
@@ -118,8 +116,22 @@ def make_plan(
                 missing.append(run)
             else:
                 records[run.name] = record
-    _check_data(records)
+    _check_alike(records)
     return Plan(tuple(sides), records, tuple(missing), differing)
+
+
+def check_protocol(plan: Plan) -> None:
+    """Refuse to train beside records that were trained by another rule of drawing images.
+
+    Raises:
+        DotaError: there are such records.
+    """
+    for name, record in plan.records.items():
+        if record.protocol != PROTOCOL:
+            raise DotaError(
+                f"the record of {name} was trained by rule {record.protocol} of drawing images, and runs now follow "
+                f"rule {PROTOCOL}: train without these --records, or report them alone with --report-only"
+            )
 
 
 def settings_of(cfg: Any) -> dict[str, Any]:
@@ -135,7 +147,7 @@ def settings_of(cfg: Any) -> dict[str, Any]:
     }
     start = content.get("load_from")
     decides["load_from"] = sha256_of(start) if start else None
-    decides["protocol"] = PROTOCOL
+    decides["protocol"] = 1  # as the first records were named; records now say theirs
     return decides
 
 
@@ -173,11 +185,16 @@ def _compare_settings(sides: Sequence[Side]) -> tuple[str, ...]:
     return tuple(told)
 
 
-def _check_data(records: Mapping[str, Record]) -> None:
-    """All records must be of the same images and labels."""
+def _check_alike(records: Mapping[str, Record]) -> None:
+    """All records must be of the same images and labels, drawn by the same rule."""
     first: tuple[str, Record] | None = None
     for name, record in records.items():
         first = first or (name, record)
+        if record.protocol != first[1].protocol:
+            raise DotaError(
+                f"the records of {first[0]} and {name} were trained by different rules of drawing images "
+                f"({first[1].protocol} and {record.protocol}); leave one kind out of --records"
+            )
         for part in ("train", "val"):
             if record.data[part]["sha256"] != first[1].data[part]["sha256"]:
                 raise DotaError(

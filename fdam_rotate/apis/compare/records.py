@@ -22,11 +22,14 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.scoring.bootstrap import ClassRecords, MatchRecords, match_records
 from fdam_rotate.dota.scoring.scores import EvalResult
 
-__all__ = ["IOU_THRS", "Record", "Verdicts", "read_record", "read_records", "write_record"]
+__all__ = ["IOU_THRS", "PROTOCOL", "Record", "Verdicts", "read_record", "read_records", "write_record"]
 
 #: AP50:95's thresholds; AP50 is the first and AP75 the sixth.
 IOU_THRS = tuple(round(0.5 + 0.05 * k, 2) for k in range(10))
 FORMAT = 1
+#: Changes whenever the same settings and seed would train another network. 1: images were drawn by a rule of the
+#: comparison's own; 2: by `fdam_rotate.apis.loading`.
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,7 @@ class Record:
         cost: parameters, multiply-adds, seconds per window.
         scores: AP50, AP75, AP50:95, and AP50 by class.
         verdicts: see `Verdicts`.
+        protocol: see `PROTOCOL`; records that do not say it are of the first.
     """
 
     name: str
@@ -129,6 +133,7 @@ class Record:
     cost: dict[str, Any]
     scores: dict[str, Any]
     verdicts: Verdicts = field(repr=False)
+    protocol: int = 1
 
 
 def write_record(path: Path, record: Record) -> None:

@@ -84,11 +84,12 @@ def perform(job: Job) -> None:
     Raises:
         DotaError: the config's runner counts epochs, or data or weights do not fit.
     """
-    from mmdet.utils import find_latest_checkpoint
     from mmrotate.utils import get_root_logger, setup_multi_processes
 
     from fdam_rotate.apis.checkpoints.checkpoint import install_safe_loader, load_checkpoint_file, save_checkpoint_file
+    from fdam_rotate.apis.compare import steps as step_hooks  # noqa: F401 - registers the hooks
     from fdam_rotate.apis.compat import load_config, revert_sync_bn
+    from fdam_rotate.apis.runners import latest_checkpoint, progress_of
     from fdam_rotate.apis.runtime import start_runtime
     from fdam_rotate.apis.train import check_training_config, train
 
@@ -118,14 +119,16 @@ def perform(job: Job) -> None:
 
     weights = folder / WEIGHTS
     if not weights.is_file():
-        latest = find_latest_checkpoint(str(folder))
-        done = 0 if latest is None else int(load_checkpoint_file(latest)["meta"]["iter"]) + 1  # mmcv counts from 0
-        if done < steps:
+        latest = latest_checkpoint(folder)
+        if latest is None or progress_of(load_checkpoint_file(latest)["meta"], by_epoch=False)[1] < steps:
             if latest is None:
                 cfg.load_from = str(folder / "start.safetensors")
                 start = start_weights(cfg, load_config(job.reference, dict(job.options)), job.seed)
                 save_checkpoint_file(cfg.load_from, start, overwrite=True)
-            train(_drawn(cfg, job.seed, steps, done), runtime, logger, validate=False, seed=job.seed)
+            added = [{"type": "CpuLayoutHook"}, {"type": "StepCostHook"}]
+            watched = copy.deepcopy(cfg)
+            watched.custom_hooks = [*cfg.get("custom_hooks", []), *added]
+            train(watched, runtime, logger, validate=False, seed=job.seed)
         if job.trial_steps is not None:
             return
         state = load_checkpoint_file(folder / "latest.pth")
@@ -169,32 +172,9 @@ def _initial(cfg: Any, seed: int) -> dict[str, Any]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
-def _drawn(cfg: Any, seed: int, steps: int, done: int) -> Any:
-    """The config with every draw and step decided by the seed."""
-    from fdam_rotate.apis.compare import draws  # noqa: F401 - registers the data set and the hooks
-
-    cfg = copy.deepcopy(cfg)
-    batch = cfg.data.get("samples_per_gpu", 2)
-    cfg.data.train = {
-        "type": "DrawnImages",
-        "dataset": cfg.data.train,
-        "seed": seed,
-        "length": (steps - done) * batch,
-        "first": done * batch,
-    }
-    cfg.data.train_dataloader = {**cfg.data.get("train_dataloader", {}), "shuffle": False}
-    hooks = [
-        {"type": "StepSeedHook", "seed": seed, "done": done, "priority": "VERY_HIGH"},
-        {"type": "CpuLayoutHook"},
-        {"type": "StepCostHook"},
-    ]
-    cfg.custom_hooks = [*cfg.get("custom_hooks", []), *hooks]
-    return cfg
-
-
 def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: Any) -> None:
     from fdam_rotate.apis.analysis.flops import detector_costs
-    from fdam_rotate.apis.compare.records import IOU_THRS, Record, Verdicts, write_record
+    from fdam_rotate.apis.compare.records import IOU_THRS, PROTOCOL, Record, Verdicts, write_record
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.inference import load_detector, predict
     from fdam_rotate.apis.testing import _loader
@@ -252,6 +232,7 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
         },
         scores=scores,
         verdicts=Verdicts.of(result),
+        protocol=PROTOCOL,
     )
     write_record(Path(job.record), record)
     logger.info(f"AP50 {scores['AP50']:.4f}  AP75 {scores['AP75']:.4f}  AP50:95 {scores['AP50:95']:.4f}")
@@ -263,10 +244,12 @@ def data_identity(part: Any) -> dict[str, Any]:
     The images' bytes are left out: another version of the encoder writes the same pixels otherwise.
     """
     digest, count = hashlib.sha256(), 0
-    for folder in (part.get("ann_file"), part.get("gt_dir")):
-        for path in sorted(Path(folder).glob("*.txt")) if folder else []:
+    root = Path(part.get("data_root") or "")
+    labels = [root / part["ann_file"], *([Path(part["gt_dir"])] if part.get("gt_dir") else [])]
+    for folder in labels:
+        for path in sorted(folder.glob("*.txt")):
             digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    for path in sorted(Path(part["img_prefix"]).iterdir()):
+    for path in sorted((root / part["img_prefix"]).iterdir()):
         if path.suffix.lower() in IMAGE_SUFFIXES:
             digest.update(f"{path.name}\0{image_size(path)}\n".encode())
             count += 1

@@ -15,7 +15,6 @@ from scripts import ROOT, load_script
 from small_training import make_patches
 
 from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file
-from fdam_rotate.apis.compare.draws import DrawnImages
 from fdam_rotate.apis.compare.plan import make_plan
 from fdam_rotate.apis.compare.worker import Job, data_identity, perform, start_weights
 from fdam_rotate.dota.errors import DotaError
@@ -31,9 +30,9 @@ model = dict(
     roi_head=dict(bbox_head=dict(num_classes=2, fc_out_channels=32)))
 data = dict(
     samples_per_gpu=2,
-    train=dict(classes=classes, ann_file={data!r} + '/train/annfiles', img_prefix={data!r} + '/train/images'),
-    val=dict(classes=classes, ann_file={data!r} + '/val/annfiles', img_prefix={data!r} + '/val/images', gt_dir=None),
-    test=dict(classes=classes, ann_file={data!r} + '/val/images', img_prefix={data!r} + '/val/images'))
+    train=dict(classes=classes, data_root={data!r}),
+    val=dict(classes=classes, data_root={data!r}, gt_dir=None),
+    test=dict(classes=classes, data_root={data!r}))
 runner = dict(max_iters={steps})
 lr_config = dict(warmup_iters=2)
 """
@@ -80,22 +79,6 @@ def test_shared_weights_start_equal(configs):
     assert not torch.equal(other[head], attinv[head])
 
 
-def test_a_draw_depends_on_seed_and_number_alone(configs):
-    part = Config.fromfile(str(configs[0])).data.train
-    whole, rest = DrawnImages(part, 3, 12), DrawnImages(part, 3, 8, first=4)
-    for k in (0, 5):
-        torch.manual_seed(k)
-        images = [item["img"].data for item in (whole[k + 4], rest[k])]
-        assert torch.equal(*images)
-    assert sorted(whole.index(k) for k in range(5)) == list(range(5)), "each turn takes every image once"
-    assert [whole.index(k) for k in range(10)] != [DrawnImages(part, 4, 12).index(k) for k in range(10)]
-    assert not all(
-        whole[k]["img"].data.shape == whole[k + 5]["img"].data.shape
-        and torch.equal(whole[k]["img"].data, whole[k + 5]["img"].data)
-        for k in range(5)
-    )
-
-
 def test_a_killed_run_comes_to_the_same_end(configs, tmp_path):
     """Killed after a checkpoint and after steps that it does not hold; the rest is the unbroken run's to the bit."""
     unbroken = job(tmp_path / "a", configs[1], configs[0])
@@ -103,8 +86,8 @@ def test_a_killed_run_comes_to_the_same_end(configs, tmp_path):
     code = (
         "import os, sys; from fdam_rotate.host.quiet import quiet_host; quiet_host()\n"
         "from mmcv.runner import HOOKS, Hook\n"
-        "from fdam_rotate.apis.compare import draws, worker\n"
-        "class Stop(draws.StepCostHook):\n"
+        "from fdam_rotate.apis.compare import steps, worker\n"
+        "class Stop(steps.StepCostHook):\n"
         "    def after_train_iter(self, runner):\n"
         "        super().after_train_iter(runner)\n"
         "        if runner.iter == 3: self._write(runner); os._exit(9)\n"
@@ -145,6 +128,9 @@ def test_a_comparison_goes_on_from_records(configs, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "1 runs are finished, 1 are missing" in text
     assert "plain-seed0: 6 steps of" in text
+    _change(kept / "attinv-seed0.json", protocol=1)
+    with pytest.raises(DotaError, match="by rule 1 of drawing images"):
+        main(arguments[:-1])
     (kept / "attinv-seed0.json").unlink()
     again = [*arguments[:-1], "--cfg-options", "optimizer.lr=2e-3"]
     (tmp_path / "b" / "runs" / "plain-seed0").mkdir(parents=True)
@@ -198,11 +184,15 @@ def test_the_identity_of_data_is_labels_and_images(configs, data, tmp_path):
     assert first["images"] == 5
     copied = tmp_path / "copy"
     shutil.copytree(data / "train", copied)
-    part.ann_file, part.img_prefix = str(copied / "annfiles"), str(copied / "images")
+    part.data_root, part.ann_file, part.img_prefix = None, str(copied / "annfiles"), str(copied / "images")
     assert data_identity(part) == first
     label = next((copied / "annfiles").iterdir())
     label.write_text(label.read_text().replace(" 0\n", " 1\n"))
     assert data_identity(part)["sha256"] != first["sha256"]
+
+
+def _change(path, **values):
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def _environment():

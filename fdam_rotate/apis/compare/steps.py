@@ -1,0 +1,64 @@
+"""What a comparison adds to each training step: a faster layout on the CPU, and notes of losses and seconds."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+from mmcv.runner import HOOKS, Hook
+
+__all__ = ["CpuLayoutHook", "StepCostHook"]
+
+
+@HOOKS.register_module()
+class CpuLayoutHook(Hook):
+    """On the CPU, computes backbone and neck channels last, which takes a fifth less time; the values stay.
+
+    What the neck gives is put back, because mmcv's RoIAlignRotated reads its input as channels first, whatever it is.
+    """
+
+    def before_run(self, runner: Any) -> None:
+        """Change the layout of the weights; that of the images follows."""
+        model = runner.model.module
+        if next(model.parameters()).is_cuda:
+            return
+        for part in (model.backbone, model.neck):
+            part.to(memory_format=torch.channels_last)
+        model.neck.register_forward_hook(lambda module, inputs, outputs: tuple(x.contiguous() for x in outputs))
+
+
+@HOOKS.register_module()
+class StepCostHook(Hook):
+    """Keeps the loss of each step, and its seconds, of the clock and of this process's threads.
+
+    They are appended to ``steps.jsonl`` in the work folder, some at a time. Where a run went on from a checkpoint, the
+    last line for a step counts.
+    """
+
+    def __init__(self, every: int = 20) -> None:
+        self.every = every
+
+    def before_run(self, runner: Any) -> None:
+        """Start the clocks."""
+        self._lines: list[str] = []
+        self._clocks = time.perf_counter(), time.process_time()
+
+    def after_train_iter(self, runner: Any) -> None:
+        """Note the step."""
+        now = time.perf_counter(), time.process_time()
+        loss = float(runner.outputs["loss"].detach())
+        wall, cpu = (after - before for after, before in zip(now, self._clocks, strict=True))
+        self._lines.append(f"[{runner.iter + 1}, {loss:.5g}, {wall:.5g}, {cpu:.5g}]\n")
+        self._clocks = now
+        if self.every_n_iters(runner, self.every):
+            self._write(runner)
+
+    def after_run(self, runner: Any) -> None:
+        """Write the rest."""
+        self._write(runner)
+
+    def _write(self, runner: Any) -> None:
+        with open(f"{runner.work_dir}/steps.jsonl", "a", encoding="utf-8") as file:
+            file.write("".join(self._lines))
+        self._lines = []
