@@ -1,4 +1,4 @@
-"""Export backbone and neck of a detector to ONNX or TorchScript at a fixed image size, and check the result.
+"""Write a detector as an ONNX file that predicts without torch, or its backbone and neck alone.
 
 ``fdam-rotate export`` for a checkout; see fdam_rotate/commands/export.py.
 """

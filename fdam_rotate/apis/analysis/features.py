@@ -39,9 +39,14 @@ FDAM_SWITCHES = ("lf_gamma", "hf_gamma", "complex_weights")
 
 
 def build_model(
-    config: str | Path, checkpoint: str | Path | None = None, *, unsafe: bool = False, seed: int = 0
+    config: str | Path,
+    checkpoint: str | Path | None = None,
+    *,
+    unsafe: bool = False,
+    seed: int = 0,
+    options: dict[str, Any] | None = None,
 ) -> tuple[nn.Module, Any]:
-    """The detector of a config in eval mode, and the config.
+    """The detector of a config in eval mode, and the config, with ``options`` merged in as ``--cfg-options``.
 
     Without a checkpoint the weights are random (seeded, ``init_cfg`` without pretrained files). With one, tensors that
     are missing or refused are an error: an analysis of half a model would mean nothing.
@@ -53,7 +58,7 @@ def build_model(
 
     import fdam_rotate.models  # noqa: F401 - registers ours
 
-    cfg = load_config(config)
+    cfg = load_config(config, options)
     revert_sync_bn(cfg.model)
     cfg.model.backbone.init_cfg = None
     logging.getLogger("mmcv").setLevel(logging.ERROR)  # one line for each parameter otherwise

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 import fdam_rotate.models  # noqa: F401
-from fdam_rotate.apis.export import ExportError, export_features
+from fdam_rotate.apis.exporting.errors import ExportError
+from fdam_rotate.apis.exporting.features import export_features
 from fdam_rotate.dota.errors import OutputExistsError
 from fdam_rotate.models.layers.freq_scale import FreqScale
 
@@ -125,7 +126,7 @@ def test_freq_fusion_exports_to_torchscript(tmp_path):
 
 
 def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
-    import fdam_rotate.apis.export as module
+    import fdam_rotate.apis.exporting.features as module
 
     monkeypatch.setattr(module, "_script_runner", lambda path: lambda image: [
         x + 1e-3 * x.abs().max().clamp(min=1) for x in torch.jit.load(str(path))(image)

@@ -1,7 +1,7 @@
 """Backbone and neck as ONNX or TorchScript at one fixed image size.
 
-What is exported is ``detector.extract_feat``: the pyramid of feature maps. The heads are not: MMRotate's oriented RPN,
-RoIAlignRotated and rotated NMS have no ONNX operators, and run in Python on what this model returns.
+What is exported is ``detector.extract_feat``: the pyramid of feature maps, for whoever has heads of their own;
+`fdam_rotate.apis.exporting.detector` writes the heads too.
 
 Exporters know no FFT of a real image, so FreqScale runs by products with fixed cosine and sine matrices here
 (``impl='dft'``), which is why the size is fixed. The result is compared with the FFT form before it is kept.
@@ -14,10 +14,8 @@ from __future__ import annotations
 
 import copy
 import json
-import logging
-import re
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,17 +24,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.apis.exporting.errors import ExportError
+from fdam_rotate.apis.exporting.writing import EXPORTER_ERRORS, check_export_target, reason, write_onnx
 from fdam_rotate.dota.files import atomic_path
-from fdam_rotate.dota.outputs import claim_file
 
-__all__ = ["ExportError", "ExportReport", "check_export_target", "export_features"]
-
-OPSET = 18
-
-
-class ExportError(DotaError):
-    """A model that cannot be exported, or whose exported form computes something else."""
+__all__ = ["ExportReport", "export_features"]
 
 
 @dataclass(frozen=True)
@@ -67,14 +59,6 @@ class Features(nn.Module):
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         """Run backbone and neck."""
         return tuple(self.detector.extract_feat(image))
-
-
-def check_export_target(path: str | Path, *, overwrite: bool = False, inputs: Iterable[str | Path | None] = ()) -> Path:
-    """``path``, if :func:`export_features` would write it; call it before long work, for the same errors."""
-    path = Path(path)
-    if path.suffix not in {".onnx", ".pt"}:
-        raise ExportError(f"{path}: give a name that ends in .onnx (ONNX) or .pt (TorchScript)")
-    return claim_file(path, overwrite=overwrite, inputs=inputs)
 
 
 def export_features(
@@ -117,14 +101,14 @@ def export_features(
     names = [f"level{i}" for i in range(len(expected))]
     with atomic_path(path) as temporary:
         try:
-            with warnings.catch_warnings(), torch.no_grad():
-                warnings.simplefilter("ignore")  # tracers warn at every shape that they take as fixed, as is meant
-                _write_onnx(plain, image, temporary, names, norm) if path.suffix == ".onnx" else torch.jit.trace(
-                    plain, image, check_trace=False
-                ).save(str(temporary))
-        except (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError) as error:
+            if path.suffix == ".onnx":
+                metadata = {"content": "backbone and neck, no heads", "img_norm_cfg": json.dumps(norm or {})}
+                write_onnx(plain, image, temporary, names, metadata)
+            else:
+                _write_script(plain, image, temporary)
+        except EXPORTER_ERRORS as error:
             raise ExportError(
-                f"{type(detector).__name__} cannot be exported as {path.suffix[1:]}: {_reason(error)}"
+                f"{type(detector).__name__} cannot be exported as {path.suffix[1:]}: {reason(error)}"
             ) from error
         difference = None
         if check:
@@ -139,34 +123,10 @@ def export_features(
     return ExportReport(path, outputs, count, difference)
 
 
-def _write_onnx(model: nn.Module, image: Tensor, path: Path, names: Sequence[str], norm: dict[str, Any] | None) -> None:
-    import onnx
-
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    torch.onnx.export(
-        model,
-        (image,),
-        str(path),
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=list(names),
-        external_data=False,
-        verbose=False,
-    )
-    written = onnx.load(str(path))
-    onnx.checker.check_model(written)
-    for key, value in {"content": "backbone and neck, no heads", "img_norm_cfg": json.dumps(norm or {})}.items():
-        written.metadata_props.add(key=key, value=value)
-    onnx.save(written, str(path))
-
-
-def _reason(error: Exception) -> str:
-    """What stopped the exporter, in one line; torch.onnx buries the operator's name in advice."""
-    operator = re.search(r"No ONNX function found for <OpOverload\(op='([^']+)'", str(error))
-    if operator:
-        return f"ONNX has no operator for {operator[1]}"
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _write_script(model: nn.Module, image: Tensor, path: Path) -> None:
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracers warn at every shape that they take as fixed, as is meant
+        torch.jit.trace(model, image, check_trace=False).save(str(path))
 
 
 def _onnx_runner(path: Path) -> Callable[[Tensor], list[Tensor]]:

@@ -1,0 +1,209 @@
+"""A whole detector as one ONNX file: normalisation, backbone, neck, heads and decoding, with a model card.
+
+Only the last suppression, of rotated boxes, is left to `fdam_rotate.dota.predicting`, which does it exactly; no runtime
+has an operator for it. Everything else is standard operators of sizes known beforehand, so that any runtime runs the
+file: input ``image``, (batch, 3, H, W) uint8, RGB; outputs ``boxes`` (batch, M, 5) cx, cy, w, h (pixels), angle
+(radians, clockwise on the screen), ``scores`` (batch, M) falling, ``labels`` (batch, M) and ``count`` (batch,), the
+number of rows scored above the card's threshold.
+"""
+
+from __future__ import annotations
+
+import copy
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+import fdam_rotate
+from fdam_rotate.apis.exporting.errors import ExportError
+from fdam_rotate.apis.exporting.suppression import translations
+from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates
+from fdam_rotate.apis.exporting.writing import EXPORTER_ERRORS, check_export_target, reason, write_onnx
+from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
+
+__all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "normalisation"]
+
+OUTPUTS = ("boxes", "scores", "labels", "count")
+
+#: Detectors that are exported whole, by their name in MMRotate's configs.
+KINDS = {"OrientedRCNN": OrientedRCNNCandidates}
+
+
+@dataclass(frozen=True)
+class DetectorReport:
+    """What was written.
+
+    Attributes:
+        path: the file.
+        card: the model card in it.
+        freq_layers: how many FreqScale layers became matrix products.
+        difference: largest difference of a score from the detector's in torch, on noise; None where not checked.
+    """
+
+    path: Path
+    card: ModelCard
+    freq_layers: int
+    difference: float | None
+
+
+def normalisation(cfg: Any) -> dict[str, Any]:
+    """``mean``, ``std`` and ``to_rgb`` of the Normalize step in the config's test pipeline.
+
+    Raises:
+        ExportError: there is none.
+    """
+    steps = list(cfg.data.test.pipeline)
+    while steps:
+        step = steps.pop()
+        if step["type"] == "Normalize":
+            return {key: step[key] for key in ("mean", "std", "to_rgb") if key in step}
+        steps += step.get("transforms", [])
+    raise ExportError("data.test.pipeline has no Normalize step, so that it is unknown what the model expects")
+
+
+def class_names(cfg: Any) -> tuple[str, ...]:
+    """Names of the labels of the config's test data."""
+    from mmdet.datasets.builder import DATASETS
+
+    import fdam_rotate.datasets  # noqa: F401 - registers ours
+
+    dataset = cfg.data.test
+    return tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
+
+
+def candidates_of(detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> nn.Module:
+    """The module that is exported: pixels to candidates; ``detector`` is copied.
+
+    Raises:
+        ExportError: it is of another kind, or has parts that the exported form does not know.
+    """
+    from fdam_rotate.models.layers.freq_scale import set_freq_impl
+
+    kind = type(detector).__name__
+    if kind not in KINDS:
+        raise ExportError(
+            f"{kind} is not exported whole, only {', '.join(KINDS)}; --features writes its backbone and neck"
+        )
+    model = KINDS[kind](copy.deepcopy(detector), norm, max_boxes).eval()
+    set_freq_impl(model, "dft")
+    return model
+
+
+def export_detector(
+    detector: nn.Module,
+    path: str | Path,
+    shape: Sequence[int],
+    *,
+    norm: Mapping[str, Any],
+    classes: Sequence[str],
+    config: str,
+    batch: int = 1,
+    gap: int = 200,
+    max_boxes: int | None = None,
+    checkpoint_sha256: str | None = None,
+    trained_on: str | None = None,
+    licence: str | None = None,
+    gsd: float | None = None,
+    check: bool = False,
+    tolerance: float = 1e-3,
+    overwrite: bool = False,
+) -> DetectorReport:
+    """Write all of ``detector`` but its last suppression.
+
+    Args:
+        detector: an MMRotate detector on the CPU; it is not changed.
+        path: ``.onnx``.
+        shape: (H, W) of the images, in pixels; the exported model takes no other.
+        norm: ``mean``, ``std`` and ``to_rgb``; see `normalisation`.
+        classes: names of the labels, in their order.
+        config: name of the config.
+        batch: images in a call, fixed too.
+        gap: overlap of windows, in pixels, for the card.
+        max_boxes: candidates given for an image; None: twice the number of proposals.
+        checkpoint_sha256: for the card; None where the weights are random.
+        trained_on: for the card.
+        licence: for the card.
+        gsd: for the card, in metres per pixel.
+        check: run the file in onnxruntime on noise and compare its scores with the detector's in torch.
+        tolerance: largest difference of a score that passes.
+        overwrite: replace ``path``.
+
+    Raises:
+        ExportError: the detector cannot be exported, or the check fails. Nothing is written then.
+        OutputExistsError: ``path`` exists.
+    """
+    from fdam_rotate.models.layers.freq_scale import FreqScale
+
+    path = check_export_target(path, suffixes=(".onnx",), overwrite=overwrite)
+    model = candidates_of(detector, norm, max_boxes)
+    image = torch.randint(0, 256, (batch, 3, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    with torch.no_grad():
+        expected = model(image)  # makes the matrices of every size too: exporters cannot follow how numpy makes them
+    cfg = model.test_cfg
+    card = ModelCard(
+        classes=tuple(classes),
+        height=int(shape[0]),
+        width=int(shape[1]),
+        batch=batch,
+        max_boxes=expected[0].shape[1],
+        score_thr=float(cfg.score_thr),
+        iou_thr=float(cfg.nms.iou_thr),
+        max_per_image=int(cfg.max_per_img),
+        gap=gap,
+        detector=type(detector).__name__,
+        config=config,
+        checkpoint_sha256=checkpoint_sha256,
+        trained_on=trained_on,
+        licence=licence,
+        gsd=gsd,
+        versions=_versions(),
+    )
+    if len(card.classes) != model.classes:
+        raise ExportError(f"the detector has {model.classes} classes, the data set {len(card.classes)}")
+    with atomic_path(path) as temporary:
+        try:
+            write_onnx(model, image, temporary, OUTPUTS, {CARD_KEY: card.to_json()}, translations())
+        except EXPORTER_ERRORS as error:
+            raise ExportError(f"{card.detector} cannot be exported: {reason(error)}") from error
+        difference = None
+        if check:
+            found = _run(temporary, image.numpy())
+            difference = float(np.abs(found[1] - expected[1].numpy()).max())
+            if not difference <= tolerance:
+                raise ExportError(
+                    f"the exported model's scores differ from the detector's by {difference:.2g}, more than "
+                    f"{tolerance:g}; {path} was not written"
+                )
+    count = sum(isinstance(module, FreqScale) for module in detector.modules())
+    return DetectorReport(path, card, count, difference)
+
+
+def _run(path: Path, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # what it cannot fold is no news to a user
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    outputs: list[NDArray[Any]] = session.run(list(OUTPUTS), {"image": image})
+    return outputs
+
+
+def _versions() -> dict[str, str]:
+    import mmrotate
+    import onnx
+
+    return {
+        "fdam_rotate": fdam_rotate.__version__,
+        "mmrotate": mmrotate.__version__,
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+    }

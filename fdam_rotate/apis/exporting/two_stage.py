@@ -1,0 +1,237 @@
+"""Oriented R-CNN as one module from pixels to candidates, in operations that exporters know and of sizes known before.
+
+It computes what MMRotate's detector does up to the last suppression: proposals per level by score, suppression of
+their upright bounds, rotated RoIAlign, the heads, and decoding. A proposal that suppression drops stays in its row,
+with a score of -1, so that every tensor has one size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from fdam_rotate.apis.exporting.boxes import midpoint_boxes, upright_bounds
+from fdam_rotate.apis.exporting.errors import ExportError
+from fdam_rotate.apis.exporting.roi_align import pool_rotated
+from fdam_rotate.apis.exporting.suppression import kept_mask
+
+__all__ = ["OrientedRCNNCandidates"]
+
+
+class OrientedProposals(nn.Module):
+    """The proposals of MMRotate's ``OrientedRPNHead``, best first.
+
+    Args:
+        head: the head, with its test settings.
+
+    Raises:
+        ExportError: it has settings that this form does not know.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        cfg = head.test_cfg
+        nms = dict(cfg.nms)
+        _expect(type(head).__name__, "OrientedRPNHead", "rpn_head")
+        _expect(type(head.bbox_coder).__name__, "MidpointOffsetCoder", "rpn_head.bbox_coder")
+        _expect(nms.pop("type", "nms"), "nms", "test_cfg.rpn.nms.type")
+        self.head = head
+        self.before, self.count, self.least_side = int(cfg.nms_pre), int(cfg.max_per_img), float(cfg.min_bbox_size)
+        self.iou_thr = float(nms.pop("iou_threshold"))
+        if nms:
+            raise ExportError(f"test_cfg.rpn.nms has {', '.join(nms)}, which the exported form does not know")
+
+    def forward(self, maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Levels (B, C, H, W) to proposals (B, P, 5) and scores (B, P), which are -1 where there is no proposal."""
+        levels = [self._level(number, level) for number, level in enumerate(maps)]
+        boxes, scores = (torch.cat(parts, 1) for parts in zip(*levels, strict=True))
+        if self.least_side > 0:
+            small = boxes[..., 2:4].amin(-1) < self.least_side
+            scores = torch.where(small, -torch.ones_like(scores), scores)
+        # As mmcv does, boxes of different levels are moved apart; its rounding is part of the result.
+        bounds = upright_bounds(boxes)
+        number = torch.repeat_interleave(
+            torch.arange(len(levels), dtype=boxes.dtype), torch.tensor([level[1].shape[1] for level in levels])
+        )
+        apart = number * (bounds.amax((1, 2))[:, None] + 1)
+        kept = kept_mask(bounds + apart[..., None], scores, self.iou_thr, self.count)
+        scores = torch.where(kept > 0, scores, -torch.ones_like(scores))
+        scores, index = scores.topk(min(self.count, scores.shape[1]), dim=1)
+        return take(boxes, index), scores
+
+    def _level(self, number: int, features: Tensor) -> tuple[Tensor, Tensor]:
+        """The best anchors of one level: boxes (B, k, 5) and scores (B, k)."""
+        head = self.head
+        logits, deltas = head.forward_single(features)
+        batch, width = features.shape[0], features.shape[3]
+        if head.use_sigmoid_cls:
+            scores = logits.permute(0, 2, 3, 1).reshape(batch, -1).sigmoid()
+        else:
+            scores = logits.permute(0, 2, 3, 1).reshape(batch, -1, 2).softmax(-1)[..., 0]
+        deltas = deltas.permute(0, 2, 3, 1).reshape(batch, -1, 6)
+        if scores.shape[1] > self.before > 0:
+            scores, index = scores.topk(self.before, dim=1)
+            deltas = take(deltas, index)
+        else:
+            index = torch.arange(scores.shape[1]).expand(batch, -1)
+        anchors = _anchors(head.anchor_generator, number, width, index)
+        coder = head.bbox_coder
+        return midpoint_boxes(anchors, deltas, coder.means, coder.stds, coder.version), scores
+
+
+class OrientedRCNNCandidates(nn.Module):
+    """Images to candidates: Oriented R-CNN without its last suppression.
+
+    Args:
+        detector: MMRotate's, in evaluation mode.
+        norm: ``mean``, ``std`` (three numbers each) and ``to_rgb``, as the config's Normalize step has them.
+        max_boxes: candidates given for an image.
+
+    Raises:
+        ExportError: the detector has parts that this form does not know.
+    """
+
+    def __init__(self, detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> None:
+        super().__init__()
+        roi_head = detector.roi_head
+        _expect(type(roi_head).__name__, "OrientedStandardRoIHead", "roi_head")
+        _expect(type(roi_head.bbox_roi_extractor).__name__, "RotatedSingleRoIExtractor", "roi_head.bbox_roi_extractor")
+        if roi_head.with_shared_head or roi_head.bbox_head.custom_cls_channels:
+            raise ExportError("roi_head has a shared head or a loss with its own scores, which is not exported")
+        self.detector = detector
+        self.proposals = OrientedProposals(detector.rpn_head)
+        self.pool = RotatedPool(roi_head.bbox_roi_extractor)
+        self.head = BinHead(roi_head.bbox_head)
+        self.test_cfg = roi_head.test_cfg
+        self.score_thr = float(self.test_cfg.score_thr)
+        self.to_rgb = bool(norm.get("to_rgb", True))
+        self.classes = int(roi_head.bbox_head.num_classes)
+        most = self.proposals.count * self.classes
+        #: Every proposal is of one class at most, nearly always; twice as many rows lose none.
+        self.max_boxes = min(max_boxes or 2 * self.proposals.count, most)
+        self.register_buffer("mean", torch.tensor(norm["mean"], dtype=torch.float32).view(1, 3, 1, 1))
+        self.register_buffer("inverse_std", 1 / torch.tensor(norm["std"], dtype=torch.float64).float().view(1, 3, 1, 1))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """RGB images (B, 3, H, W), uint8 or float from 0 to 255, to their best candidates.
+
+        Returns:
+            boxes (B, M, 5) cx, cy, w, h, angle in pixels; scores (B, M), falling; labels (B, M); how many of each image
+            are scored above the threshold (B,).
+        """
+        shape = image.shape[-2:]
+        image = image.float() if self.to_rgb else image.float().flip(1)
+        maps = self.detector.extract_feat((image - self.mean) * self.inverse_std)
+        proposals, found = self.proposals(maps)
+        logits, deltas = self.head(self.pool(maps, proposals))
+        coder = self.detector.roi_head.bbox_head.bbox_coder
+        boxes = coder.decode(proposals.flatten(0, 1), deltas, max_shape=tuple(map(int, shape)))
+        scores = F.softmax(logits, -1)[:, :-1].reshape(*proposals.shape[:2], self.classes)
+        scores = scores * (found >= 0).to(scores.dtype)[..., None]
+        return best_candidates(boxes.reshape(*proposals.shape[:2], -1, 5), scores, self.max_boxes, self.score_thr)
+
+
+class RotatedPool(nn.Module):
+    """MMRotate's ``RotatedSingleRoIExtractor`` over ``RoIAlignRotated``, by `pool_rotated`."""
+
+    def __init__(self, extractor: nn.Module) -> None:
+        super().__init__()
+        layer = extractor.roi_layers[0]
+        _expect(type(layer).__name__, "RoIAlignRotated", "roi_layer")
+        side, other = layer.output_size
+        if side != other or layer.sampling_ratio < 1 or not layer.aligned:
+            raise ExportError(
+                "roi_layer: exported are square outputs, sample_num of at least 1 and aligned=True, "
+                f"got {layer.output_size}, {layer.sampling_ratio} and {layer.aligned}"
+            )
+        self.side, self.samples, self.clockwise = int(side), int(layer.sampling_ratio), bool(layer.clockwise)
+        self.strides = [int(stride) for stride in extractor.featmap_strides]
+        self.finest_scale = float(extractor.finest_scale)
+
+    def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
+        """Levels and (B, P, 5) boxes to (B * P, side * side, C)."""
+        return pool_rotated(
+            maps[: len(self.strides)],
+            boxes,
+            self.strides,
+            finest_scale=self.finest_scale,
+            side=self.side,
+            samples=self.samples,
+            clockwise=self.clockwise,
+        )
+
+
+class BinHead(nn.Module):
+    """MMRotate's ``RotatedConvFCBBoxHead`` fed with bins (N, side * side, C): class logits and deltas.
+
+    Where the head begins with a linear layer over all bins, that layer's columns are put in the order of the bins, so
+    that the features of all boxes, a hundred megabytes for an image, need not be transposed.
+    """
+
+    def __init__(self, head: nn.Module) -> None:
+        super().__init__()
+        self.head = head
+        if head.num_shared_convs or not head.num_shared_fcs or head.with_avg_pool:
+            raise ExportError("bbox_head: exported are heads that begin with shared linear layers")
+        if len(head.cls_convs) + len(head.cls_fcs) + len(head.reg_convs) + len(head.reg_fcs):
+            raise ExportError("bbox_head: exported are heads without layers of their own for classes and boxes")
+        first = head.shared_fcs[0]
+        weight = first.weight.detach().reshape(first.out_features, -1, head.roi_feat_area)
+        self.first = nn.Linear(first.in_features, first.out_features)
+        self.first.weight = nn.Parameter(weight.transpose(1, 2).flatten(1).contiguous(), requires_grad=False)
+        self.first.bias = first.bias
+
+    def forward(self, bins: Tensor) -> tuple[Tensor, Tensor]:
+        """(N, side * side, C) to logits (N, classes + 1) and deltas (N, 5) or (N, 5 * classes)."""
+        x = F.relu(self.first(bins.flatten(1)))
+        for layer in self.head.shared_fcs[1:]:
+            x = F.relu(layer(x))
+        return self.head.fc_cls(x), self.head.fc_reg(x)
+
+
+def best_candidates(
+    boxes: Tensor, scores: Tensor, count: int, score_thr: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The best ``count`` pairs of box and class of each image.
+
+    Args:
+        boxes: (B, P, 1, 5), or one for each class, (B, P, C, 5).
+        scores: (B, P, C).
+        count: pairs to give.
+        score_thr: those above are counted.
+
+    Returns:
+        boxes (B, count, 5), scores (B, count), labels (B, count), number above ``score_thr`` (B,).
+    """
+    classes = scores.shape[2]
+    best, index = scores.flatten(1).topk(count, dim=1)
+    place = index if boxes.shape[2] == classes else torch.div(index, classes, rounding_mode="floor")
+    return take(boxes.flatten(1, 2), place), best, index % classes, (best > score_thr).sum(1)
+
+
+def take(rows: Tensor, index: Tensor) -> Tensor:
+    """Rows (B, N, d) of each image at (B, k): (B, k, d)."""
+    batch, count, width = rows.shape
+    index = index + torch.arange(batch)[:, None] * count
+    return rows.reshape(-1, width).index_select(0, index.flatten()).view(batch, -1, width)
+
+
+def _anchors(generator: Any, level: int, width: int, index: Tensor) -> Tensor:
+    """The anchors (B, k, 4) numbered (B, k) of a level ``width`` columns wide, as mmdet's AnchorGenerator has them."""
+    base = generator.base_anchors[level].float()
+    number = len(base)
+    place = torch.div(index, number, rounding_mode="floor")
+    step_x, step_y = generator.strides[level]
+    x = (place % width).float() * step_x
+    y = torch.div(place, width, rounding_mode="floor").float() * step_y
+    base = base.index_select(0, (index % number).flatten()).view(*index.shape, 4)
+    return base + torch.stack([x, y, x, y], -1)
+
+
+def _expect(found: str, wanted: str, where: str) -> None:
+    if found != wanted:
+        raise ExportError(f"{where} is {found}; the whole of a detector is exported with {wanted}")
