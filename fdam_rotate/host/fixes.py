@@ -13,6 +13,9 @@ from mmrotate.models.dense_heads import RotatedFCOSHead
 from mmrotate.models.detectors import s2anet
 from torch import Tensor
 
+from fdam_rotate.host.maps import read_any_map
+from fdam_rotate.host.suppression import quick_nms_on_cpu
+
 __all__ = [
     "anchors_on_any_device",
     "fcos_without_objects",
@@ -57,6 +60,8 @@ def mend_host() -> None:
     s2anet_on_any_backbone()
     fcos_without_objects()
     turns_without_memory()
+    read_any_map()
+    quick_nms_on_cpu()
 
 
 def vertices_on_cpu() -> None:

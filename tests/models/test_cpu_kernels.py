@@ -39,9 +39,9 @@ def values(*shape, dtype, seed):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed)).to(dtype)
 
 
-def case(n, height, width, size, dtype):
-    x, grad = (values(n, height, width, dtype=dtype, seed=seed) for seed in (0, 1))
-    return x, values(n, size, size // 2 + 1, dtype=dtype, seed=2), grad
+def case(n, height, width, size, dtype, images=1):
+    x, grad = (values(images, n, height, width, dtype=dtype, seed=seed) for seed in (0, 1))
+    return x, values(images, n, size, size // 2 + 1, dtype=dtype, seed=2), grad
 
 
 def close(a, b):
@@ -75,6 +75,38 @@ def test_equals_torch(shape, dtype, residual):
     assert_scale_equals_torch(shape, dtype, residual)
 
 
+def channels_last(*tensors):
+    return [t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t for t in tensors]
+
+
+def same_order(a, b):
+    return a.stride() == b.stride()
+
+
+# images, channels, height, width: one, two and three groups of eight, an odd row, rows and columns of one
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(2, 16, 24, 30), (1, 24, 7, 9), (3, 8, 5, 8), (2, 32, 1, 6), (1, 48, 5, 1)])
+def test_channels_last_gives_the_same_bits(shape, dtype):
+    images, *rest = shape
+    x, kernels, grad = case(*rest, 14, dtype, images)
+    x_last, grad_last = channels_last(x, grad)
+    for residual in (False, True):
+        y, kept = cpu.scaled(x, kernels, residual, keep=True)
+        y_last, kept_last = cpu.scaled(x_last, kernels, residual, keep=True)
+        assert torch.equal(y_last, y)
+        assert torch.equal(kept_last, kept)
+        assert same_order(y_last, x_last)
+        found = cpu.scaled_gradient(grad_last, kernels, residual, kept_last)
+        assert same_order(found[0], x_last)
+        for a, b in zip(found, cpu.scaled_gradient(grad, kernels, residual, kept), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_channels_last_with_a_broken_group_is_sorted_first():
+    x, kernels, _ = case(12, 5, 8, 14, torch.float32, images=2)
+    assert torch.equal(cpu.scaled(*channels_last(x), kernels, True, False)[0], cpu.scaled(x, kernels, True, False)[0])
+
+
 # images, channels, heads, height, width: less than eight positions, a rest, a whole and a broken block of 128 and 1024
 GATES = [(1, 4, 1, 1, 3), (2, 6, 3, 5, 5), (3, 10, 5, 16, 16), (1, 8, 8, 31, 34), (2, 2, 2, 32, 64)]
 
@@ -87,31 +119,22 @@ def gate_case(images, channels, heads, height, width, dtype):
 
 def assert_gate_equals_torch(shape, dtype, monkeypatch):
     *arguments, grad = gate_case(*shape, dtype)
-    x, weight, bias = arguments[0].flatten(2), values(2 * shape[2], shape[1], dtype=dtype, seed=8), grad[0, 0].flatten()
-    bias = bias.repeat(2 * shape[2])[: 2 * shape[2]]
-    logits, gated = cpu.squared_relu_linear(x, weight, bias), cpu.inverted_gate(*arguments)
-    found = (*cpu.squared_relu_linear_gradient(logits, x, weight), *cpu.inverted_gate_gradient(grad, *arguments))
     with monkeypatch.context() as patch:
         patch.setattr(cpu, "serves", lambda *_: False)
-        x, weight, bias, wide_logits, grad, *arguments = (
-            t.double() for t in (x, weight, bias, logits, grad, *arguments)
-        )
-        assert close(logits, att_inv._squared_relu_linear(x, weight, bias))
-        assert close(gated, att_inv._inverted_gate(*arguments))
-        expected = att_inv._squared_relu_linear_gradient(wide_logits, x, weight)
-        expected = (*expected, *att_inv._inverted_gate_gradient(grad, *arguments))
-    assert all(close(a, b) for a, b in zip(found, expected, strict=True))
+        wide = [t.double() for t in arguments]
+        expected = att_inv._inverted_gate(*wide)
+        expected_gradient = att_inv._inverted_gate_gradient(grad.double(), *wide)
+    for grad_given, *given in ((grad, *arguments), channels_last(grad, *arguments)):
+        gated, found = cpu.inverted_gate(*given), cpu.inverted_gate_gradient(grad_given, *given)
+        assert close(gated, expected)
+        assert all(close(a, b) for a, b in zip(found, expected_gradient, strict=True))
+        assert all(same_order(a, b) for a, b in zip((gated, *found[:4]), (given[0], *given[:4]), strict=True))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", GATES)
 def test_gate_equals_torch(shape, dtype, monkeypatch):
     assert_gate_equals_torch(shape, dtype, monkeypatch)
-
-
-def test_gate_lets_nan_through():
-    x = torch.tensor([[[float("nan")] * 11, [1.0] * 11]])
-    assert cpu.squared_relu_linear(x, torch.ones(1, 2), torch.zeros(1)).isnan().all()
 
 
 def test_it_is_what_layers_run(monkeypatch):
@@ -121,7 +144,7 @@ def test_it_is_what_layers_run(monkeypatch):
     layer(x.requires_grad_()).sum().backward()
     with torch.no_grad():
         layer(x)
-    assert runs == [(16, 4, 4)] * 3
+    assert runs == [(1, 16, 4, 4)] * 3
     with FlopCounterMode(display=False) as counter, torch.no_grad():  # sees operations of torch only
         layer(x)
     assert counter.get_total_flops() > 0
@@ -150,7 +173,7 @@ def test_inputs_of_any_layout_stay_as_they_are():
     x, kernels, grad = case(8, 10, 12, 14, torch.float32)
     y, kept = cpu.scaled(x, kernels, True, keep=True)
     gradients = cpu.scaled_gradient(grad, kernels, True, kept)
-    turned = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (x, kernels, grad)]
+    turned = [t.transpose(2, 3).contiguous().transpose(2, 3) for t in (x, kernels, grad)]
     assert not turned[0].is_contiguous()
     before = [t.clone() for t in (*turned, kept)]
     assert torch.equal(cpu.scaled(*turned[:2], True, keep=False)[0], y)
@@ -186,7 +209,7 @@ def test_tensors_without_memory():
     layer, x = FreqScale(16, init_scale=1.0), torch.randn(2, 16, 6, 7).requires_grad_()
     assert all((g == 0).all() for g in layer_gradients(layer, x, torch._efficientzerotensor(x.shape)))
     with FakeTensorMode():
-        fake = torch.randn(16, 6, 7)
+        fake = torch.randn(1, 16, 6, 7)
     assert not cpu.serves(fake)  # outside the mode too
     scale._tables.cache_clear()
     with torch.device("meta"):  # where new tensors would go
@@ -205,16 +228,18 @@ def test_sizes_with_large_prime_factors_are_left_to_torch(monkeypatch):
 
 def test_threads_do_not_change_a_bit():
     x, kernels, grad = case(37, 20, 22, 14, torch.float32)
-    *gate, grad_gate = gate_case(2, 6, 3, 40, 41, torch.float32)
-    logits = gate[0].flatten(2), values(6, 6, dtype=torch.float32, seed=8), gate[4]
+    gate = gate_case(2, 6, 3, 40, 41, torch.float32)
+    wide, wide_kernels, wide_grad = case(48, 20, 22, 14, torch.float32)
     threads, results = torch.get_num_threads(), []
     try:
         for count in (1, 2, 7):
             torch.set_num_threads(count)
-            y, kept = cpu.scaled(x, kernels, True, keep=True)
-            found = [y, *cpu.scaled_gradient(grad, kernels, True, kept), cpu.squared_relu_linear(*logits)]
-            found += cpu.squared_relu_linear_gradient(found[-1], *logits[:2])
-            results.append([*found, cpu.inverted_gate(*gate), *cpu.inverted_gate_gradient(grad_gate, *gate)])
+            results.append([])
+            for x_given, k_given, grad_given in ((x, kernels, grad), (*channels_last(wide), wide_kernels, wide_grad)):
+                y, kept = cpu.scaled(x_given, k_given, True, keep=True)
+                results[-1] += [y, *cpu.scaled_gradient(grad_given, k_given, True, kept)]
+            for *given, grad_given in (gate, channels_last(*gate)):
+                results[-1] += [cpu.inverted_gate(*given), *cpu.inverted_gate_gradient(grad_given, *given)]
     finally:
         torch.set_num_threads(threads)
     for others in results[1:]:
@@ -261,14 +286,14 @@ def test_without_kernels_torch_serves(state, monkeypatch):
 def test_short_memory_is_told(monkeypatch):
     monkeypatch.setattr(library, "_library", lambda: SimpleNamespace(fdam_scale_float32=lambda job: 1))
     with pytest.raises(MemoryError, match="no memory for the spectra of 6 x 5 maps"):
-        cpu.scaled(torch.zeros(1, 6, 5), torch.zeros(1, 14, 8), False, keep=False)
+        cpu.scaled(torch.zeros(1, 1, 6, 5), torch.zeros(1, 1, 14, 8), False, keep=False)
 
 
 def test_wrong_shapes_and_dtypes_are_refused():
     x, kernels, _ = case(8, 6, 5, 14, torch.float32)
     y, kept = cpu.scaled(x, kernels, False, keep=True)
-    with pytest.raises(ValueError, match=r"expected kernels of shape \(8, 14, 8\) .*, got \(7, 14, 8\)"):
-        cpu.scaled(x, kernels[1:], False, keep=False)
+    with pytest.raises(ValueError, match=r"expected kernels of shape \(1, 8, 14, 8\) .*, got \(1, 7, 14, 8\)"):
+        cpu.scaled(x, kernels[:, 1:], False, keep=False)
     with pytest.raises(ValueError, match=r"expected kernels of .*torch\.float32 on the CPU, got .*torch\.float64"):
         cpu.scaled(x, kernels.double(), False, keep=False)
     with pytest.raises(ValueError, match="expected spectra of shape"):
@@ -282,10 +307,3 @@ def test_wrong_shapes_and_dtypes_are_refused():
         cpu.inverted_gate(*gate[:2], *[t.repeat(1, 2, 1, 1)[:, :4] for t in gate[2:4]], *gate[4:])
     with pytest.raises(ValueError, match="expected grad of shape"):
         cpu.inverted_gate_gradient(grad[:, :5], *gate)
-    x, many = gate[0].flatten(2), torch.zeros(65, 6)
-    with pytest.raises(ValueError, match=r"expected weight of shape \(64, 6\) .*, got \(65, 6\)"):
-        cpu.squared_relu_linear(x, many, many[:, 0])
-    with pytest.raises(ValueError, match="expected bias of shape"):
-        cpu.squared_relu_linear(x, many[:4], many[0])
-    with pytest.raises(ValueError, match="expected grad of shape"):
-        cpu.squared_relu_linear_gradient(x, x, many[:4])

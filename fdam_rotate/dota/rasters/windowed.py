@@ -85,12 +85,13 @@ class WindowedImage(PixelSource):
         colours = _colours_of(dataset)
         bands = _choose_bands(path, dataset, colours, options)
         super().__init__(width, height, " ".join(dict.fromkeys(sha256_of(file) for file in files)), bands)
-        self._read_bands, first = bands, bands[0]
+        self._colour_bands, first = bands, bands[0]
         alpha = next((k for k, name in enumerate(colours, 1) if name == "alpha"), None)
-        self._alpha = alpha if alpha not in self._read_bands else None
+        self._alpha = alpha if alpha not in self._colour_bands else None
         flags = {flag.name for flag in dataset.mask_flag_enums[first - 1]}
         self._mask = "per_dataset" in flags and alpha is None
-        self._nodata = [dataset.nodatavals[band - 1] for band in self._read_bands]
+        self._apart = dataset.interleaving is not None and dataset.interleaving.name == "band"
+        self._nodata = [dataset.nodatavals[band - 1] for band in self._colour_bands]
         self._masked = (
             self._alpha is not None
             or self._mask
@@ -118,7 +119,7 @@ class WindowedImage(PixelSource):
         for x0, y0, x1, y1 in windows:
             clipped = x0, y0, min(x1, self.width), min(y1, self.height)
             stored.append(stored_window(clipped, self._orientation, *self._stored_size))
-        wanted = [k for k in range(len(stored)) if k not in skippable or self._has_blocks(stored[k])]
+        wanted = [k for k in range(len(stored)) if k not in skippable or self._may_hold_data(stored[k])]
         for lane in _lanes(wanted, stored, _LANE if self._tiled else self._stored_size[0]):
             for number, pixels, has_data in self._read_lane(lane, stored):
                 if has_data or number not in skippable:
@@ -163,7 +164,7 @@ class WindowedImage(PixelSource):
         return min(-(-row // self._block_height) * self._block_height, self._stored_size[1])
 
     def _chunk_end(self, row: int, width: int) -> int:
-        size = np.dtype(self._dataset.dtypes[self._read_bands[0] - 1]).itemsize * self._dataset.count
+        size = np.dtype(self._dataset.dtypes[self._colour_bands[0] - 1]).itemsize * self._dataset.count
         blocks = max(_CHUNK // (width * size * self._block_height), 1)
         end = self._block_end((row // self._block_height + blocks) * self._block_height)
         if self._dataset.driver == "PNG":  # of a truncated PNG that is read in one piece GDAL says nothing
@@ -172,27 +173,34 @@ class WindowedImage(PixelSource):
 
     def _read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Values (bands, rows, columns) as stored, and where there is data; None: everywhere."""
+        stored = self._stored(window, [*self._colour_bands, *([self._alpha] if self._alpha else [])])
+        values = stored[: len(self._colour_bands)]
+        if not self._masked:
+            return values, None
+        valid: NDArray[np.bool_] = ~self._missing(values).all(axis=0)
+        if self._alpha:
+            valid &= stored[-1] != 0
+        if self._mask:
+            valid &= self._stored(window, None) != 0
+        return values, valid
+
+    def _stored(self, window: Window, bands: list[int] | None) -> NDArray[Any]:
+        """Values (bands, rows, columns) of some bands as they are stored, or with None the mask (rows, columns)."""
         from rasterio.errors import RasterioError
         from rasterio.windows import Window as Part
 
         x0, y0, x1, y1 = window
         part = Part(x0, y0, x1 - x0, y1 - y0)
         try:
-            stored = self._dataset.read([*self._read_bands, *([self._alpha] if self._alpha else [])], window=part)
-            mask = self._dataset.read_masks(self._read_bands[0], window=part) != 0 if self._mask else None
+            found: NDArray[Any] = (
+                self._dataset.read_masks(self._colour_bands[0], window=part)
+                if bands is None
+                else self._dataset.read(bands, window=part)
+            )
         except RasterioError as error:
             cause = error.__cause__ or error
             raise ImageReadError(f"{self._path}: cannot be decoded: truncated or damaged ({cause})") from None
-        values = stored[: len(self._read_bands)]
-        if not self._masked:
-            return values, None
-        missing = self._missing(values)
-        valid = ~missing.all(axis=0)
-        if self._alpha:
-            valid &= stored[-1] != 0
-        if mask is not None:
-            valid &= mask
-        return values, valid
+        return found
 
     def _missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Which values (bands, rows, columns) stand for no data."""
@@ -218,11 +226,11 @@ class WindowedImage(PixelSource):
 
     def _find_range(self, options: RasterOptions) -> tuple[float, float] | None:
         """The values that become 0 and 255; None where values are levels already."""
-        kind = np.dtype(self._dataset.dtypes[self._read_bands[0] - 1])
+        kind = np.dtype(self._dataset.dtypes[self._colour_bands[0] - 1])
         if self._palette is not None:
             return None
         if kind == np.uint8:
-            bits = int(self._dataset.tags(self._read_bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
+            bits = int(self._dataset.tags(self._colour_bands[0], ns="IMAGE_STRUCTURE").get("NBITS", 8))
             return None if bits >= 8 else (0.0, 2.0**bits - 1)
         if options.scale_range != "auto":
             low, high = options.scale_range
@@ -244,12 +252,22 @@ class WindowedImage(PixelSource):
                     values, valid = self._read(window)
                     yield values if valid is None else values[~self._missing(values) & valid]
 
+    def _may_hold_data(self, window: Window) -> bool:
+        """False where a window is seen to hold no data without its colours being decoded."""
+        if not self._has_blocks(window):
+            return False
+        if self._mask:
+            return bool(self._stored(window, None).any())
+        if self._alpha and self._apart:
+            return bool(self._stored(window, [self._alpha]).any())
+        return True
+
     def _has_blocks(self, window: Window) -> bool:
         """Whether the file holds any of the blocks in which a window lies."""
         if not self._may_be_sparse:
             return True
         x0, y0, x1, y1 = window
-        for band in self._read_bands:
+        for band in self._colour_bands:
             high, wide = self._dataset.block_shapes[band - 1]
             for row in range(y0 // high, -(-y1 // high)):
                 for column in range(x0 // wide, -(-x1 // wide)):

@@ -24,6 +24,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
+from fdam_rotate.models.layers.layout import fast_layout
+
 __all__ = ["LSKAttention", "LSKBlock", "LSKNet", "SpatialSelection"]
 
 _NUM_STAGES = 4
@@ -176,6 +178,8 @@ class LSKNet(BaseModule):
         norm_eval: Keep the statistics of all BatchNorms fixed in training too.
         with_cp: Gradient checkpointing: recompute each block in the backward pass. Less memory, more time.
         layer_scale: Start of the layer scales. 1e-2 is the published one; a short training from scratch wants 1.
+        channels_last: Compute on maps with their channels side by side in memory, and return such; None where that is
+            faster (``layers.layout``). The values, weights and shapes are the same.
         init_cfg: MMCV's initialisation config, e.g. ``dict(type='Pretrained', checkpoint='lsk_s_backbone.pth')``.
 
     Raises:
@@ -196,6 +200,7 @@ class LSKNet(BaseModule):
         norm_eval: bool = False,
         with_cp: bool = False,
         layer_scale: float = 1e-2,
+        channels_last: bool | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -212,7 +217,7 @@ class LSKNet(BaseModule):
         self.out_channels = tuple(embed_dims[i] for i in self.out_indices)
         self.out_strides = tuple(4 * 2**i for i in self.out_indices)
         self.frozen_stages, self.norm_eval, self.with_cp = frozen_stages, norm_eval, with_cp
-        self.layer_scale = layer_scale
+        self.layer_scale, self.channels_last = layer_scale, channels_last
 
         rates = iter(torch.linspace(0, drop_path_rate, sum(depths)).tolist())
         channels = in_channels
@@ -275,16 +280,23 @@ class LSKNet(BaseModule):
         Returns:
             For each of ``out_indices``, in order, (B, C, ceil(H / stride), ceil(W / stride)).
         """
+        layout = self._layout(x)
+        x = x.contiguous(memory_format=layout)
         outs = []
         for stage in range(self.out_indices[-1] + 1):
             embed, blocks, norm = self._stage(stage)
             x = embed(x)
             for block in blocks:
                 x = _recomputed(block, x) if self.with_cp and x.requires_grad else block(x)
-            x = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous()
+            x = norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2).contiguous(memory_format=layout)
             if stage in self.out_indices:
                 outs.append(x)
         return tuple(outs)
+
+    def _layout(self, x: Tensor) -> torch.memory_format:
+        if self.channels_last is None:
+            return fast_layout(x)
+        return torch.channels_last if self.channels_last else torch.contiguous_format
 
     def _stage(self, stage: int) -> tuple[nn.Module, ModuleList, nn.LayerNorm]:
         return tuple(getattr(self, f"{name}{stage + 1}") for name in ("patch_embed", "block", "norm"))

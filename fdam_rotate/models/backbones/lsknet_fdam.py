@@ -119,6 +119,7 @@ class LSKNetFDAM(LSKNet):
         norm_eval: bool = False,
         with_cp: bool = False,
         layer_scale: float = 1e-2,
+        channels_last: bool | None = None,
         init_cfg: dict | list | None = None,
     ) -> None:
         check_stages(num_heads=num_heads)
@@ -137,6 +138,7 @@ class LSKNetFDAM(LSKNet):
             norm_eval=norm_eval,
             with_cp=with_cp,
             layer_scale=layer_scale,
+            channels_last=channels_last,
             init_cfg=init_cfg,
         )
 

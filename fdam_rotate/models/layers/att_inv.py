@@ -14,8 +14,8 @@ In self-attention ``y = softmax(q k^T / sqrt(d)) v``. Where the low-pass operato
 Differences from the published form, none of which changes the result beyond rounding: one linear map makes both
 weights, with StarReLU's scale and bias folded into it; alpha and beta are broadcast over their head's channels, not
 repeated; attention runs in ``scaled_dot_product_attention``. The gradients of that map and of the gate are written
-out: they keep nothing for the backward pass that the layers around them do not keep anyway. On the CPU both run in C++
-(``fdam_rotate.models.layers.cpu``).
+out: they keep nothing for the backward pass that the layers around them do not keep anyway. On the CPU the gate runs in
+C++ (``fdam_rotate.models.layers.cpu``).
 """
 
 from __future__ import annotations
@@ -70,14 +70,7 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
 
 def _squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N)."""
-    if _logits_on_cpu(x, weight, bias):
-        return cpu.squared_relu_linear(x, weight, bias)
     return torch.matmul(weight, F.relu(x).square_()).add_(bias[:, None])
-
-
-def _logits_on_cpu(x: Tensor, weight: Tensor, other: Tensor) -> bool:
-    # Tokens come here transposed: torch's matrix product takes them as they are, the kernel would copy them.
-    return cpu.serves(x, weight, other) and x.is_contiguous() and len(weight) <= cpu.MOST_OUTPUTS
 
 
 class _SquaredReLULinear(torch.autograd.Function):
@@ -92,15 +85,12 @@ class _SquaredReLULinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
-        on_cpu = _logits_on_cpu(x, weight, grad)
-        gradient = cpu.squared_relu_linear_gradient if on_cpu else _squared_relu_linear_gradient
-        return *gradient(grad, x, weight), grad.sum((0, 2))
-
-
-def _squared_relu_linear_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    positive = F.relu(x)
-    grad_x = torch.matmul(2 * weight.T, grad).mul_(positive)
-    return grad_x, torch.matmul(grad, positive.square_().transpose(1, 2)).sum(0)
+        positive = F.relu(x)
+        # Tokens and maps with channels last come transposed; so should their gradient lie.
+        transposed = x.transpose(1, 2).is_contiguous()
+        product = torch.matmul(grad.mT, 2 * weight).mT if transposed else torch.matmul(2 * weight.T, grad)
+        grad_x = product.mul_(positive)
+        return grad_x, torch.matmul(grad, positive.square_().transpose(1, 2)).sum(0), grad.sum((0, 2))
 
 
 def blend_inversion(y: Tensor, v: Tensor, low: Tensor, high: Tensor) -> Tensor:

@@ -41,19 +41,18 @@ def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor
     Returns:
         Tensor (B, C, H, W) in the dtype of ``x``.
     """
-    maps, kernels = x.flatten(0, 1), kernels.flatten(0, 1)
-    if records_gradient(maps, kernels):
-        return _ScaleSpectrum.apply(maps, kernels, residual).view(x.shape)
-    scaled = cpu.scaled if _on_cpu(maps, kernels) else _scaled
-    return scaled(maps, kernels, residual, False)[0].view(x.shape)
+    if records_gradient(x, kernels):
+        return _ScaleSpectrum.apply(x, kernels, residual)
+    scaled = cpu.scaled if _on_cpu(x, kernels) else _scaled
+    return scaled(x, kernels, residual, False)[0]
 
 
 def _on_cpu(x: Tensor, kernels: Tensor) -> bool:
-    return cpu.serves(x, kernels) and cpu.quick(*x.shape[1:])
+    return cpu.serves(x, kernels) and cpu.quick(*x.shape[2:])
 
 
 class _ScaleSpectrum(torch.autograd.Function):
-    """``scale_spectrum`` of maps (N, H, W) with its gradient; keeps the kernels and the spectra."""
+    """``scale_spectrum`` with its gradient; keeps the kernels and the spectra."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, kernels: Tensor, residual: bool) -> Tensor:
@@ -74,9 +73,9 @@ class _ScaleSpectrum(torch.autograd.Function):
 def _scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
     """``cpu.scaled`` in operations of torch."""
     spectra = _spectrum(x)
-    modulation = _interleaved_modulation(kernels, *x.shape[1:])
+    modulation = _interleaved_modulation(kernels, *x.shape[2:])
     # In place on whichever is not needed any more.
-    y = _maps(modulation.mul_(spectra) if keep else spectra.mul_(modulation), *x.shape[1:])
+    y = _maps(modulation.mul_(spectra) if keep else spectra.mul_(modulation), *x.shape[2:])
     return (y.add_(x) if residual else y), (spectra if keep else None)
 
 
@@ -88,20 +87,20 @@ def _scaled_gradient(
     grad_x, grad_spectra = _scaled(grad, kernels, residual, keep=spectra is not None)
     if spectra is None:
         return grad_x, None
-    height, width = grad.shape[1:]
-    rows, cols = _resize_matrices(*kernels.shape[1:], height, width, kernels.device, kernels.dtype)
+    height, width = grad.shape[2:]
+    rows, cols = _resize_matrices(*kernels.shape[2:], height, width, kernels.device, kernels.dtype)
     # dM is the real part of conj(X) * G, counted twice where a column stands for its mirror image too.
     cols = (cols * _column_weights(width, cols.device, cols.dtype)).T
     return grad_x, torch.matmul(rows.T, torch.matmul(grad_spectra.mul_(spectra), cols))
 
 
 def _spectrum(x: Tensor) -> Tensor:
-    """Half spectrum of real maps, (N, H, W) -> (N, H, 2 * (W // 2 + 1)), real and imaginary parts interleaved."""
+    """Half spectrum of real maps, (..., H, W) -> (..., H, 2 * (W // 2 + 1)), real and imaginary parts interleaved."""
     return torch.view_as_real(torch.fft.rfft2(x, norm="ortho")).flatten(-2)
 
 
 def _maps(spectrum: Tensor, height: int, width: int) -> Tensor:
-    """Real maps (N, H, W) of an interleaved half spectrum (N, H, 2 * (W // 2 + 1))."""
+    """Real maps (..., H, W) of an interleaved half spectrum (..., H, 2 * (W // 2 + 1))."""
     spectrum = torch.view_as_complex(spectrum.unflatten(-1, (-1, 2)))
     return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
 

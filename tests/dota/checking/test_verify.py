@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -74,6 +75,22 @@ def test_a_good_data_set_has_no_problem_and_true_counts(data: Path) -> None:
         assert summary["width"] == {"min": 260, "q1": 260, "median": 260, "q3": 260, "max": 260}
 
 
+def test_sizes_are_summed_up_as_quartiles(tmp_path: Path) -> None:
+    # long sides 40, 20, 30, 60 and 50, the short one a tenth; angles 0, 0, 90, 0, 0
+    lines = ["5 5 45 5 45 9 5 9", "5 15 25 15 25 17 5 17", "60 60 63 60 63 90 60 90", "5 30 65 30 65 36 5 36",
+             "5 50 55 50 55 55 5 55"]  # fmt: skip
+    (part,) = verify([write_case(tmp_path, "".join(f"{line} ship {k % 2}\n" for k, line in enumerate(lines)))]).parts
+    summary = part.summary()
+    assert summary["long_side"] == {"min": 20, "q1": 30, "median": 40, "q3": 50, "max": 60}
+    assert summary["short_side"] == {"min": 2, "q1": 3, "median": 4, "q3": 5, "max": 6}
+    assert summary["objects_per_image"] == {"min": 5, "q1": 5, "median": 5, "q3": 5, "max": 5}
+    assert summary["height"] == {"min": 100, "q1": 100, "median": 100, "q3": 100, "max": 100}
+    assert summary["difficult"] == {"0": 3, "1": 2}
+    assert summary["images_without_objects"] == 0
+    # bins of 10 degrees from -90: upright boxes lie at 0, the tall one at -90
+    assert [k for k, count in enumerate(summary["angle_deg_histogram"]) if count] == [0, 9]
+
+
 BOX = "10 10 50 10 50 30 10 30"
 
 CASES = {
@@ -85,6 +102,8 @@ CASES = {
     "thin": ("10 10 50 10 50 10.5 10 10.5 ship 0\n", [("thin", 1)]),
     # the corners of a rectangle, two of them swapped: a bow tie
     "self-crossing": ("10 10 50 30 50 10 10 30 ship 0\n", [("self-crossing", 1)]),
+    # the same with the other two sides crossing
+    "self-crossing-otherwise": ("10 10 50 10 10 30 50 30 ship 0\n", [("self-crossing", 1)]),
     "outside": ("130 10 150 10 150 30 130 30 ship 0\n", [("outside", 1)]),
     # the image has 12000 pixels
     "huge": ("-50 -50 150 -50 150 150 -50 150 ship 0\n", [("huge", 1)]),
@@ -196,6 +215,20 @@ def test_near_pairs_are_those_within_the_distance() -> None:
     assert list(near_pairs(left, right)) == [(1, 0), (1, 1), (1, 2), (1, 3)]
     assert list(near_pairs(left, right * 500))[-1] == (1, 2997)  # beyond one block of comparisons
     assert list(near_pairs([], right)) == []
+
+
+def test_a_fingerprint_says_where_it_gets_brighter_to_the_right() -> None:
+    rng = np.random.default_rng(1)
+    blocks = rng.integers(60, 200, (16, 17))
+    image = np.repeat(np.repeat(blocks, 8, axis=0), 8, axis=1).astype(np.uint8)
+    mark = np.unpackbits(np.frombuffer(fingerprint(np.stack([image] * 3, axis=2)), np.uint8)).reshape(16, 16)
+    assert (mark != (blocks[:, 1:] > blocks[:, :-1])).sum() < 16  # of 256; those of nearly equal blocks
+
+
+def test_a_digest_is_that_of_size_and_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (50, 70, 3)).astype(np.uint8)
+    expected = hashlib.sha256(b"(50, 70, 3)" + pixels.tobytes()).hexdigest()
+    assert describe(WholeImage(pixels, ""))[0] == expected
 
 
 def test_digest_and_fingerprint_of_a_picture() -> None:

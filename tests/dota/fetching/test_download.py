@@ -18,6 +18,7 @@ from scripts import load_script
 
 from fdam_rotate.dota.errors import DownloadError, OutputExistsError
 from fdam_rotate.dota.fetching import download as module
+from fdam_rotate.dota.fetching import unpack as unpack_module
 from fdam_rotate.dota.fetching.download import ARCHIVES, Archive, check_space, fetch, select
 from fdam_rotate.dota.fetching.unpack import unpack
 
@@ -176,6 +177,28 @@ def test_a_busy_host_is_asked_again_and_a_missing_file_is_not(host: Host, tmp_pa
     assert len(host.log) == 4
 
 
+@pytest.mark.parametrize(("status", "asked"), [(408, 2), (425, 2), (429, 2), (500, 2), (502, 2), (503, 2), (504, 2),
+                                               (400, 1), (401, 1), (403, 1), (410, 1), (501, 1), (505, 1)])  # fmt: skip
+def test_which_answers_may_pass(host: Host, tmp_path: Path, status: int, asked: int) -> None:
+    host.statuses = [status]
+    if asked == 2:
+        fetch(host.archive("a.tar"), tmp_path, wait=0)
+    else:
+        with pytest.raises(DownloadError, match=f"HTTP {status}"):
+            fetch(host.archive("a.tar"), tmp_path, wait=0)
+    assert len(host.log) == asked
+
+
+def test_a_host_that_keeps_breaking_is_asked_six_times(
+    host: Host, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module.time, "sleep", lambda _: None)
+    host.cuts = [0] * 20
+    with pytest.raises(DownloadError, match="6 times in a row"):
+        fetch(host.archive("a.tar"), tmp_path)
+    assert len(host.log) == 6
+
+
 def test_offline_is_told_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, host: Host) -> None:
     monkeypatch.setattr(module.time, "sleep", lambda _: pytest.fail("it waited"))
     archive = host.archive("a.tar", url="http://no-such-host.invalid/a.tar")
@@ -324,6 +347,7 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
         (tar_of({"a.png": link("a.png", tarfile.SYMTYPE, "/etc/passwd")}), "is a link"),
         (tar_of({"a.png": link("a.png", tarfile.LNKTYPE, "../x")}), "is a link"),
         (tar_of({"a.png": link("a.png", tarfile.FIFOTYPE, "")}), "is a device"),
+        (tar_of({"images/a\nb.png": b"x"}), "refused: image id"),
         (tar_of({"x/a.png": b"1", "y/a.png": b"2"}), "two members for images/a.png"),
         (tar_of({"x/a.png": bytes(100_000)})[:80], "damaged"),
         (zip_of({"x/a.png": b"123456789" * 50})[:-30], "damaged"),
@@ -332,7 +356,7 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
     ],
     ids=[
         "tar-up", "tar-absolute", "tar-up-within", "zip-up", "zip-backslash", "zip-drive", "symlink", "hardlink",
-        "fifo", "twice", "tar-cut", "zip-cut", "text", "empty",
+        "fifo", "line-end", "twice", "tar-cut", "zip-cut", "text", "empty",
     ],
 )  # fmt: skip
 def test_unsafe_and_damaged_archives_are_refused(tmp_path: Path, body: bytes, reason: str) -> None:
@@ -341,6 +365,27 @@ def test_unsafe_and_damaged_archives_are_refused(tmp_path: Path, body: bytes, re
     with pytest.raises(DownloadError, match=reason):
         unpack(tmp_path / "in" / "a", tmp_path / "in" / "out")
     assert names(tmp_path) in (["in/a"], ["in/a", "in/out/images/a.png"])
+
+
+def test_hidden_files_are_passed_over_and_a_missing_archive_is_named(tmp_path: Path) -> None:
+    members = {"images/.a.png": b"x", "images/._b.png": b"x", "__MACOSX/images/c.png": b"x", "images/d.png": b"x"}
+    (tmp_path / "a.zip").write_bytes(zip_of(members))
+    summary = unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert (summary.images, dict(summary.passed)) == (1, {"hidden files": 3})
+    assert names(tmp_path / "out") == ["images/d.png"]
+    with pytest.raises(FileNotFoundError, match=r"archive .*nothing\.zip does not exist"):
+        unpack(tmp_path / "nothing.zip", tmp_path / "out")
+
+
+def test_an_error_of_the_disk_is_not_the_archives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.zip").write_bytes(zip_of({"images/a.png": b"x"}))
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(unpack_module, "_write", full)
+    with pytest.raises(OSError, match="No space left"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
 
 
 def test_a_symbolic_link_in_a_zip_is_refused(tmp_path: Path) -> None:

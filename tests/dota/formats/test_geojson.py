@@ -87,6 +87,10 @@ def test_only_the_images_own_detections_best_first(tmp_path):
     found = detections([box] * 3, [0.2, 0.9, 0.4], ("other", "scene"), [1, 0, 1])
     assert write_geojson(tmp_path / "a.geojson", found, "scene", reference) == 2
     assert [f["properties"]["score"] for f in load(tmp_path / "a.geojson")["features"]] == [0.4, 0.2]
+    # a class without detections on this image before one with some
+    elsewhere = detections([box], [0.5], ("other",), [0])
+    both = {"harbor": next(iter(elsewhere.values())), **found}
+    assert write_geojson(tmp_path / "b.geojson", both, "scene", reference) == 2
     assert write_geojson(tmp_path / "a.geojson", found, "nothing", reference) == 0
     assert load(tmp_path / "a.geojson")["features"] == []
 

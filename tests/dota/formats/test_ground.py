@@ -177,8 +177,9 @@ def test_a_box_across_180_degrees_is_cut_into_two_polygons(order: tuple[int, ...
     assert [f["geometry"]["type"] for f in features(tmp_path / "a.geojson")] == ["MultiPolygon", "Polygon", "Polygon"]
 
 
-def test_an_image_that_counts_beyond_180_degrees(tmp_path: Path) -> None:
-    reference = GeoReference(CRS.from_epsg(4326), (1e-3, 0, 181, 0, -1e-3, 10))
+@pytest.mark.parametrize("west", [181, 541, -179, -539])
+def test_an_image_that_counts_beyond_180_degrees(west: int) -> None:
+    reference = GeoReference(CRS.from_epsg(4326), (1e-3, 0, west, 0, -1e-3, 10))
     (box,) = place_boxes(boxes(rectangle(0, 0, 10, 4)), "a", reference).boxes
     assert shapely.Polygon(box.rings[0]).bounds == pytest.approx((-179, 9.996, -178.99, 10))
 

@@ -136,6 +136,24 @@ def gt_json(path: Path) -> Path:
     return dump(path, content)
 
 
+RANGES = {
+    "le90": (-math.pi / 2, math.pi / 2), "le135": (-math.pi / 4, 3 * math.pi / 4), "oc": (0, math.pi / 2),
+    "ultralytics": (-math.pi / 4, 3 * math.pi / 4), "opencv": (-90, 90), "detectron2": (-360, 360),
+    "odtk": (-math.pi, math.pi),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(RANGES))
+def test_each_convention_holds_its_range_of_angles_and_no_more(name: str) -> None:
+    low, high = RANGES[name]
+    turn = 360 if CONVENTIONS[name].degrees else 2 * math.pi
+    for angle in (low, high, (low + high) / 2):
+        assert name in fitting_conventions([[50, 50, 40, 20, angle]])
+    for angle in (low - 0.005 * turn, high + 0.005 * turn):
+        assert name not in fitting_conventions([[50, 50, 40, 20, angle]])
+    assert list(CONVENTIONS) == list(RANGES)
+
+
 def test_coco_results_by_the_names_of_the_ground_truth(tmp_path: Path) -> None:
     truth = gt_json(tmp_path / "gt.json")
     ring = [10, 10, 30, 10, 30, 20, 10, 20, 10, 10]

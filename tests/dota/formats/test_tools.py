@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import cv2
@@ -757,9 +757,11 @@ JUNK = (
 def places(content: object, place: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
     """The way to every value of some JSON; of lists to the first few."""
     found = [place] if place else []
-    items = (
-        content.items() if isinstance(content, dict) else enumerate(content[:4]) if isinstance(content, list) else ()
-    )
+    items: Iterable[tuple[object, object]] = ()
+    if isinstance(content, dict):
+        items = content.items()
+    elif isinstance(content, list):
+        items = enumerate(content[:4])
     for key, value in items:
         found += places(value, (*place, key))
     return found
@@ -826,6 +828,13 @@ def test_layout_that_is_written(dota: Path, tmp_path: Path, name: str) -> None:
         assert convert([str(source), str(out), "--to", name]) == 0
         files = sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if not path.is_dir())
         assert files == expected
+
+
+def test_dota_has_its_folders_without_images_too(dota: Path, tmp_path: Path) -> None:
+    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco", "--images", "none"]) == 0
+    assert convert([str(tmp_path / "coco"), str(tmp_path / "out"), "--to", "dota", "--images", "none"]) == 0
+    assert (tmp_path / "out/train/images").is_dir()
+    assert len(list((tmp_path / "out/train/labelTxt").iterdir())) == 2
 
 
 def test_what_labelme_and_label_studio_cannot_hold_is_counted(

@@ -268,6 +268,7 @@ def empty_parts(name: str, path: Path) -> np.ndarray:
     wide = np.kron(data, np.ones((64, 64))).astype(bool)
     rgb = np.moveaxis(texture(np.random.default_rng(2), 320, 256), -1, 0) | 1  # no value is 0
     target = path / "a.tif"
+    squares = {"tiled": True, "blockxsize": 64, "blockysize": 64}
     if name == "nodata":
         store(target, rgb * wide, nodata=0)
     elif name == "nodata-float":
@@ -276,14 +277,16 @@ def empty_parts(name: str, path: Path) -> np.ndarray:
         store(target, np.where(wide, rgb / 255, np.nan).astype(np.float32))
     elif name == "alpha":
         store(target, np.concatenate([rgb, wide[None] * np.uint8(255)]))
+    elif name == "alpha-planar":
+        store(target, np.concatenate([rgb, wide[None] * np.uint8(255)]), interleave="band", **squares)
     elif name == "alpha-png":
         cv2.imwrite(str(path / "a.png"), np.dstack([np.moveaxis(rgb, 0, -1), wide * np.uint8(255)]))
     elif name == "mask":
-        store(target, rgb, mask=wide * np.uint8(255))
+        store(target, rgb, mask=wide * np.uint8(255), **squares)
     else:
         assert name == "sparse"
         profile = {"driver": "GTiff", "width": 320, "height": 256, "count": 3, "dtype": "uint8", "sparse_ok": True}
-        with rasterio.open(target, "w", tiled=True, blockxsize=64, blockysize=64, **profile) as file:
+        with rasterio.open(target, "w", **squares, **profile) as file:
             for row, column in np.argwhere(data).tolist():
                 window = Window(64 * column, 64 * row, 64, 64)
                 part = rgb[:, 64 * row : 64 * row + 64, 64 * column : 64 * column + 64]
@@ -291,7 +294,9 @@ def empty_parts(name: str, path: Path) -> np.ndarray:
     return data
 
 
-@pytest.mark.parametrize("name", ["nodata", "nodata-float", "nan", "alpha", "alpha-png", "mask", "sparse"])
+@pytest.mark.parametrize(
+    "name", ["nodata", "nodata-float", "nan", "alpha", "alpha-planar", "alpha-png", "mask", "sparse"]
+)
 def test_windows_without_data_are_left_out_and_counted(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -316,11 +321,14 @@ def test_a_window_without_data_that_holds_an_object_stays(tmp_path: Path) -> Non
     assert f"a__64__{64 * column}___{64 * row}.png" in patches(tmp_path / "out")
 
 
-def test_blocks_that_the_file_leaves_out_are_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["sparse", "mask", "alpha-planar"])
+def test_colours_are_not_decoded_where_blocks_or_masks_say_that_there_are_none(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from fdam_rotate.dota.rasters import windowed
 
     (tmp_path / "images").mkdir()
-    data = empty_parts("sparse", tmp_path / "images")
+    data = empty_parts(name, tmp_path / "images")
     read: list[tuple[int, ...]] = []
     inner = windowed.WindowedImage._read
     monkeypatch.setattr(windowed.WindowedImage, "_read", lambda self, at: read.append(at) or inner(self, at))

@@ -2,22 +2,16 @@
 
 Written as operations of torch, FDAM's FFTs cost less than what stands around them: making M, transposing copies in
 ``irfft2``, and a trip to memory for each step. Here eight maps at a time go through all steps in one core's cache, and
-the gate is one trip to memory. The sources beside this file are built into ``_kernels*.so`` when the package is
+the gate is one trip to memory. Maps may come channels last, where eight channels lie side by side anyway; the result
+has the layout of the features. The sources beside this file are built into ``_kernels*.so`` when the package is
 installed; where that was not possible (no compiler), ``available()`` is false and torch's operations run everywhere.
 """
 
-from fdam_rotate.models.layers.cpu.gate import (
-    MOST_OUTPUTS,
-    inverted_gate,
-    inverted_gate_gradient,
-    squared_relu_linear,
-    squared_relu_linear_gradient,
-)
+from fdam_rotate.models.layers.cpu.gate import inverted_gate, inverted_gate_gradient
 from fdam_rotate.models.layers.cpu.library import available, serves
 from fdam_rotate.models.layers.cpu.scale import quick, scaled, scaled_gradient
 
 __all__ = [
-    "MOST_OUTPUTS",
     "available",
     "inverted_gate",
     "inverted_gate_gradient",
@@ -25,6 +19,4 @@ __all__ = [
     "scaled",
     "scaled_gradient",
     "serves",
-    "squared_relu_linear",
-    "squared_relu_linear_gradient",
 ]

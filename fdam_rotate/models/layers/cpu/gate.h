@@ -1,10 +1,14 @@
-// AttInv's parts that touch every value of a map, each in one trip to memory: logits = W relu(x)^2 + b, and the gate
-// out = u * (s * (1 + lf * alpha - hf * beta) + hf * beta). Positions are the H * W places of a map.
+// AttInv's gate, out = u * (s * (1 + lf * alpha - hf * beta) + hf * beta), and its gradient, each in one trip to memory.
+// Positions are the H * W places of a map.
 
-constexpr long kLogitBlock = 128;  // positions whose logits stay in the first-level cache while all channels pass
-constexpr long kGateBlock = 1024;  // positions of a task of the gate's gradient; fixed, so that its sums are too
+// Positions of a task; fixed, so that the sums of the gradient are too. With channels last a sum takes one after the other,
+// and is kept short so that it stays exact.
+template <typename T>
+static long gate_block(const GateJob<T>& job) {
+  return job.channels_last ? 128 : 1024;
+}
 
-// Call body(V, n) for positions 0 to count - 1: eight at a time with V a vector, the rest one by one with V a number.
+// Call body(V, n) for n from 0 to count - 1: eight at a time with V a vector, the rest one by one with V a number.
 template <typename T, typename Body>
 FDAM_INLINE void each(long count, Body body) {
   long n = 0;
@@ -23,7 +27,7 @@ FDAM_INLINE void put(T* to, V v) {
   __builtin_memcpy(to, &v, sizeof v);
 }
 
-// A sum over positions, in the order of `each`.
+// A sum in the order of `each`.
 template <typename T>
 struct Sum {
   Lanes<T> lanes = {};
@@ -38,65 +42,10 @@ struct Sum {
   }
 };
 
-template <typename V>
-FDAM_INLINE V relu(V x) {
-  return x < 0 ? V{} : x;  // this way round, NaN stays NaN
-}
-
-template <typename T>
-static long logit_tasks(const LogitJob<T>& job) {
-  return job.grad ? job.channels : job.images * ((job.positions + kLogitBlock - 1) / kLogitBlock);
-}
-
-// Forward: a block of positions of one image, all channels. Gradient: one channel, all positions of all images.
-template <typename T>
-static void logit_task(const LogitJob<T>& job, long task) {
-  const long positions = job.positions, channels = job.channels, outputs = job.outputs;
-  if (!job.grad) {
-    const long blocks = (positions + kLogitBlock - 1) / kLogitBlock, image = task / blocks;
-    const long start = task % blocks * kLogitBlock;
-    const long count = positions - start < kLogitBlock ? positions - start : kLogitBlock;
-    T sums[kMostLogits * kLogitBlock], weight[kMostLogits];  // rows of job.logits would all fall into one set of the cache
-    for (long k = 0; k < outputs; k++)
-      for (long n = 0; n < count; n++) sums[k * kLogitBlock + n] = job.bias[k];
-    for (long c = 0; c < channels; c++) {
-      const T* const x = job.x + (image * channels + c) * positions + start;
-      for (long k = 0; k < outputs; k++) weight[k] = job.weight[k * channels + c];
-      each<T>(count, [&](auto zero, long n) {
-        using V = decltype(zero);
-        const V positive = relu(get<V>(x + n)), square = positive * positive;
-        for (long k = 0; k < outputs; k++) {
-          T* const sum = sums + k * kLogitBlock + n;
-          put(sum, get<V>(sum) + square * weight[k]);
-        }
-      });
-    }
-    for (long k = 0; k < outputs; k++)
-      __builtin_memcpy(job.logits + (image * outputs + k) * positions + start, sums + k * kLogitBlock, count * sizeof(T));
-    return;
-  }
-  Sum<T> sums[kMostLogits];
-  for (long image = 0; image < job.images; image++) {
-    const long at = (image * channels + task) * positions;
-    const T *const x = job.x + at, *const grad = job.grad + image * outputs * positions;
-    each<T>(positions, [&](auto zero, long n) {
-      using V = decltype(zero);
-      const V positive = relu(get<V>(x + n)), square = positive * positive;
-      V passed = zero;
-      for (long k = 0; k < outputs; k++) {
-        const V g = get<V>(grad + k * positions + n);
-        passed += g * job.weight[k * channels + task];
-        sums[k].add(g * square);
-      }
-      put(job.grad_x + at + n, passed * positive * T(2));
-    });
-  }
-  for (long k = 0; k < outputs; k++) job.grad_weight[k * channels + task] = sums[k].total();
-}
-
 template <typename T>
 static long gate_tasks(const GateJob<T>& job) {
-  return job.images * (job.grad ? (job.positions + kGateBlock - 1) / kGateBlock : job.channels);
+  const long block = gate_block(job);
+  return job.images * (job.grad || job.channels_last ? (job.positions + block - 1) / block : job.channels);
 }
 
 // Forward: one channel of one image. Gradient: a block of positions of one image, all channels.
@@ -114,9 +63,8 @@ static void gate_task(const GateJob<T>& job, long task) {
     });
     return;
   }
-  const long blocks = (positions + kGateBlock - 1) / kGateBlock, image = task / blocks;
-  const long start = task % blocks * kGateBlock;
-  const long count = positions - start < kGateBlock ? positions - start : kGateBlock;
+  const long block = gate_block(job), blocks = (positions + block - 1) / block, image = task / blocks;
+  const long start = task % blocks * block, count = positions - start < block ? positions - start : block;
   for (long c = 0; c < channels; c++) {
     const long at = (image * channels + c) * positions + start;
     const long head = (image * job.heads + c / each_head) * positions + start;
@@ -139,4 +87,47 @@ static void gate_task(const GateJob<T>& job, long task) {
     job.grad_gammas[(task * 2) * channels + c] = low_sum.total();
     job.grad_gammas[(task * 2 + 1) * channels + c] = high_sum.total();
   }
+}
+
+// The same with the channels of a position side by side, for a block of positions of one image; a position's weights of
+// a head serve all its channels.
+template <typename T>
+static void gate_task_channels_last(const GateJob<T>& job, long task) {
+  const long positions = job.positions, channels = job.channels, each_head = channels / job.heads;
+  const long block = gate_block(job), blocks = (positions + block - 1) / block, image = task / blocks;
+  const long start = task % blocks * block, count = positions - start < block ? positions - start : block;
+  T* const lf_sums = job.grad ? job.grad_gammas + task * 2 * channels : nullptr;
+  T* const hf_sums = job.grad ? lf_sums + channels : nullptr;
+  if (job.grad)
+    for (long c = 0; c < 2 * channels; c++) lf_sums[c] = 0;
+  for (long position = image * positions + start; position < image * positions + start + count; position++)
+    for (long head = 0; head < job.heads; head++) {
+      const long first = head * each_head, at = position * channels + first, weight = position * job.heads + head;
+      const T alpha = job.alpha[weight], beta = job.beta[weight];
+      const T *const lf_gamma = job.lf_gamma + first, *const hf_gamma = job.hf_gamma + first;
+      if (!job.grad) {
+        each<T>(each_head, [&](auto zero, long n) {
+          using V = decltype(zero);
+          const V high = get<V>(hf_gamma + n) * beta, keep = get<V>(lf_gamma + n) * alpha - high + T(1);
+          put(job.out + at + n, get<V>(job.u + at + n) * (get<V>(job.s + at + n) * keep + high));
+        });
+        continue;
+      }
+      Sum<T> grad_alpha, grad_beta;
+      each<T>(each_head, [&](auto zero, long n) {
+        using V = decltype(zero);
+        const V u = get<V>(job.u + at + n), s = get<V>(job.s + at + n), grad = get<V>(job.grad + at + n);
+        const V lf = get<V>(lf_gamma + n), hf = get<V>(hf_gamma + n);
+        const V high = hf * beta, keep = lf * alpha - high + T(1);
+        const V through = grad * u, low = through * s, inverse = through - low;
+        put(job.grad_u + at + n, grad * (s * keep + high));
+        put(job.grad_s + at + n, through * keep);
+        grad_alpha.add(low * lf);
+        grad_beta.add(inverse * hf);
+        put(lf_sums + first + n, get<V>(lf_sums + first + n) + low * alpha);
+        put(hf_sums + first + n, get<V>(hf_sums + first + n) + inverse * beta);
+      });
+      job.grad_alpha[weight] = grad_alpha.total();
+      job.grad_beta[weight] = grad_beta.total();
+    }
 }

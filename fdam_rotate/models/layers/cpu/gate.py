@@ -1,63 +1,32 @@
-"""AttInv's gate on the CPU, each part in one trip to memory; the work is in gate.h."""
+"""AttInv's gate on the CPU, in one trip to memory; the work is in gate.h."""
 
 from __future__ import annotations
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, dense, expect, job_type
+from fdam_rotate.models.layers.cpu.library import call, dense, expect, is_channels_last, job_type
 
-__all__ = [
-    "MOST_OUTPUTS",
-    "inverted_gate",
-    "inverted_gate_gradient",
-    "squared_relu_linear",
-    "squared_relu_linear_gradient",
-]
+__all__ = ["inverted_gate", "inverted_gate_gradient"]
 
-MOST_OUTPUTS = 64  # kMostLogits in kernels.cpp
-_GRADIENT_BLOCK = 1024  # kGateBlock in gate.h
-_LogitJob = job_type("LogitJob", "x weight bias logits grad grad_x grad_weight", "images channels outputs positions")
+_BLOCK, _BLOCK_CHANNELS_LAST = 1024, 128  # gate_block in gate.h
 _GateJob = job_type(
     "GateJob",
     "u s alpha beta lf_gamma hf_gamma out grad grad_u grad_s grad_alpha grad_beta grad_gammas",
-    "images channels heads positions",
+    "images channels heads positions channels_last",
 )
-
-
-def squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N). K is at most ``MOST_OUTPUTS``."""
-    sizes = _logit_sizes(x, weight)
-    expect(x, bias=(bias, (len(weight),)))
-    logits = x.new_empty(sizes[0], len(weight), sizes[3])
-    call("logits", _LogitJob, (*dense(x, weight, bias), logits, None, None, None), sizes)
-    return logits
-
-
-def squared_relu_linear_gradient(grad: Tensor, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the gradients of ``squared_relu_linear`` to ``x`` and ``weight``; ``grad`` is (B, K, N)."""
-    sizes = _logit_sizes(x, weight)
-    expect(x, grad=(grad, (sizes[0], len(weight), sizes[3])))
-    grad, x, weight = dense(grad, x, weight)
-    found = torch.empty_like(x), torch.empty_like(weight)
-    call("logits", _LogitJob, (x, weight, None, None, grad, *found), sizes)
-    return found
-
-
-def _logit_sizes(x: Tensor, weight: Tensor) -> tuple[int, int, int, int]:
-    images, channels, positions = x.shape
-    expect(x, weight=(weight, (min(len(weight), MOST_OUTPUTS), channels)))
-    return images, channels, len(weight), positions
 
 
 def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_gamma: Tensor) -> Tensor:
     """``u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``.
 
     ``u`` and ``s`` are (B, C, H, W), ``alpha`` and ``beta`` (B, h, H, W), for C / h neighbouring channels each, the
-    gammas (C,).
+    gammas (C,). The result has the layout of ``u``.
     """
     sizes = _gate_sizes(u, s, alpha, beta, lf_gamma, hf_gamma)
-    tensors = dense(u, s, alpha, beta, lf_gamma, hf_gamma)
+    tensors = dense(u, s, alpha, beta, lf_gamma, hf_gamma, channels_last=sizes.channels_last)
     out = torch.empty_like(tensors[0])
     call("gate", _GateJob, (*tensors, out, *[None] * 6), sizes)
     return out
@@ -65,16 +34,25 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
 
 def inverted_gate_gradient(grad: Tensor, *arguments: Tensor) -> tuple[Tensor, ...]:
     """Return the gradients of ``inverted_gate`` to its arguments, in their order; ``grad`` is (B, C, H, W)."""
-    images, channels, _, positions = sizes = _gate_sizes(*arguments)
+    sizes = _gate_sizes(*arguments)
     expect(arguments[0], grad=(grad, arguments[0].shape))
-    *tensors, grad = dense(*arguments, grad)
+    *tensors, grad = dense(*arguments, grad, channels_last=sizes.channels_last)
     found = [torch.empty_like(t) for t in tensors[:4]]
-    gammas = grad.new_empty(images * -(-positions // _GRADIENT_BLOCK), 2, channels)
+    blocks = -(-sizes.positions // (_BLOCK_CHANNELS_LAST if sizes.channels_last else _BLOCK))
+    gammas = grad.new_empty(sizes.images * blocks, 2, sizes.channels)
     call("gate", _GateJob, (*tensors, None, grad, *found, gammas), sizes)
     return *found, *gammas.sum(0)
 
 
-def _gate_sizes(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, *gammas: Tensor) -> tuple[int, int, int, int]:
+class _Sizes(NamedTuple):
+    images: int
+    channels: int
+    heads: int
+    positions: int
+    channels_last: bool
+
+
+def _gate_sizes(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, *gammas: Tensor) -> _Sizes:
     images, channels, height, width = u.shape
     heads = alpha.shape[1]
     weights = (images, heads, height, width)
@@ -82,4 +60,4 @@ def _gate_sizes(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, *gammas: Tens
     expect(u, lf_gamma=(gammas[0], (channels,)), hf_gamma=(gammas[1], (channels,)))
     if channels % heads:
         raise ValueError(f"the heads must divide the channels, got {heads} heads for {channels} channels")
-    return images, channels, heads, height * width
+    return _Sizes(images, channels, heads, height * width, is_channels_last(u))

@@ -9,16 +9,15 @@
 #include <cstdlib>
 
 // The Python side builds the structures below field by field: keep both alike, and count this up (library.py).
-constexpr int kInterface = 2;
-constexpr int kTaps = 4;         // nonzero weights of a cubic kernel
-constexpr int kMostLogits = 64;  // outputs of a LogitJob, at most
+constexpr int kInterface = 3;
+constexpr int kTaps = 4;  // nonzero weights of a cubic kernel
 
 // FreqScale: y = irfft2(rfft2(x) * M), plus x where `residual` is set.
 template <typename T>
 struct ScaleJob {
-  const T* x;               // (maps, height, width)
+  const T* x;               // (maps, height, width), or (maps / channels, height, width, channels)
   const T* kernels;         // (maps, size, half): filters at their own size
-  T* y;                     // (maps, height, width)
+  T* y;                     // like x
   T* spectra;               // nullptr, or (groups of 8 maps, width / 2 + 1, height, 2, 8): kept for the gradient
   T* grad_kernels;          // nullptr, or (maps, size, half): then x is a gradient, and `spectra` those of the features
   const T* row_taps;        // (height, min(4, size)): the nonzero weights that resize a filter's rows
@@ -26,33 +25,22 @@ struct ScaleJob {
   const T* resize_columns;  // (half, width / 2 + 1)
   const T* row_roots;       // (width, 2): cos and sin of 2 pi k / width
   const T* column_roots;    // (height, 2): of 2 pi k / height
-  int maps, height, width, size, half, residual, threads;
-};
-
-// AttInv: logits = weight relu(x)^2 + bias; with `grad`, the gradients to x and weight.
-template <typename T>
-struct LogitJob {
-  const T* x;       // (images, channels, positions)
-  const T* weight;  // (outputs, channels)
-  const T* bias;    // (outputs,)
-  T* logits;        // (images, outputs, positions)
-  const T* grad;    // nullptr, or (images, outputs, positions)
-  T* grad_x;        // like x
-  T* grad_weight;   // like weight
-  int images, channels, outputs, positions, threads;
+  int maps, height, width, size, half, residual;
+  int channels;  // 0, or a multiple of 8: channels last, see x
+  int threads;
 };
 
 // AttInv: out = u (s (1 + lf_gamma alpha - hf_gamma beta) + hf_gamma beta); with `grad`, the gradients to all of them.
 template <typename T>
 struct GateJob {
-  const T *u, *s;                // (images, channels, positions)
-  const T *alpha, *beta;         // (images, heads, positions)
+  const T *u, *s;                // (images, channels, positions), or (images, positions, channels) if channels_last
+  const T *alpha, *beta;         // (images, heads, positions), or (images, positions, heads)
   const T *lf_gamma, *hf_gamma;  // (channels,)
   T* out;                        // like u
   const T* grad;                 // nullptr, or like u
   T *grad_u, *grad_s, *grad_alpha, *grad_beta;
-  T* grad_gammas;  // (images, blocks of 1024 positions, 2, channels): to be summed over the first two
-  int images, channels, heads, positions, threads;
+  T* grad_gammas;  // (images, blocks of gate_block positions, 2, channels): to be summed over the first two
+  int images, channels, heads, positions, channels_last, threads;
 };
 
 #if defined(__x86_64__) && !defined(FDAM_NO_AVX2)  // a test defines it, to run the other code on any machine
@@ -81,34 +69,30 @@ namespace plain {
 // Returns 1 where memory is short, else 0.
 template <typename T>
 static int scale(const ScaleJob<T>& job) {
-  const int groups = (job.maps + plain::kLanes - 1) / plain::kLanes;
-  const size_t bytes = (plain::group_bytes(job) + 63) / 64 * 64;
+  const int groups = (job.maps + plain::kLanes - 1) / plain::kLanes, tasks = groups / plain::task_groups(job);
+  const size_t bytes = (plain::task_bytes(job) + 63) / 64 * 64;
   int failed = 0;
-#pragma omp parallel num_threads(job.threads < groups ? job.threads : groups) reduction(|| : failed)
+#pragma omp parallel num_threads(job.threads < tasks ? job.threads : tasks) reduction(|| : failed)
   {
     void* const memory = std::aligned_alloc(64, bytes);
     failed = memory == nullptr;
 #pragma omp for schedule(static)
-    for (int group = 0; group < groups; group++)
-      if (memory) FDAM_BEST(scale_group(job, group, memory));
+    for (int task = 0; task < tasks; task++)
+      if (memory) FDAM_BEST(scale_task(job, task, memory));
     std::free(memory);
   }
   return failed;
 }
 
 template <typename T>
-static int logits(const LogitJob<T>& job) {
-  const long tasks = plain::logit_tasks(job);
-#pragma omp parallel for schedule(static) num_threads(job.threads)
-  for (long task = 0; task < tasks; task++) FDAM_BEST(logit_task(job, task));
-  return 0;
-}
-
-template <typename T>
 static int gate(const GateJob<T>& job) {
   const long tasks = plain::gate_tasks(job);
 #pragma omp parallel for schedule(static) num_threads(job.threads)
-  for (long task = 0; task < tasks; task++) FDAM_BEST(gate_task(job, task));
+  for (long task = 0; task < tasks; task++)
+    if (job.channels_last)
+      FDAM_BEST(gate_task_channels_last(job, task));
+    else
+      FDAM_BEST(gate_task(job, task));
   return 0;
 }
 
@@ -116,8 +100,6 @@ extern "C" {
 int fdam_interface() { return kInterface; }
 int fdam_scale_float32(const ScaleJob<float>* job) { return scale(*job); }
 int fdam_scale_float64(const ScaleJob<double>* job) { return scale(*job); }
-int fdam_logits_float32(const LogitJob<float>* job) { return logits(*job); }
-int fdam_logits_float64(const LogitJob<double>* job) { return logits(*job); }
 int fdam_gate_float32(const GateJob<float>* job) { return gate(*job); }
 int fdam_gate_float64(const GateJob<double>* job) { return gate(*job); }
 }

@@ -1,8 +1,8 @@
 // Eight numbers side by side, and complex numbers of them.
 //
-// In FFTs they are of eight maps, which go through the same instructions, so that no transform needs a shuffle; maps are
-// transposed into this order when they are read, and back when they are written. Included once for each instruction
-// set, inside a namespace of its own (kernels.cpp).
+// In FFTs they are of eight maps, which go through the same instructions, so that no transform needs a shuffle. With
+// channels last, maps lie in this order already; otherwise they are transposed when they are read, and back when they are
+// written. Included once for each instruction set, inside a namespace of its own (kernels.cpp).
 
 constexpr int kLanes = 8;
 
@@ -76,11 +76,21 @@ FDAM_INLINE void transpose(Lanes<T>* v) {
   for (int i = 0; i < kLanes; i++) v[i] = t[i];
 }
 
-// Read `count` numbers of each of `lanes` maps, `stride` numbers apart; missing lanes are zero.
+// How far the numbers of a map lie apart, and how far a number of one map from the same of the next. One of them is 1.
+struct Steps {
+  long place, map;
+};
+
+// Read `count` numbers of each of `lanes` maps; missing lanes are zero.
 // The n-th goes to out[n].*part, so that two rows become the parts of one complex row.
 template <typename T>
-static void read_row(const T* map, long stride, int count, int lanes, Complex<T>* out, Lanes<T> Complex<T>::*part) {
+static void read_row(const T* map, Steps steps, int count, int lanes, Complex<T>* out, Lanes<T> Complex<T>::*part) {
+  const long stride = steps.map;
   int n = 0;
+  if (lanes == kLanes && stride == 1) {
+    for (; n < count; n++) out[n].*part = load(map + n * steps.place);
+    return;
+  }
   if (lanes == kLanes)
     for (; n + kLanes <= count; n += kLanes) {
       Lanes<T> v[kLanes];
@@ -97,9 +107,18 @@ static void read_row(const T* map, long stride, int count, int lanes, Complex<T>
 
 // The way back: out = row, plus `add` where that is given; both have the layout of read_row's maps.
 template <typename T>
-static void write_row(T* out, const T* add, long stride, int count, int lanes, const Complex<T>* row,
+static void write_row(T* out, const T* add, Steps steps, int count, int lanes, const Complex<T>* row,
                       Lanes<T> Complex<T>::*part) {
+  const long stride = steps.map;
   int n = 0;
+  if (lanes == kLanes && stride == 1) {
+    for (; n < count; n++) {
+      Lanes<T> v = row[n].*part;
+      if (add) v += load(add + n * steps.place);
+      store(out + n * steps.place, v);
+    }
+    return;
+  }
   if (lanes == kLanes)
     for (; n + kLanes <= count; n += kLanes) {
       Lanes<T> v[kLanes];

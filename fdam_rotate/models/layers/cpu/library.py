@@ -14,9 +14,9 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["available", "call", "dense", "expect", "job_type", "serves"]
+__all__ = ["available", "call", "dense", "expect", "is_channels_last", "job_type", "serves"]
 
-_INTERFACE = 2  # kInterface in kernels.cpp
+_INTERFACE = 3  # kInterface in kernels.cpp
 
 
 @lru_cache(maxsize=1)
@@ -55,12 +55,19 @@ def serves(*tensors: Tensor) -> bool:
     )
 
 
-def dense(*tensors: Tensor) -> list[Tensor]:
-    """Return ``tensors`` with their values in memory, in order.
+def is_channels_last(x: Tensor) -> bool:
+    """Whether the channels of each place of ``x``, (B, C, H, W), lie side by side, and not each channel's places."""
+    return not x.is_contiguous() and x.is_contiguous(memory_format=torch.channels_last)
+
+
+def dense(*tensors: Tensor, channels_last: bool = False) -> list[Tensor]:
+    """Return ``tensors`` with their values in memory, in order; those of four dimensions with channels last if asked.
 
     A view may be transposed or negated lazily, and the zeros that autograd makes have no memory at all.
     """
-    return [t.clone() if t._is_zerotensor() else t.resolve_neg().contiguous() for t in tensors]
+    orders = [torch.channels_last if channels_last and t.dim() == 4 else torch.contiguous_format for t in tensors]
+    values = [t.clone() if t._is_zerotensor() else t.resolve_neg() for t in tensors]
+    return [t.contiguous(memory_format=order) for t, order in zip(values, orders, strict=True)]
 
 
 def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:

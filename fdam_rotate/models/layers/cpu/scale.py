@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, dense, expect, job_type
+from fdam_rotate.models.layers.cpu.library import call, dense, expect, is_channels_last, job_type
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
 __all__ = ["quick", "scaled", "scaled_gradient"]
@@ -22,7 +22,7 @@ _LARGEST_PRIME = 53
 _Job = job_type(
     "ScaleJob",
     "x kernels y spectra grad_kernels row_taps row_starts resize_columns row_roots column_roots",
-    "maps height width size half residual",
+    "maps height width size half residual channels",
 )
 
 
@@ -46,13 +46,13 @@ def scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tens
     """Return ``irfft2(rfft2(x) * M)``, plus ``x`` if ``residual``, and what ``scaled_gradient`` wants if ``keep``.
 
     Args:
-        x: Maps (N, H, W), float32 or float64.
-        kernels: (N, S, S // 2 + 1) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
+        x: Features (B, C, H, W), float32 or float64.
+        kernels: (B, C, S, S // 2 + 1) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
         residual: Add ``x``.
         keep: Return the spectra of x too, in the kernels' own order: eight maps side by side.
 
     Returns:
-        Tensor (N, H, W), and the spectra or None.
+        Tensor (B, C, H, W), with channels last if ``x`` has them so and C is a multiple of eight; the spectra or None.
     """
     spectra = x.new_empty(_spectra_shape(x)) if keep else None
     return _run(x, kernels, residual, spectra, None), spectra
@@ -64,7 +64,7 @@ def scaled_gradient(
     """Return the gradients of ``scaled`` to ``x``, and to ``kernels`` where there are ``spectra``.
 
     Args:
-        grad: Gradient of the result, (N, H, W).
+        grad: Gradient of the result, (B, C, H, W).
         kernels: As in ``scaled``.
         residual: As in ``scaled``.
         spectra: What ``scaled`` kept.
@@ -75,9 +75,11 @@ def scaled_gradient(
 
 
 def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, grad_kernels: Tensor | None) -> Tensor:
-    (n, height, width), (size, half) = x.shape, kernels.shape[1:]
-    expect(x, kernels=(kernels, (n, size, half)))
-    x, kernels = dense(x, kernels)
+    (batch, channels, height, width), (size, half) = x.shape, kernels.shape[2:]
+    expect(x, kernels=(kernels, (batch, channels, size, half)))
+    channels_last = is_channels_last(x) and channels % _LANES == 0
+    (x,) = dense(x, channels_last=channels_last)
+    (kernels,) = dense(kernels)
     if grad_kernels is not None:  # hooks on saved tensors may hand back another copy than was kept
         expect(x, spectra=(spectra, _spectra_shape(x)))
         (spectra,) = dense(spectra)
@@ -85,14 +87,15 @@ def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, gra
             spectra = spectra.clone()
     y = torch.empty_like(x)
     tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, x.dtype))
-    if not call("scale", _Job, tensors, (n, height, width, size, half, residual)):
+    sizes = (batch * channels, height, width, size, half, residual, channels if channels_last else 0)
+    if not call("scale", _Job, tensors, sizes):
         raise MemoryError(f"no memory for the spectra of {height} x {width} maps, {_LANES} maps for each thread")
     return y
 
 
 def _spectra_shape(x: Tensor) -> tuple[int, ...]:
-    n, height, width = x.shape
-    return -(-n // _LANES), width // 2 + 1, height, 2, _LANES
+    batch, channels, height, width = x.shape
+    return -(-batch * channels // _LANES), width // 2 + 1, height, 2, _LANES
 
 
 @lru_cache(maxsize=128)
