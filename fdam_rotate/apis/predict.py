@@ -17,6 +17,7 @@ from mmdet.datasets.pipelines import Compose
 from mmrotate.utils import setup_multi_processes
 
 from fdam_rotate.apis.inference import load_detector, predict_batch
+from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.datasets.views import check_views
@@ -35,6 +36,7 @@ class TorchModel:
         checkpoint: file, read as tensors only unless ``unsafe_load``.
         batch_size: the most windows that it will get at a time.
         gpu_id: GPU to use, where there is one.
+        precision: as for ``set_precision``.
         unsafe_load: open a checkpoint that carries code.
 
     Raises:
@@ -48,6 +50,7 @@ class TorchModel:
         *,
         batch_size: int = 1,
         gpu_id: int = 0,
+        precision: str = "fp32",
         unsafe_load: bool = False,
     ) -> None:
         dataset = cfg.data.test
@@ -56,9 +59,11 @@ class TorchModel:
         self.identity: Mapping[str, Any] = {
             "checkpoint": sha256_of(checkpoint),
             "model": hashlib.sha256(repr((cfg.model, dataset.pipeline)).encode()).hexdigest(),
+            "precision": precision,
         }
         self._pipeline = _pipeline(dataset.pipeline, batch_size)
         self._cfg, self._checkpoint, self._gpu_id, self._unsafe_load = cfg, checkpoint, gpu_id, unsafe_load
+        self._precision = precision
         self._model: torch.nn.Module | None = None
 
     def prepare(self) -> None:
@@ -71,7 +76,7 @@ class TorchModel:
         setup_multi_processes(self._cfg)
         device = "cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"
         model = load_detector(self._cfg, self._checkpoint, self.classes, unsafe_load=self._unsafe_load)
-        self._model = model.to(device).eval()
+        self._model = set_precision(model.to(device).eval(), self._precision)
 
     def detect(self, windows: Sequence[np.ndarray]) -> list[Found]:
         """The detections in each of some windows (H, W, 3), blue, green, red, in pixels of the window."""

@@ -15,6 +15,7 @@ from mmrotate.utils import get_root_logger, setup_multi_processes
 
 from fdam_rotate.apis.compat import loader_settings
 from fdam_rotate.apis.inference import load_detector, predict
+from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, task_file_name, write_detections
@@ -47,6 +48,7 @@ def run_test(
     score: dict[str, Any] | None = None,
     score_thr: float = 0.3,
     fuse_conv_bn: bool = False,
+    precision: str = "fp32",
     launcher: str = "none",
     gpu_id: int = 0,
     overwrite: bool = False,
@@ -62,6 +64,7 @@ def run_test(
         score: settings of ``DOTAPatchDataset.score``, or None not to score.
         score_thr: draw detections from this score up.
         fuse_conv_bn: fold BatchNorm into convolutions before predicting.
+        precision: as for ``set_precision``.
         launcher: as for ``start_runtime``.
         gpu_id: as for ``start_runtime``.
         overwrite: replace the files of an earlier test in these folders.
@@ -87,6 +90,7 @@ def run_test(
     model = load_detector(cfg, checkpoint, dataset.CLASSES, unsafe_load=unsafe_load)
     if fuse_conv_bn:
         model = fold_batch_norm(model)
+    model = set_precision(model, precision)
     results = predict(model.to("cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"), loader)
     if results is None:
         return 0

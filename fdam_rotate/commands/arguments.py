@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "add_class_options",
     "add_device",
+    "add_precision",
     "add_raster_arguments",
     "add_run_arguments",
     "check_run_arguments",
@@ -66,6 +67,12 @@ def _class_list(text: str) -> tuple[str, ...]:
         return resolve_classes(text)
     except DotaError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def add_precision(parser: argparse.ArgumentParser) -> None:
+    """Add ``--precision``."""
+    help = "bf16: networks in bfloat16, faster where the processor has it; boxes and scores differ a little"
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help=f"{help} (default: fp32)")
 
 
 def output_file(text: str) -> Path:

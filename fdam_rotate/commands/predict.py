@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.commands.arguments import (
+    add_precision,
     add_raster_arguments,
     command_parser,
     config_file,
@@ -93,6 +94,7 @@ def build_parser() -> argparse.ArgumentParser:
         help="what runs model.onnx (default: auto, OpenVINO where it is installed)",
     )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of model.onnx (default: cpu)")
+    add_precision(parser)
     parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU for a checkpoint (default: 0)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace a finished run; what it has predicted alike is not repeated"
@@ -127,6 +129,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if exported:
         from fdam_rotate.dota.predicting.onnx_model import OnnxModel
 
+        if args.precision != "fp32":
+            parser.error(
+                f"--precision {args.precision} needs CONFIG CHECKPOINT: an exported model has its own precision"
+            )
         model = OnnxModel(args.model, runtime=args.runtime, device=args.device)
         size, gap = model.card.height, model.card.gap
         if model.card.width != size:
@@ -189,6 +195,7 @@ def _torch_model(args: argparse.Namespace, checkpoint: Path, cfg_options: dict[s
         checkpoint,
         batch_size=args.batch_size,
         gpu_id=args.gpu_id,
+        precision=args.precision,
         unsafe_load=args.unsafe_load,
     )
 

@@ -15,7 +15,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file, parse_options, require_files
+from fdam_rotate.commands.arguments import add_precision, command_parser, config_file, parse_options, require_files
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -39,6 +39,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--show-dir", metavar="DIR", help="draw the detections on every patch into this folder")
     parser.add_argument("--show-score-thr", type=float, default=0.3, help="draw from this score up (default: 0.3)")
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold BatchNorm into convolutions: a little faster")
+    add_precision(parser)
     parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU, without a launcher (default: 0)")
     parser.add_argument(
         "--overwrite", action="store_true", help="replace the files of an earlier test in the output folders"
@@ -87,6 +88,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         score=eval_options if args.eval else None,
         score_thr=args.show_score_thr,
         fuse_conv_bn=args.fuse_conv_bn,
+        precision=args.precision,
         launcher=args.launcher,
         gpu_id=args.gpu_id,
         overwrite=args.overwrite,

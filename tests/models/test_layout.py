@@ -8,14 +8,9 @@ import inspect
 import numpy as np
 import pytest
 import torch
-from mmcv import Config
 from mmdet.apis import set_random_seed
-from mmrotate.models import build_detector
-from scripts import ROOT
-from small_training import SIZE, small_options
+from small_detectors import DETECTORS, METAS, images_of, small_detector
 
-from fdam_rotate.apis.compat import revert_sync_bn
-from fdam_rotate.commands.arguments import parse_options
 from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
 from fdam_rotate.models.layers.layout import fast_layout
 
@@ -89,41 +84,10 @@ def test_both_backbones_take_the_argument():
         assert kind(**SMALL, channels_last=True).channels_last is True
 
 
-DETECTORS = [
-    "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py",
-    "lsknet_fdam/lsk_s_plain_fdam_fpn_1x_dota_le90.py",
-    "freqfusion/lsk_s_fdam_freqfusion_fpn_1x_dota_le90.py",
-    "roi_trans/roi_trans_lsk_s_fdam_fpn_1x_dota_le90.py",
-    "rotated_retinanet/rotated_retinanet_obb_lsk_s_fdam_fpn_1x_dota_le90.py",
-    "rotated_fcos/rotated_fcos_lsk_s_fdam_fpn_1x_dota_le90.py",
-    "r3det/r3det_lsk_s_fdam_fpn_1x_dota_oc.py",
-    "s2anet/s2anet_lsk_s_fdam_fpn_1x_dota_le135.py",
-]
-
-
-def small_detector(name, tmp_path):
-    path = ROOT / "configs" / name
-    cfg = Config.fromfile(str(path))
-    cfg.merge_from_dict(parse_options(None, small_options(path, tmp_path)))
-    revert_sync_bn(cfg.model)
-    set_random_seed(0)
-    model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-    model._dump_init_info = lambda *_: None
-    model.init_weights()
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):  # its random numbers go in the order of the memory
-            module.p = 0.0
-    return model
-
-
 @pytest.mark.parametrize("name", DETECTORS)
-def test_detectors_give_the_same_losses_gradients_and_detections(name, tmp_path):
-    model = small_detector(name, tmp_path)
-    images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(1))
-    metas = [
-        dict(img_shape=(SIZE, SIZE, 3), pad_shape=(SIZE, SIZE, 3), ori_shape=(SIZE, SIZE, 3), scale_factor=np.ones(4))
-        for _ in range(2)
-    ]
+def test_detectors_give_the_same_losses_gradients_and_detections(name):
+    model = small_detector(name)
+    images, metas = images_of(2), METAS
     boxes = [torch.tensor([[60.0, 60, 50, 24, 0.5], [30, 90, 20, 30, -0.3]]), torch.tensor([[70.0, 40, 60, 30, -0.9]])]
     labels = [torch.tensor([1, 3]), torch.tensor([2])]
     found = []
