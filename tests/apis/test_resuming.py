@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import signal
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scripts import ROOT, load_script
 from small_training import make_patches, small_options
 
 from fdam_rotate.apis.hooks import Interruption
-from fdam_rotate.apis.loading import SeededBatches, SeededDataset
+from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seeded_loader
 from fdam_rotate.dota.errors import DotaError, Stopped
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
@@ -185,7 +186,7 @@ def test_what_a_step_draws_depends_on_its_place_alone():
             return 5
 
         def __getitem__(self, index):
-            return index, np.random.rand(), torch.rand(1).item()  # noqa: NPY002
+            return index, np.random.rand(), torch.rand(1).item(), random.random()  # noqa: NPY002
 
     batches = SeededBatches(5, 2, seed=3)
     images = SeededDataset(Numbers(), 3)
@@ -193,7 +194,7 @@ def test_what_a_step_draws_depends_on_its_place_alone():
     assert len(epoch) == len(batches) == 3
     flat = [one for batch in epoch for one in batch]
     assert sorted(one[0] for one in flat[:5]) == [0, 1, 2, 3, 4]
-    assert len({one[1] for one in flat}) == len({one[2] for one in flat}) == 6
+    assert [len({one[kind] for one in flat}) for kind in (1, 2, 3)] == [6, 6, 6]
     batches.start(0, 1)
     assert [[images[draw] for draw in batch] for batch in batches] == epoch[1:]
     batches.start(1, 0)
@@ -204,6 +205,22 @@ def test_what_a_step_draws_depends_on_its_place_alone():
     assert next(iter(endless)) == next(iter(batches))
     other = SeededBatches(5, 2, seed=4)
     assert list(other) != list(SeededBatches(5, 2, seed=3))
+
+
+def test_loading_workers_leave_signals_to_the_run():
+    loader = seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"workers_per_gpu": 1})
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        loader.worker_init_fn(0)
+        assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def test_the_order_is_no_setting():
+    with pytest.raises(DotaError, match="data loaders take no shuffle"):
+        seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"shuffle": False})
 
 
 def test_processes_share_an_epoch():

@@ -152,9 +152,16 @@ def _read(path: Path) -> Config:
     return Config.fromfile(str(path), import_custom_modules=False)
 
 
+class _Configs(dict[str, Config]):
+    def __missing__(self, name: str) -> Config:
+        self[name] = _read(CONFIGS / f"{name}.py")
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def configs() -> dict[str, Config]:
-    return {name: _read(CONFIGS / f"{name}.py") for name in TABLE}
+def configs() -> _Configs:
+    """By name, each read once."""
+    return _Configs()
 
 
 def test_the_table_knows_every_config():
