@@ -247,6 +247,16 @@ def test_a_record_names_only_files_of_its_folder(tmp_path: Path) -> None:
     assert (tmp_path / "precious.txt").read_text() == "mine"
 
 
+def test_a_folder_is_made_with_those_above_it_and_a_file_in_its_way_is_named(tmp_path: Path) -> None:
+    out = claim_folder(tmp_path / "new/runs/out", ["x/y.txt"])
+    assert out.is_dir()
+    fill(out, {"x": "mine"})
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="exists and is not empty" if not overwrite else "x is a file"):
+            claim_folder(out, ["x/y.txt"], overwrite=overwrite)
+    assert (out / "x").read_text() == "mine"
+
+
 def test_emptied_folders_go_and_others_stay(tmp_path: Path) -> None:
     fill(tmp_path, {"a/b/c.txt": "", "a/b/d.txt": "", "e/f.txt": ""})
     (tmp_path / "empty").mkdir()

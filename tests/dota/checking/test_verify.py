@@ -104,6 +104,8 @@ CASES = {
     "self-crossing": ("10 10 50 30 50 10 10 30 ship 0\n", [("self-crossing", 1)]),
     # the same with the other two sides crossing
     "self-crossing-otherwise": ("10 10 50 10 10 30 50 30 ship 0\n", [("self-crossing", 1)]),
+    # a corner on a side touches it, and crosses nothing
+    "touching": ("10 10 50 10 50 30 30 10 ship 0\n", []),
     "outside": ("130 10 150 10 150 30 130 30 ship 0\n", [("outside", 1)]),
     # the image has 12000 pixels
     "huge": ("-50 -50 150 -50 150 150 -50 150 ship 0\n", [("huge", 1)]),

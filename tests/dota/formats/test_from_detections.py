@@ -97,7 +97,8 @@ def test_dota_has_a_label_file_per_image(tmp_path: Path) -> None:
 
 def test_label_studio_shows_detections_as_proposals_with_scores(tmp_path: Path) -> None:
     names = {"a": "a.tif"}
-    write_labels("label-studio", tmp_path / "out", detections(), SIZES, CLASSES, file_names=names)
+    lines = write_labels("label-studio", tmp_path / "out", detections(), SIZES, CLASSES, file_names=names)
+    assert lines == [f"wrote {tmp_path / 'out'} as label-studio: 4 objects of 3 images"]
     tasks = json.loads((tmp_path / "out/data.json").read_text())
     assert [task["data"]["image"].rsplit("/", 1)[1] for task in tasks] == ["a.tif", "b%2Bc.png", "empty.png"]
     assert all("annotations" not in task for task in tasks)
