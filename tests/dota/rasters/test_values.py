@@ -22,6 +22,7 @@ def test_scaled_rounds_to_the_nearest_and_clips(dtype: str) -> None:
     assert scaled(values, 100, 610).tolist() == [[0, 0, 0, 1, 1], [255, 255, 255, 255, 127]]
 
 
+@pytest.mark.filterwarnings("error")  # what NumPy makes of a NaN as uint8 is not defined
 def test_what_is_no_number_is_0_and_what_is_infinite_is_at_the_end() -> None:
     assert scaled(np.array([np.nan, -np.inf, np.inf, 0.5], np.float32), 0, 1).tolist() == [0, 0, 255, 128]
 
