@@ -55,7 +55,6 @@ def write_geopackage(path: str | Path, placed: GroundBoxes) -> None:
     try:
         with atomic_path(path) as temporary, warnings.catch_warnings():
             warnings.filterwarnings("ignore", "'crs' was not provided")
-            temporary.unlink()  # a GeoPackage is made new, not into an empty file
             pyogrio.raw.write(
                 temporary,
                 geometry=np.array([shapely.to_wkb(shape) for shape in shapes], object),

@@ -250,6 +250,12 @@ def test_ground_control_points(tmp_path: Path) -> None:
     )
 
 
+def test_control_points_a_pixel_apart_place_an_image(tmp_path: Path) -> None:
+    corner = gcps(lambda u, v: (10 + u, 50.0 - v), [0, 1], [0, 1])
+    reference = read_georeference(picture(tmp_path / "a.tif", gcps=(corner, CRS.from_epsg(4326))))
+    assert reference.ground(np.array([[30.0, 20.0]]))[0] == pytest.approx([40, 30])
+
+
 def test_control_points_that_do_not_place_an_image(tmp_path: Path) -> None:
     line = gcps(lambda u, v: (10 + u, 50.0), [0, 100, 200], [50])
     with pytest.raises(GeoReferenceError, match="in one line"):

@@ -17,7 +17,7 @@ def scene(height: int, width: int, seed: int = 0) -> np.ndarray:
     return texture(np.random.default_rng(seed), width, height)
 
 
-@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 3), (33, 17), (64, 64)])
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (7, 1), (2, 3), (33, 17), (64, 64), (65, 5), (129, 5)])
 def test_files_read_back(shape: tuple[int, int]) -> None:
     for image in (scene(*shape), scene(*shape).transpose(1, 0, 2), np.zeros((*shape, 3), np.uint8)):
         data = encode_png(image)
