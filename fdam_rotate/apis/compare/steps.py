@@ -1,31 +1,13 @@
-"""What a comparison adds to each training step: a faster layout on the CPU, and notes of losses and seconds."""
+"""What a comparison adds to each training step: notes of its loss and its seconds."""
 
 from __future__ import annotations
 
 import time
 from typing import Any
 
-import torch
 from mmcv.runner import HOOKS, Hook
 
-__all__ = ["CpuLayoutHook", "StepCostHook"]
-
-
-@HOOKS.register_module()
-class CpuLayoutHook(Hook):
-    """On the CPU, computes backbone and neck channels last, which takes a fifth less time; the values stay.
-
-    What the neck gives is put back, because mmcv's RoIAlignRotated reads its input as channels first, whatever it is.
-    """
-
-    def before_run(self, runner: Any) -> None:
-        """Change the layout of the weights; that of the images follows."""
-        model = runner.model.module
-        if next(model.parameters()).is_cuda:
-            return
-        for part in (model.backbone, model.neck):
-            part.to(memory_format=torch.channels_last)
-        model.neck.register_forward_hook(lambda module, inputs, outputs: tuple(x.contiguous() for x in outputs))
+__all__ = ["StepCostHook"]
 
 
 @HOOKS.register_module()

@@ -125,9 +125,8 @@ def perform(job: Job) -> None:
                 cfg.load_from = str(folder / "start.safetensors")
                 start = start_weights(cfg, load_config(job.reference, dict(job.options)), job.seed)
                 save_checkpoint_file(cfg.load_from, start, overwrite=True)
-            added = [{"type": "CpuLayoutHook"}, {"type": "StepCostHook"}]
             watched = copy.deepcopy(cfg)
-            watched.custom_hooks = [*cfg.get("custom_hooks", []), *added]
+            watched.custom_hooks = [*cfg.get("custom_hooks", []), {"type": "StepCostHook"}]
             train(watched, runtime, logger, validate=False, seed=job.seed)
         if job.trial_steps is not None:
             return
