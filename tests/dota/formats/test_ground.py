@@ -291,14 +291,19 @@ def test_world_files(name: str, world: str, tmp_path: Path) -> None:
         read_georeference(path)
 
 
+@pytest.mark.parametrize("by", ["transform", "control points"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_turned_tiff_is_placed_as_it_is_shown(orientation: int, tmp_path: Path) -> None:
+def test_a_turned_tiff_is_placed_as_it_is_shown(orientation: int, by: str, tmp_path: Path) -> None:
     """A bright pixel of the image as shown keeps its place on the ground, which GDAL gives for the stored one."""
     import struct
 
     from fdam_rotate.dota.rasters.images import read_image
 
-    path = picture(tmp_path / "a.tif", crs="EPSG:32633", transform=Affine(2, 0, 1000, 0, -2, 5000))
+    if by == "transform":
+        path = picture(tmp_path / "a.tif", crs="EPSG:32633", transform=Affine(2, 0, 1000, 0, -2, 5000))
+    else:
+        corners = gcps(lambda u, v: (1000.0 + 2 * u, 5000.0 - 2 * v), [0, 200], [0, 100])
+        path = picture(tmp_path / "a.tif", gcps=(corners, CRS.from_epsg(32633)))
     with rasterio.open(path, "r+") as file:
         file.write(np.full((3, 1, 1), 255, np.uint8), window=rasterio.windows.Window(30, 70, 1, 1))
     if orientation > 1:  # GDAL cannot write the tag: put it into the directory in place of the planar configuration (1)
@@ -315,7 +320,7 @@ def test_a_turned_tiff_is_placed_as_it_is_shown(orientation: int, tmp_path: Path
     ((row, column),) = np.argwhere(shown[..., 0] == 255)
     reference = read_georeference(path)
     ground = reference.ground(np.array([[column + 0.5, row + 0.5]]))
-    assert ground.tolist() == [[1000 + 2 * 30.5, 5000 - 2 * 70.5]]
+    assert ground[0].tolist() == pytest.approx([1000 + 2 * 30.5, 5000 - 2 * 70.5], abs=1e-6)
 
 
 def test_a_file_of_rational_polynomials_says_what_to_do(tmp_path: Path) -> None:

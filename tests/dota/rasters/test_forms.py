@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 from prep_scenes import texture, tree
 from scripts import load_script
 
@@ -281,6 +282,8 @@ def empty_parts(name: str, path: Path) -> np.ndarray:
         store(target, np.concatenate([rgb, wide[None] * np.uint8(255)]), interleave="band", **squares)
     elif name == "alpha-png":
         cv2.imwrite(str(path / "a.png"), np.dstack([np.moveaxis(rgb, 0, -1), wide * np.uint8(255)]))
+    elif name == "grey-alpha-png":
+        Image.fromarray(np.dstack([rgb[0], wide * np.uint8(255)]), "LA").save(path / "a.png")
     elif name == "mask":
         store(target, rgb, mask=wide * np.uint8(255), **squares)
     else:
@@ -295,7 +298,7 @@ def empty_parts(name: str, path: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "name", ["nodata", "nodata-float", "nan", "alpha", "alpha-planar", "alpha-png", "mask", "sparse"]
+    "name", ["nodata", "nodata-float", "nan", "alpha", "alpha-planar", "alpha-png", "grey-alpha-png", "mask", "sparse"]
 )
 def test_windows_without_data_are_left_out_and_counted(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

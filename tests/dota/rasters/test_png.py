@@ -37,6 +37,12 @@ def test_the_filter_follows_the_texture() -> None:
     assert (filter_rows(rows, 3)[:, 0] == 1).all()  # every pixel repeats its left neighbour: Sub
 
 
+def test_two_rows_are_enough_for_the_choice() -> None:
+    row = np.random.default_rng(0).integers(0, 256, size=(1, 90), dtype=np.uint8)
+    assert filter_rows(np.tile(row, (2, 1)), 3)[:, 0].tolist() == [2, 2]
+    assert filter_rows(row, 3)[:, 0].tolist() == [1]
+
+
 def test_files_are_no_larger_than_opencvs() -> None:
     for seed in range(3):
         image = scene(256, 256, seed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import shapely
@@ -86,3 +87,20 @@ def test_as_many_label_folders_as_image_folders(tmp_path: Path) -> None:
     (tmp_path / "images").mkdir()
     with pytest.raises(DotaError, match="got 2 and 1"):
         run_split([tmp_path / "images"], [tmp_path, tmp_path], tmp_path / "out")
+
+
+@pytest.mark.parametrize("style", ["mmrotate", "devkit"])
+def test_an_object_that_reaches_half_a_pixel_into_the_image_is_not_outside(style: str, tmp_path: Path) -> None:
+    """One at each of the four borders, and beside it one that ends at the border."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.zeros((50, 60, 3), np.uint8))
+    boxes = []
+    for inside in (0.5, 0.0) if style == "mmrotate" else (2, 0):
+        boxes += [(-30, 5, inside, 9), (60 - inside, 5, 90, 9), (5, -30, 9, inside), (5, 50 - inside, 9, 80)]
+    lines = [f"{x0} {y0} {x1} {y0} {x1} {y1} {x0} {y1} ship 0\n" for x0, y0, x1, y1 in boxes]
+    (tmp_path / "labels/a.txt").write_text("".join(lines))
+    options = SplitOptions(style=style, sizes=[64], gaps=[0])
+    manifest = run_split([tmp_path / "images"], [tmp_path / "labels"], tmp_path / "out", options)
+    outside = [problem["line"] for problem in manifest.all_problems() if problem["kind"] == "outside"]
+    assert outside == [5, 6, 7, 8]
