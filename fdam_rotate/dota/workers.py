@@ -27,6 +27,9 @@ __all__ = ["WorkerDied", "run_tasks"]
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+# What handing out a task raises where a worker has died; a closed handle if it dies while the next one starts.
+_BROKEN = (BrokenProcessPool, OSError)
+
 # Tasks handed out for each worker: one to work on and one waiting.
 _AHEAD = 2
 
@@ -89,12 +92,21 @@ def _run_local(
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
         for number in sorted(lost):
-            with _new_pool(1) as pool:
-                try:
-                    result: Result | WorkerDied = pool.submit(function, tasks[number]).result()
-                except BrokenProcessPool:
-                    result = WorkerDied("its worker process died, twice")
-            yield number, result
+            yield number, _run_alone(function, tasks[number])
+
+
+def _run_alone(function: Callable[[Task], Result], task: Task) -> Result | WorkerDied:
+    """Try once more, in a new process, what was under way when a worker died."""
+    died = WorkerDied("its worker process died, twice")
+    with _new_pool(1) as pool:
+        try:
+            answer = pool.submit(function, task)
+        except _BROKEN:
+            return died
+        try:
+            return answer.result()
+        except BrokenProcessPool:  # an OSError here would be the function's own
+            return died
 
 
 def _feed(
@@ -111,7 +123,7 @@ def _feed(
         while waiting and len(running) < ahead:
             try:
                 running[pool.submit(function, tasks[waiting[0]])] = waiting[0]
-            except BrokenProcessPool:
+            except _BROKEN:
                 break
             waiting.popleft()
         if not running:  # broken before it took anything
