@@ -27,7 +27,7 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES, label_files
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
@@ -98,28 +98,28 @@ class DOTAPatchDataset(CustomDataset):
         folder = Path(ann_folder)
         if not folder.is_dir():
             raise FileNotFoundError(f"no such folder: {folder}; make it with data_prep/split.py, or change ann_file")
-        label_files = sorted(folder.glob("*.txt"))
+        labels = label_files(folder)
         images = image_index(Path(self.img_prefix) if self.img_prefix else folder)
-        if not label_files:
+        if not labels:
             if not images:
                 raise DotaError(f"{folder} holds neither label files nor images: the data set is empty")
             records = [{"filename": name, "ann": self._annotation(None)} for name in images.values()]
         else:
-            records = self._read_label_files(label_files, images)
+            records = self._read_label_files(labels, images)
         self.img_ids = [Path(record["filename"]).stem for record in records]
         return records
 
-    def _read_label_files(self, label_files: Sequence[Path], images: dict[str, str]) -> list[dict[str, Any]]:
-        missing = [path.stem for path in label_files if path.stem not in images]
+    def _read_label_files(self, paths: Sequence[Path], images: dict[str, str]) -> list[dict[str, Any]]:
+        missing = [path.stem for path in paths if path.stem not in images]
         if missing:
             raise FileNotFoundError(
-                f"{len(missing)} of {len(label_files)} label files have no image in {self.img_prefix}, "
+                f"{len(missing)} of {len(paths)} label files have no image in {self.img_prefix}, "
                 f"first {missing[0]}; run data_prep/split.py again or data_prep/verify.py for the list"
             )
         problems: list[Problem] = []
         too_small = 0
         records = []
-        for path in label_files:
+        for path in paths:
             labels = read_labels(path, classes=self.CLASSES, problems=problems)
             annotation = self._annotation(labels)
             too_small += int(np.sum(labels.difficult <= self.difficulty)) - len(annotation["labels"])

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.layout import label_files
 from fdam_rotate.dota.problems import Problem, line_problem
 
 __all__ = [
@@ -135,7 +136,7 @@ def read_label_dir(
         what = "is a file" if folder.exists() else "does not exist"
         raise FileNotFoundError(f"label folder {folder} {what}; give the folder with one .txt per image (labelTxt)")
     if image_ids is None:
-        paths = {path.name[:-4]: path for path in folder.iterdir() if path.suffix.lower() == ".txt"}
+        paths = {path.stem: path for path in label_files(folder)}
     else:
         paths = {image_id: folder / f"{check_id(image_id)}.txt" for image_id in image_ids}
     return {image_id: read_labels(paths[image_id], classes=classes, problems=problems) for image_id in sorted(paths)}

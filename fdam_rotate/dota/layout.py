@@ -20,11 +20,15 @@ __all__ = [
     "SourceImage",
     "find_parts",
     "image_problem",
+    "label_files",
     "list_sources",
     "read_image_list",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
+
+#: Text files that labelling tools leave beside label files.
+_CLASS_LISTS = ("classes.txt", "predefined_classes.txt")
 
 
 def image_problem(path: Path, error: Exception, shown: str | None = None) -> Problem:
@@ -87,13 +91,22 @@ def list_sources(
                 label = None
             sources[image_id] = SourceImage(image_id, path, label)
     for ann_dir, ids in expected.items():
-        for path in sorted(ann_dir.glob("*.txt")):
+        for path in label_files(ann_dir):
             if path.stem not in ids:
                 problems.append(Problem("no-image", _shown(path), 0, "there is no image for this label file"))
     if not sources:
         folders = ", ".join(map(str, img_dirs))
         raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
     return [sources[image_id] for image_id in sorted(sources)]
+
+
+def label_files(folder: Path, suffix: str = ".txt") -> list[Path]:
+    """The label files of a folder, sorted; not class lists, nor hidden files (``._a.txt``, as macOS leaves them)."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.name.lower() not in _CLASS_LISTS
+    )
 
 
 def _shown(path: Path) -> str:

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.layout import find_parts, image_problem, list_sources
+from fdam_rotate.dota.labels import read_label_dir
+from fdam_rotate.dota.layout import find_parts, image_problem, label_files, list_sources
 from fdam_rotate.dota.problems import Problem
 
 
@@ -41,6 +42,18 @@ def test_every_partner_that_is_missing_is_a_problem(tmp_path: Path) -> None:
     found, problems = listed(img, ann)
     assert found == {"a": "a.txt", "b": None}
     assert problems == [("no-label", "b.png"), ("no-image", "other.txt")]
+
+
+def test_class_lists_and_hidden_files_are_no_labels(tmp_path: Path) -> None:
+    junk = ("classes.txt", "Predefined_Classes.txt", "._a.txt", ".DS_Store", "Thumbs.db", "a.txt~", "notes.json")
+    img = touch(tmp_path / "images", "a.png", "._a.png", "Thumbs.db")
+    ann = touch(tmp_path / "labelTxt", "a.txt", "b.TXT", *junk)
+    assert [path.name for path in label_files(ann)] == ["a.txt", "b.TXT"]
+    assert [path.name for path in label_files(ann, ".json")] == ["notes.json"]
+    found, problems = listed(img, ann)
+    assert found == {"a": "a.txt"}
+    assert problems == [("no-image", "b.TXT")]
+    assert list(read_label_dir(ann)) == ["a", "b"]
 
 
 def test_of_two_images_with_one_id_the_first_stays(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from fdam_rotate.dota.formats.interchange import DataPart, Losses, Reading
 from fdam_rotate.dota.formats.sniff import sniff_format
 from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.labels import Labels, read_label_dir
+from fdam_rotate.dota.layout import label_files
 from fdam_rotate.dota.problems import Problem
 
 __all__ = ["GROUND_TRUTH_FORMATS", "read_ground_truth"]
@@ -78,7 +79,7 @@ def read_ground_truth(
 
 def _holds_label_files(path: Path) -> bool:
     """Is this a folder of label files itself, not the root of a data set?"""
-    return path.is_dir() and not (path / "images").is_dir() and any(path.glob("*.txt"))
+    return path.is_dir() and not (path / "images").is_dir() and bool(label_files(path))
 
 
 def _join(path: Path, parts: Sequence[DataPart], part: str | None) -> dict[str, Labels]:

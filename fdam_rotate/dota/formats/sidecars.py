@@ -11,13 +11,10 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.interchange import Reading
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES, label_files
 from fdam_rotate.dota.problems import Problem
 
-__all__ = ["ImageFinder", "Sidecar", "find_sidecars", "label_files", "pair"]
-
-#: Text files that tools leave beside label files.
-_NO_LABELS = ("classes.txt", "predefined_classes.txt", "labels.txt", "obj.names", "readme.txt", "train.txt", "val.txt")
+__all__ = ["ImageFinder", "Sidecar", "find_sidecars", "pair"]
 
 
 @dataclass(frozen=True)
@@ -101,15 +98,6 @@ def pair(labels: Sequence[Path], images: ImageFinder) -> list[Sidecar]:
     by_stem = {label.stem: label for label in labels}
     ids = sorted(by_stem.keys() | images.by_stem.keys())
     return [Sidecar(one, images.by_stem.get(one), by_stem.get(one)) for one in ids]
-
-
-def label_files(folder: Path, suffix: str) -> list[Path]:
-    """The label files of a folder, sorted: not class lists, nor what macOS leaves beside every file (``._a.json``)."""
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() == suffix and not path.name.startswith(".") and path.name.lower() not in _NO_LABELS
-    )
 
 
 def _subfolders(folder: Path) -> list[Path]:

@@ -38,9 +38,10 @@ from fdam_rotate.dota.formats.interchange import (
     make_item,
     place_image,
 )
-from fdam_rotate.dota.formats.sidecars import ImageFinder, Sidecar, label_files, pair
+from fdam_rotate.dota.formats.sidecars import ImageFinder, Sidecar, pair
 from fdam_rotate.dota.geometry import polygon_area
 from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.layout import label_files
 from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.progress import progress_over
 
