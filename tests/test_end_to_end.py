@@ -134,7 +134,7 @@ def test_two_processes_on_the_cpu_train_and_predict_as_one(demo, repo, tmp_path)
         "--work-dir", tmp_path / "train", "--no-validate", "--cfg-options", "runner.max_iters=2",
         "checkpoint_config.interval=2", "auto_scale_lr.enable=True", "data.samples_per_gpu=1", "data.workers_per_gpu=0",
     )  # fmt: skip
-    assert "2 process(es) x 1 image(s) = 2 images a step" in text
+    assert "2 process(es) x 1 image(s) = 2 images per step" in text
     assert (tmp_path / "train" / "latest.pth").exists()
     one, two = tmp_path / "one", tmp_path / "two"
     options = [work / "config.py", work / "train" / "latest.pth"]

@@ -1,4 +1,4 @@
-# The published batch of 8 images on one GPU: 2 images a step, 4 steps accumulated, so that lr stays 1e-4.
+# The published batch of 8 images on one GPU: 2 images per step, 4 steps accumulated, so that lr stays 1e-4.
 # Batch normalisation sees 2 images where SyncBN on 8 GPUs sees 8.
 _base_ = './lsk_s_fpn_1x_dota_le90.py'
 

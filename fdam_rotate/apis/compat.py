@@ -109,8 +109,8 @@ def scale_lr(cfg: Any, world_size: int) -> str:
     rule = cfg.get("auto_scale_lr") or {}
     if not rule.get("enable", False):
         return (
-            f"learning rate {cfg.optimizer.lr:g} as configured, auto_scale_lr is off: {steps} = {batch} images a step"
+            f"learning rate {cfg.optimizer.lr:g} as configured, auto_scale_lr is off: {steps} = {batch} images per step"
         )
     base, before = rule["base_batch_size"], cfg.optimizer.lr
     cfg.optimizer.lr = before * batch / base
-    return f"learning rate {cfg.optimizer.lr:g} = {before:g} x {batch}/{base}: {steps} = {batch} images a step"
+    return f"learning rate {cfg.optimizer.lr:g} = {before:g} x {batch}/{base}: {steps} = {batch} images per step"

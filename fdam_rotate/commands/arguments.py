@@ -55,7 +55,7 @@ def add_class_options(parser: argparse.ArgumentParser) -> None:
         "--classes",
         type=_class_list,
         default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with one name a line, or names with commas (default: v1.0)",
+        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with a name per line, or names with commas (default: v1.0)",
     )
     parser.add_argument(
         "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"

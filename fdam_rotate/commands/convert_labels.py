@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--to", dest="format", choices=tuple(FORMATS), required=True, help=formats)
     classes = (
-        "classes and their order: v1.0, v1.5, v2.0, a .txt file with one name a line, or names with commas (default: "
+        "classes and their order: v1.0, v1.5, v2.0, a .txt file with one name per line, or names with commas (default: "
         "the shortest list of DOTA's versions that holds every name found, else the names found, sorted)"
     )
     parser.add_argument("--classes", metavar="LIST", help=classes)

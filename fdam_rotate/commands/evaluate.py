@@ -101,7 +101,9 @@ def _add_more_options(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write {class: score threshold} of the greatest F1, chosen on --choose-on, reported on the others",
     )
-    group.add_argument("--choose-on", type=Path, metavar="LIST", help="images to choose --thresholds on, one id a line")
+    group.add_argument(
+        "--choose-on", type=Path, metavar="LIST", help="images to choose --thresholds on, one id per line"
+    )
 
 
 def _add_cause_options(parser: argparse.ArgumentParser) -> None:
@@ -131,13 +133,13 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
         "--image-list",
         type=Path,
         metavar="FILE",
-        help="score these images only (one id a line, or the manifest.json of a split); each needs labels",
+        help="score these images only (one id per line, or the manifest.json of a split); each needs labels",
     )
     group.add_argument(
         "--train-list",
         type=Path,
         metavar="FILE",
-        help="images trained on (one id a line, or the manifest.json of their split): a warning where they are scored",
+        help="images trained on (one id per line, or the manifest.json of their split): warned of where scored",
     )
     group.add_argument(
         "--train-img-dir",

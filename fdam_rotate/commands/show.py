@@ -36,7 +36,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = command_parser("show", __doc__, "tools/show.py")
     parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
     parser.add_argument(
-        "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file a class"
+        "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file per class"
     )
     parser.add_argument("--gt", type=Path, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
     parser.add_argument(
@@ -57,7 +57,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--scores", action="store_true", help="write the score at each detection, where there is room")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
     parser.add_argument(
-        "--image-list", type=Path, metavar="FILE", help="draw only these images: one id a line, or a manifest.json"
+        "--image-list", type=Path, metavar="FILE", help="draw only these images: one id per line, or a manifest.json"
     )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
     parser.add_argument(

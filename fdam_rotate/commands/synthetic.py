@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     parser.add_argument(
         "--gsd", type=float, nargs=2, metavar=("FROM", "TO"), default=(0.13, 0.45),
-        help="ground sampling distance in metres a pixel, drawn for each scene; a car is 4.5 m long, so 15 pixels at "
+        help="ground sampling distance in metres per pixel, drawn for each scene; a car is 4.5 m long, so 15 pixels at "
         "0.3 (default: 0.13 0.45)",
     )  # fmt: skip
     parser.add_argument("--nproc", type=int, default=min(4, os.cpu_count() or 1), help="processes (default: up to 4)")
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.seed < 0 or args.nproc < 1:
         parser.error("--seed must be at least 0 and --nproc at least 1")
     if not 0.02 <= args.gsd[0] <= args.gsd[1] <= 5:
-        parser.error("--gsd takes two rising numbers within 0.02 and 5 metres a pixel")
+        parser.error("--gsd takes two rising numbers within 0.02 and 5 metres per pixel")
     from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.synthetic import CLASSES, parse_size, write_synthetic
 

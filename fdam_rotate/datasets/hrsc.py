@@ -31,7 +31,7 @@ class HRSC2016Dataset(DOTAPatchDataset):
     """HRSC2016, all ships as one class.
 
     ====================================  ========================================
-    ``ImageSets/train.txt``               ``ann_file``, with one image name a line
+    ``ImageSets/train.txt``               ``ann_file``, with one image name per line
     ``FullDataSet/Annotations/NAME.xml``  in ``ann_dir``
     ``FullDataSet/AllImages/NAME.bmp``    in ``img_prefix``
     ====================================  ========================================

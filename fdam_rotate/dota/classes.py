@@ -32,7 +32,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
 
 
 def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
-    """Class names from a version (``'v1.0'``), a text file (one name a line), one name, or a sequence of names.
+    """Class names from a version (``'v1.0'``), a text file (one name per line), one name, or a sequence of names.
 
     A lone string is a version or an existing ``.txt`` file, else a comma-separated list of names, so that
     ``'ship'`` is one class and never four letters.
@@ -47,7 +47,7 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
         if text.endswith(".txt"):
             path = Path(text)
             if not path.is_file():
-                raise DotaError(f"class file {path} does not exist; give a file with one class name a line")
+                raise DotaError(f"class file {path} does not exist; give a file with one class name per line")
             names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
         else:
             names = [part.strip() for part in text.split(",")]

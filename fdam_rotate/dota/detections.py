@@ -134,7 +134,7 @@ def read_detections(
     Args:
         source: a folder, or a zip with the files at its top level.
         classes: the classes to read, in this order; None reads every ``Task{task}_*.txt``, sorted.
-        task: 1 (oriented, ten fields a line) or 2 (horizontal, six).
+        task: 1 (oriented, ten fields per line) or 2 (horizontal, six).
         problems: where bad lines, and files of classes that were not asked for, are collected; None raises at the
             first one.
 
@@ -178,7 +178,7 @@ def detection_files(
     if not found:
         hint = f"; {inner[0]} is not at the top level: zip the files, not a folder" if inner else ""
         raise FileNotFoundError(
-            f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file a class{hint}"
+            f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file per class{hint}"
         )
     for name in inner:
         _tell(

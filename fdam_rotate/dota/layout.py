@@ -152,7 +152,7 @@ def read_image_list(path: str | Path) -> tuple[str, ...]:
     """The image ids of a list, sorted, each once; blank lines are skipped, and an image's file extension is dropped.
 
     Args:
-        path: text with one id a line; or the ``manifest.json`` of a split or its folder: the images that were split.
+        path: text with one id per line; or the ``manifest.json`` of a split or its folder: the images that were split.
 
     Raises:
         DotaError: the list is empty or not UTF-8, or an id cannot be a file name, or the manifest is bad.
@@ -166,7 +166,7 @@ def read_image_list(path: str | Path) -> tuple[str, ...]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except UnicodeDecodeError as error:
-        raise DotaError(f"{path}: not UTF-8 text ({error.reason}); give one image id a line") from error
+        raise DotaError(f"{path}: not UTF-8 text ({error.reason}); give one image id per line") from error
     ids = set()
     for number, line in enumerate(lines, start=1):
         name = line.strip()
@@ -176,5 +176,5 @@ def read_image_list(path: str | Path) -> tuple[str, ...]:
             except DotaError as error:
                 raise DotaError(f"{path}:{number}: {error}") from error
     if not ids:
-        raise DotaError(f"{path} names no image; give one image id a line")
+        raise DotaError(f"{path} names no image; give one image id per line")
     return tuple(sorted(ids))

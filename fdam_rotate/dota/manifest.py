@@ -81,7 +81,7 @@ class Manifest:
     Attributes:
         parameters: settings that decide the output.
         sources: the folders that were read.
-        images: one record an image, sorted by id.
+        images: one record per image, sorted by id.
         problems: records of problems that belong to no split image.
         tool_version: version of this package that wrote it.
     """
@@ -160,7 +160,7 @@ class Manifest:
         }
 
     def write(self, path: str | Path) -> None:
-        """Write the file, all or nothing: one image a line."""
+        """Write the file, all or nothing: one image per line."""
         head = {
             "format": _FORMAT,
             "version": _VERSION,

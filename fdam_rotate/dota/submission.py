@@ -1,6 +1,6 @@
 """Submission zips of the DOTA server: written in one fixed form, and checked before somebody waits for a refusal.
 
-The server takes one zip with ``Task1_<class>.txt`` (oriented boxes, ten fields a line) or ``Task2_<class>.txt``
+The server takes one zip with ``Task1_<class>.txt`` (oriented boxes, ten fields per line) or ``Task2_<class>.txt``
 (horizontal boxes, six fields) at its top level, one file for every class of the version. It answers most mistakes with
 one line that names no cause, so :func:`check_submission` looks for each mistake by itself and says where it is.
 """

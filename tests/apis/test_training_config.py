@@ -38,7 +38,7 @@ def test_learning_rate_follows_the_batch(world, samples, lr):
     cfg = _cfg(samples)
     line = scale_lr(cfg, world)
     assert cfg.optimizer.lr == pytest.approx(lr)
-    assert f"{world} process(es) x {samples} image(s) = {world * samples} images a step" in line
+    assert f"{world} process(es) x {samples} image(s) = {world * samples} images per step" in line
 
 
 def test_accumulated_steps_count_as_images():

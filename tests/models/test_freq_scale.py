@@ -33,7 +33,7 @@ def impl(request, monkeypatch):
 
 @pytest.mark.parametrize(("size_in", "size_out"), [(14, 64), (8, 33), (8, 5), (14, 1), (14, 14), (2, 9), (1, 4)])
 def test_bicubic_matrix_equals_interpolate(size_in, size_out):
-    eye = torch.eye(size_in, dtype=torch.float64)[:, None, None, :]  # one impulse an image
+    eye = torch.eye(size_in, dtype=torch.float64)[:, None, None, :]  # one impulse per image
     expected = F.interpolate(eye, size=(1, size_out), mode="bicubic", align_corners=True)[:, 0, 0].T
     assert torch.allclose(torch.from_numpy(bicubic_matrix(size_in, size_out)), expected, atol=1e-14)
 

@@ -4,7 +4,7 @@ Example:
     python tools/bench/merge.py
 
 Made of 93,000 seeded patch detections of 12 images (rows of oriented boxes seen by overlapping 1024-pixel patches):
-our merge from files to files; a plain loop a box in Python and NumPy after DOTA_devkit's description, which does the
+our merge from files to files; a plain loop per box in Python and NumPy after DOTA_devkit's description, which does the
 same by upright bounds first and a polygon IoU a pair; and, where mmcv is installed, MMRotate's way, mmcv's nms_rotated
 on the CPU, on one image at a size that ends in seconds. Then how the suppression's time and memory grow.
 """

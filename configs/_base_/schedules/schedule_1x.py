@@ -1,4 +1,4 @@
-# LSKNet's published schedule: 12 epochs, AdamW, steps at 8 and 11. `lr` belongs to `base_batch_size` images a step;
+# LSKNet's published schedule: 12 epochs, AdamW, steps at 8 and 11. `lr` belongs to `base_batch_size` images per step;
 # tools/train.py scales it to the images that a step really has (auto_scale_lr.enable=False turns that off).
 evaluation = dict(interval=1, metric='mAP', save_best='auto')
 optimizer = dict(type='AdamW', lr=1e-4, betas=(0.9, 0.999), weight_decay=0.05)

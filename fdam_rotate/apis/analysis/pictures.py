@@ -24,7 +24,7 @@ LINES = ("-", "--", ":", "-.")
 
 
 def draw_spectra(path: str | Path, runs: Mapping[str, Sequence[LayerSpectrum]]) -> None:
-    """Log amplitude over frequency, a panel a run, a curve a layer; below, energy by depth, a curve a run.
+    """Log amplitude over frequency, a panel per run, a curve per layer; below, energy by depth, a curve per run.
 
     A layer has the same colour in all panels; a run that lacks it has no curve of that colour.
 
@@ -60,7 +60,7 @@ def draw_spectra(path: str | Path, runs: Mapping[str, Sequence[LayerSpectrum]]) 
 
 
 def draw_ranks(path: str | Path, runs: Mapping[str, Sequence[LayerRank]]) -> None:
-    """Effective rank over its largest value, and mean cosine similarity, by depth, one curve a run."""
+    """Effective rank over its largest value, and mean cosine similarity, by depth, one curve per run."""
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.4), layout="constrained")
     for axis, what, title in (
         (axes[0], "relative_rank", "effective rank / largest possible"),
@@ -72,7 +72,7 @@ def draw_ranks(path: str | Path, runs: Mapping[str, Sequence[LayerRank]]) -> Non
 
 
 def _draw_by_depth(axis: Axes, runs: Mapping[str, Sequence[LayerSpectrum | LayerRank]], what: str) -> None:
-    """Attribute ``what`` of the layers, one curve a run; a layer of either run has one place on the axis."""
+    """Attribute ``what`` of the layers, one curve per run; a layer of either run has one place on the axis."""
     names = layer_names(runs)
     for (name, layers), line in zip(runs.items(), LINES * len(runs), strict=False):
         places = [names.index(layer.name) for layer in layers]

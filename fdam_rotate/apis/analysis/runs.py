@@ -118,7 +118,7 @@ def join_layers(runs: Mapping[str, Sequence[T]]) -> list[tuple[str, list[T | Non
 
 
 def layer_table(runs: Mapping[str, Sequence[T]], cell: Callable[[T], str]) -> list[str]:
-    """Lines of a table: a row a layer, a column a run with ``cell(layer)``, or ``-`` where the run lacks the layer.
+    """Lines of a table: a row per layer, a column per run with ``cell(layer)``, or ``-`` where the run lacks the layer.
 
     Shapes that differ between runs stand side by side.
     """

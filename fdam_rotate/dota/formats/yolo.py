@@ -215,7 +215,7 @@ def _folder(images: Path, part: str, reading: Reading) -> list[Sidecar]:
 
 
 def _listed(root: Path, path: Path, reading: Reading) -> list[Sidecar]:
-    """The images that a text file lists, one path a line (CVAT), with their label files."""
+    """The images that a text file lists, one path per line (CVAT), with their label files."""
     finder = ImageFinder([reading.img_dir] if reading.img_dir else [], reading.problems)
     sidecars: dict[str, Sidecar] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):

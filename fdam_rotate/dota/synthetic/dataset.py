@@ -85,7 +85,7 @@ def write_synthetic(
         size: ranges from which each scene's width and height are drawn.
         seed: any integer of at least 0.
         classes: the classes to draw, of DOTA-v1.0's fifteen.
-        gsd_range: metres a pixel, from and to; smaller makes objects larger.
+        gsd_range: metres per pixel, from and to; smaller makes objects larger.
         nproc: processes; any number gives the same bytes.
         overwrite: replace the scenes of an earlier run in the folder; other files stay.
         progress: show a progress bar on stderr.

@@ -2,7 +2,7 @@
 
 The scene is laid out in metres in a frame that is turned at random: a rectangle around the image is cut again and again
 into blocks, roads run along the cuts, and each block gets a land use that hosts wanted classes or only background. The
-ground sampling distance (metres a pixel) sets how large everything appears. All randomness comes from one generator,
+ground sampling distance (metres per pixel) sets how large everything appears. All randomness comes from one generator,
 so a seed gives one scene, whatever process draws it.
 """
 
@@ -28,7 +28,7 @@ __all__ = ["CLASSES", "GSD_RANGE", "Scene", "generate_scene"]
 #: The classes that can be drawn: the fifteen of DOTA-v1.0.
 CLASSES = DOTA_CLASSES["v1.0"]
 
-#: Ground sampling distances in metres a pixel, as in most of DOTA's Google Earth pictures.
+#: Ground sampling distances in metres per pixel, as in most of DOTA's Google Earth pictures.
 GSD_RANGE = (0.13, 0.45)
 
 #: Objects of which less than this share lies in the image are not labelled; below the second they are difficult.
@@ -52,7 +52,7 @@ class Scene:
         labels: the objects, with ``imagesource`` and ``gsd`` as header.
         instances: (H, W) int32, 0 for background, else the number of the object that is seen there.
         numbers: for each label its number in ``instances``.
-        gsd: metres a pixel.
+        gsd: metres per pixel.
     """
 
     image: NDArray[np.uint8]
@@ -94,7 +94,7 @@ def generate_scene(
         height: pixels, at least 64.
         classes: the classes to draw and label. Other classes' objects are left out; piers, bridges and roundabouts,
             which belong to the ground, may still be there, unlabelled.
-        gsd_range: the ground sampling distance in metres a pixel is drawn from this range, evenly in its logarithm.
+        gsd_range: the ground sampling distance in metres per pixel is drawn from this range, evenly in its logarithm.
 
     Raises:
         UnknownClassError: a class that cannot be drawn.

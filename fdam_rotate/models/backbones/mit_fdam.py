@@ -193,7 +193,7 @@ class MiTFDAM(BaseModule):
     ===== ====== ============= ============= ===== ==================
 
     Args:
-        arch: 'b0' to 'b5', or a dict of embed_dims (channels of one head, and of stage 1) and depths (blocks a stage).
+        arch: 'b0' to 'b5', or a dict of embed_dims (channels of one head, and of stage 1), depths (blocks per stage).
         in_channels: Channels of the image.
         mlp_ratio: Hidden channels of the FFNs over the stage's.
         drop_rate: Dropout in the FFNs.

@@ -111,7 +111,7 @@ class OffsetSampler(nn.Module):
         kernel_size: Kernel of the predicting convolutions, odd.
     """
 
-    scale = 2  # the coarse branch predicts this many offsets a side for each of its pixels
+    scale = 2  # the coarse branch predicts this many offsets per side for each of its pixels
 
     def __init__(self, in_channels: int, groups: int = 4, kernel_size: int = 3) -> None:
         super().__init__()

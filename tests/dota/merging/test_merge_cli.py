@@ -61,7 +61,7 @@ def test_writes_every_class_and_the_zip(source: Path, tmp_path: Path, capsys: py
 @pytest.mark.parametrize("more", [{}, {"max_per_image": 40}, {"score_thr": 0.3, "nms": "hbb"}, {"nms": "none"}])
 @pytest.mark.parametrize("inputs", [1, 2])
 def test_small_batches_change_no_byte(source: Path, tmp_path: Path, more: dict, inputs: int) -> None:
-    """All at once, class by class, and through a file an image."""
+    """All at once, class by class, and through a file per image."""
     results = []
     for k, batch in enumerate((1 << 30, 40_000, 2_000)):
         sources = [source] * inputs
