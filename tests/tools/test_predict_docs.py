@@ -1,0 +1,39 @@
+"""docs/predict.md, run as written: from a checkpoint to a GeoPackage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scripts import ROOT, load_script
+
+rasterio = pytest.importorskip("rasterio")
+pyogrio = pytest.importorskip("pyogrio")
+pytest.importorskip("onnxruntime")
+
+
+@pytest.mark.slow
+def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
+    from random_detectors import DEMO, random_detector
+
+    from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
+
+    detector, _ = random_detector()
+    save_checkpoint_file(tmp_path / "my_checkpoint.pth", detector.state_dict())
+    (tmp_path / "my_config.py").write_text(f"_base_ = {str(DEMO)!r}\n")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 300, 700), dtype=np.uint8)
+    place = rasterio.transform.from_origin(500_000, 4_000_000, 0.5, 0.5)
+    with rasterio.open(
+        tmp_path / "city.tif", "w", driver="GTiff", width=700, height=300, count=3, dtype="uint8", crs="EPSG:32633",
+        transform=place,
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    monkeypatch.chdir(tmp_path)
+    lines = [line.split() for line in (ROOT / "docs/predict.md").read_text().splitlines() if line.startswith("    ")]
+    assert [line[:2] for line in lines] == [["fdam-rotate", "export"], ["fdam-rotate", "predict"]]
+    for _, command, *words in lines:
+        assert load_script(f"tools/{command}.py").main(words) == 0
+    boxes = pyogrio.raw.read(tmp_path / "found/gpkg/city.gpkg")
+    assert len(boxes[2]) > 10
+    west, south, east, north = pyogrio.read_info(tmp_path / "found/gpkg/city.gpkg")["total_bounds"]
+    assert 14.9 < west < east < 15.1, "UTM zone 33 has 15 degrees at 500,000 m"
+    assert 36.1 < south < north < 36.2
