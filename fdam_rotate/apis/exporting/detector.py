@@ -23,6 +23,7 @@ from torch import nn
 
 import fdam_rotate
 from fdam_rotate.apis.exporting.errors import ExportError
+from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
 from fdam_rotate.apis.exporting.suppression import translations
 from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates
 from fdam_rotate.apis.exporting.writing import EXPORTER_ERRORS, check_export_target, reason, write_onnx
@@ -34,7 +35,18 @@ __all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", 
 OUTPUTS = ("boxes", "scores", "labels", "count")
 
 #: Detectors that are exported whole, by their name in MMRotate's configs.
-KINDS = {"OrientedRCNN": OrientedRCNNCandidates}
+KINDS = {
+    "OrientedRCNN": OrientedRCNNCandidates,
+    "RotatedFCOS": RotatedFCOSCandidates,
+    "RotatedRetinaNet": RotatedRetinaNetCandidates,
+}
+
+#: Detectors of configs/ that are not, and why.
+REASONS = {
+    "R3Det": "it refines boxes by sampling features at their corners (FeatureRefineModule), which has no exported form",
+    "RoITransformer": "its second stage pools from other boxes than its first, which has no exported form yet",
+    "S2ANet": "it samples features along its boxes (AlignConv, a deformable convolution), which has no exported form",
+}
 
 
 @dataclass(frozen=True)
@@ -89,9 +101,8 @@ def candidates_of(detector: nn.Module, norm: Mapping[str, Any], max_boxes: int |
 
     kind = type(detector).__name__
     if kind not in KINDS:
-        raise ExportError(
-            f"{kind} is not exported whole, only {', '.join(KINDS)}; --features writes its backbone and neck"
-        )
+        why = f": {REASONS[kind]}" if kind in REASONS else f", only {', '.join(KINDS)}"
+        raise ExportError(f"{kind} is not exported whole{why}; --features writes its backbone and neck")
     model = KINDS[kind](copy.deepcopy(detector), norm, max_boxes).eval()
     set_freq_impl(model, "dft")
     return model

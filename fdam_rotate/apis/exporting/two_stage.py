@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdam_rotate.apis.exporting.boxes import midpoint_boxes, upright_bounds
+from fdam_rotate.apis.exporting.candidates import Pixels, best_candidates, expect, take
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.roi_align import pool_rotated
 from fdam_rotate.apis.exporting.suppression import kept_mask
@@ -36,9 +37,9 @@ class OrientedProposals(nn.Module):
         super().__init__()
         cfg = head.test_cfg
         nms = dict(cfg.nms)
-        _expect(type(head).__name__, "OrientedRPNHead", "rpn_head")
-        _expect(type(head.bbox_coder).__name__, "MidpointOffsetCoder", "rpn_head.bbox_coder")
-        _expect(nms.pop("type", "nms"), "nms", "test_cfg.rpn.nms.type")
+        expect(type(head).__name__, "OrientedRPNHead", "rpn_head")
+        expect(type(head.bbox_coder).__name__, "MidpointOffsetCoder", "rpn_head.bbox_coder")
+        expect(nms.pop("type", "nms"), "nms", "test_cfg.rpn.nms.type")
         self.head = head
         self.before, self.count, self.least_side = int(cfg.nms_pre), int(cfg.max_per_img), float(cfg.min_bbox_size)
         self.iou_thr = float(nms.pop("iou_threshold"))
@@ -98,8 +99,8 @@ class OrientedRCNNCandidates(nn.Module):
     def __init__(self, detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> None:
         super().__init__()
         roi_head = detector.roi_head
-        _expect(type(roi_head).__name__, "OrientedStandardRoIHead", "roi_head")
-        _expect(type(roi_head.bbox_roi_extractor).__name__, "RotatedSingleRoIExtractor", "roi_head.bbox_roi_extractor")
+        expect(type(roi_head).__name__, "OrientedStandardRoIHead", "roi_head")
+        expect(type(roi_head.bbox_roi_extractor).__name__, "RotatedSingleRoIExtractor", "roi_head.bbox_roi_extractor")
         if roi_head.with_shared_head or roi_head.bbox_head.custom_cls_channels:
             raise ExportError("roi_head has a shared head or a loss with its own scores, which is not exported")
         self.detector = detector
@@ -108,13 +109,11 @@ class OrientedRCNNCandidates(nn.Module):
         self.head = BinHead(roi_head.bbox_head)
         self.test_cfg = roi_head.test_cfg
         self.score_thr = float(self.test_cfg.score_thr)
-        self.to_rgb = bool(norm.get("to_rgb", True))
+        self.pixels = Pixels(norm)
         self.classes = int(roi_head.bbox_head.num_classes)
         most = self.proposals.count * self.classes
         #: Every proposal is of one class at most, nearly always; twice as many rows lose none.
         self.max_boxes = min(max_boxes or 2 * self.proposals.count, most)
-        self.register_buffer("mean", torch.tensor(norm["mean"], dtype=torch.float32).view(1, 3, 1, 1))
-        self.register_buffer("inverse_std", 1 / torch.tensor(norm["std"], dtype=torch.float64).float().view(1, 3, 1, 1))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """RGB images (B, 3, H, W), uint8 or float from 0 to 255, to their best candidates.
@@ -124,8 +123,7 @@ class OrientedRCNNCandidates(nn.Module):
             are scored above the threshold (B,).
         """
         shape = image.shape[-2:]
-        image = image.float() if self.to_rgb else image.float().flip(1)
-        maps = self.detector.extract_feat((image - self.mean) * self.inverse_std)
+        maps = self.detector.extract_feat(self.pixels(image))
         proposals, found = self.proposals(maps)
         logits, deltas = self.head(self.pool(maps, proposals))
         coder = self.detector.roi_head.bbox_head.bbox_coder
@@ -141,7 +139,7 @@ class RotatedPool(nn.Module):
     def __init__(self, extractor: nn.Module) -> None:
         super().__init__()
         layer = extractor.roi_layers[0]
-        _expect(type(layer).__name__, "RoIAlignRotated", "roi_layer")
+        expect(type(layer).__name__, "RoIAlignRotated", "roi_layer")
         side, other = layer.output_size
         if side != other or layer.sampling_ratio < 1 or not layer.aligned:
             raise ExportError(
@@ -193,33 +191,6 @@ class BinHead(nn.Module):
         return self.head.fc_cls(x), self.head.fc_reg(x)
 
 
-def best_candidates(
-    boxes: Tensor, scores: Tensor, count: int, score_thr: float
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """The best ``count`` pairs of box and class of each image.
-
-    Args:
-        boxes: (B, P, 1, 5), or one for each class, (B, P, C, 5).
-        scores: (B, P, C).
-        count: pairs to give.
-        score_thr: those above are counted.
-
-    Returns:
-        boxes (B, count, 5), scores (B, count), labels (B, count), number above ``score_thr`` (B,).
-    """
-    classes = scores.shape[2]
-    best, index = scores.flatten(1).topk(count, dim=1)
-    place = index if boxes.shape[2] == classes else torch.div(index, classes, rounding_mode="floor")
-    return take(boxes.flatten(1, 2), place), best, index % classes, (best > score_thr).sum(1)
-
-
-def take(rows: Tensor, index: Tensor) -> Tensor:
-    """Rows (B, N, d) of each image at (B, k): (B, k, d)."""
-    batch, count, width = rows.shape
-    index = index + torch.arange(batch)[:, None] * count
-    return rows.reshape(-1, width).index_select(0, index.flatten()).view(batch, -1, width)
-
-
 def _anchors(generator: Any, level: int, width: int, index: Tensor) -> Tensor:
     """The anchors (B, k, 4) numbered (B, k) of a level ``width`` columns wide, as mmdet's AnchorGenerator has them."""
     base = generator.base_anchors[level].float()
@@ -230,8 +201,3 @@ def _anchors(generator: Any, level: int, width: int, index: Tensor) -> Tensor:
     y = torch.div(place, width, rounding_mode="floor").float() * step_y
     base = base.index_select(0, (index % number).flatten()).view(*index.shape, 4)
     return base + torch.stack([x, y, x, y], -1)
-
-
-def _expect(found: str, wanted: str, where: str) -> None:
-    if found != wanted:
-        raise ExportError(f"{where} is {found}; the whole of a detector is exported with {wanted}")
