@@ -24,6 +24,7 @@ from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.outputs import check_folder, check_names, earlier_files, remove_files
+from fdam_rotate.dota.predicting.ahead import ahead
 from fdam_rotate.dota.predicting.journal import Journal
 from fdam_rotate.dota.predicting.model import Found, WindowModel
 from fdam_rotate.dota.progress import progress_bar
@@ -204,7 +205,10 @@ def _predict_image(
     summary: PredictSummary,
     bar: Any,
 ) -> dict[str, Detections]:
-    """Detections of one image by class, with window names as ids; what its journal lacks is predicted and added."""
+    """Detections of one image by class, with window names as ids; what its journal lacks is predicted and added.
+
+    The next windows are read while the model works on these.
+    """
     path = out / JOURNALS / f"{source.image_id}.jsonl"
     with open_pixels(source.path, options.raster) as image:
         (level,) = plan_levels(options, source.image_id, image.width, image.height)
@@ -213,10 +217,11 @@ def _predict_image(
             summary.windows += len(level.names)
             summary.resumed += len(journal.done)
             bar.update(len(journal.done))
-            for names, patches in windows(image, level, options, batch_size, without=set(journal.done)):
-                for name, found in zip(names, model.detect(patches), strict=True):
-                    journal.add(name, found)
-                bar.update(len(names))
+            with ahead(windows(image, level, options, batch_size, without=set(journal.done))) as batches:
+                for names, patches in batches:
+                    for name, found in zip(names, model.detect(patches), strict=True):
+                        journal.add(name, found)
+                    bar.update(len(names))
             for name in [name for name in level.names if name not in journal.done]:
                 journal.add(name, _NOTHING)
                 summary.empty += 1

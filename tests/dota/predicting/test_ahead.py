@@ -1,0 +1,58 @@
+"""Items made ahead: in order, no further than asked, with their errors, and none after the end."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from fdam_rotate.dota.predicting.ahead import ahead
+
+
+def test_items_come_in_order_and_are_made_meanwhile():
+    made = [threading.Event() for _ in range(20)]
+
+    def items():
+        for number, event in enumerate(made):
+            event.set()
+            yield number
+
+    with ahead(items(), 2) as numbers:
+        for number in numbers:
+            if number + 1 < len(made):
+                assert made[number + 1].wait(10), "the next one is made while this one is worked on"
+            if number + 5 < len(made):
+                assert not made[number + 5].is_set(), "no further than asked"
+    assert number == 19
+
+
+def test_an_error_comes_in_its_turn():
+    def items():
+        yield 1
+        raise OSError("disk gone")
+
+    with ahead(items()) as numbers:
+        assert next(numbers) == 1
+        with pytest.raises(OSError, match="disk gone"):
+            next(numbers)
+
+
+def test_nothing_is_made_after_the_end():
+    made = []
+
+    def items():
+        for number in range(1000):
+            made.append(number)
+            yield number
+
+    def fail_after_one() -> None:
+        with ahead(items(), 3) as numbers:
+            next(numbers)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail_after_one()
+    count = len(made)
+    assert count <= 6
+    assert not [thread for thread in threading.enumerate() if thread.name == "ahead"]
+    assert len(made) == count
