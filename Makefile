@@ -8,12 +8,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # DATA=DIR: a DOTA-layout folder (train/ and val/, each with images/ and labelTxt/) instead of generated scenes
 DATA ?=
 WORK ?= work_dirs/demo
+# INIT=FILE: start weights, a published LSKNet backbone or a detector; MINUTES=N: how long the demo may train
+INIT ?=
+MINUTES ?=
 # processes that share the tests; each takes about a gigabyte
 JOBS ?= 2
 
 .PHONY: install demo test test-all test-fast bench lint doctor clean help
 help:
-	@echo "make demo [DATA=DIR]   data -> patches -> train -> test -> merge -> submission -> mAP and a picture, under $(WORK)"
+	@echo "make demo [DATA=DIR] [INIT=FILE] [MINUTES=N]   data -> patches -> train -> test -> merge -> submission -> mAP and a picture, under $(WORK)"
 	@echo "make test              set up and run every test; of the configs, one of each family is trained"
 	@echo "make test-all          the same with every config"
 	@echo "make test-fast         only what needs no torch, in an environment of its own (.venv-fast): about a minute"
@@ -26,7 +29,7 @@ $(STAMP): requirements.txt pyproject.toml setup.py tools/install.sh $(wildcard f
 	@$(if $(filter command line environment,$(origin PYTHON)),PYTHON=$(PYTHON)) tools/install.sh
 
 demo: $(STAMP)
-	@$(PY) tools/demo.py --overwrite --work-dir $(WORK) $(if $(DATA),--data $(DATA))
+	@$(PY) tools/demo.py --overwrite --work-dir $(WORK) $(if $(DATA),--data $(DATA)) $(if $(INIT),--init $(INIT)) $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(STAMP)
 	$(PY) -m pytest -n $(JOBS) --dist loadfile -m "not every_config"
