@@ -108,3 +108,21 @@ def test_a_pipeline_that_does_not_load_images_is_refused(cfg, checkpoint):
     cfg.data.test.pipeline = cfg.data.test.pipeline[1:]
     with pytest.raises(DotaError, match="begins with MultiScaleFlipAug"):
         TorchModel(cfg, checkpoint)
+
+
+def test_a_flip_that_does_not_flip_is_refused(cfg, checkpoint):
+    cfg.data.test.pipeline[1].flip = True
+    with pytest.raises(DotaError, match="needs a step RRandomFlip"):
+        TorchModel(cfg, checkpoint)
+
+
+def test_a_model_for_other_classes_is_refused(cfg, checkpoint):
+    cfg.model.bbox_head = dict(num_classes=3)
+    with pytest.raises(DotaError, match=r"bbox_head\.num_classes is 3, but the data set has 2 classes"):
+        TorchModel(cfg, checkpoint)
+
+
+def test_the_pipeline_is_part_of_the_identity(cfg, checkpoint):
+    first = TorchModel(cfg, checkpoint).identity
+    cfg.data.test.pipeline[1].scale_factor = 0.5
+    assert TorchModel(cfg, checkpoint).identity["model"] != first["model"]

@@ -14,6 +14,8 @@ from small_training import make_patches, small_options
 from torch import nn
 
 from fdam_rotate.apis import hooks, runners, train
+from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
+from fdam_rotate.apis.compat import load_config
 from fdam_rotate.apis.hooks import PatchEvalHook, SeedHook
 from fdam_rotate.apis.runtime import Runtime
 
@@ -118,6 +120,13 @@ def test_each_process_draws_its_own_numbers():
     assert len(set(drawn.values())) == 8
     assert numbers(1, 1, 1) == drawn[1, 1, 1]
 
+    def of_val(step: int) -> float:
+        SeedHook(0).before_val_iter(SimpleNamespace(rank=0, inner_iter=step))
+        return torch.rand(1).item()
+
+    assert of_val(0) == of_val(0) != of_val(1)
+    assert of_val(0) not in drawn.values()
+
 
 def test_the_rate_belongs_to_the_batch(data, tmp_path):
     assert _main(data, tmp_path / "work", "--no-validate", **{"optimizer.lr": 0.08}) == 0
@@ -205,3 +214,41 @@ def test_the_latest_checkpoint(tmp_path):
 )
 def test_how_far_a_checkpoint_is(meta, by_epoch, progress):
     assert runners.progress_of(meta, by_epoch=by_epoch) == progress
+
+
+def test_a_checkpoint_is_known_by_its_classes_and_their_order(data, tmp_path):
+    from fdam_rotate.apis.inference import load_detector
+    from fdam_rotate.dota.errors import DotaError
+
+    assert _main(data, tmp_path / "work", "--no-validate") == 0
+    checkpoint = tmp_path / "work" / "latest.pth"
+    classes = torch.load(checkpoint, weights_only=False)["meta"]["CLASSES"]
+
+    def load(names):
+        cfg = load_config(tmp_path / "work" / CONFIG.name)
+        return load_detector(cfg, checkpoint, names)
+
+    assert load(classes).CLASSES == classes
+    with pytest.raises(
+        DotaError, match=r"trained on the classes plane, baseball-diamond, .* the data set has helicopter"
+    ):
+        load(classes[::-1])
+    cfg = load_config(tmp_path / "work" / CONFIG.name, {"model.backbone.type": "LSKNetFDAM"})
+    with pytest.raises(CheckpointError, match="the config's model is not the one that"):
+        load_detector(cfg, checkpoint, classes)
+    cfg = load_config(tmp_path / "work" / CONFIG.name, {"model.rpn_head.feat_channels": 32})
+    with pytest.raises(CheckpointError, match=r"0 of its tensors are not in the file, [1-9] have another shape there"):
+        load_detector(cfg, checkpoint, classes)
+
+
+def test_predicting_leaves_the_model_in_its_mode(monkeypatch):
+    from fdam_rotate.apis import inference
+
+    modes = []
+    monkeypatch.setattr(inference, "predict_batch", lambda model, batch: modes.append(model.training) or [batch])
+    loader = torch.utils.data.DataLoader([1, 2], batch_size=None)
+    for training in (True, False):
+        model = nn.Dropout().train(training)
+        assert inference.predict(model, loader) == [1, 2]
+        assert model.training is training
+    assert modes == [False] * 4

@@ -75,3 +75,18 @@ def test_what_is_missing_is_said(tmp_path, image, capsys):
     assert "CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE..." in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match=r"no such file: none\.onnx"):
         predict.main(["none.onnx", str(image), "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("words", "count"),
+    [
+        pytest.param([], 3, id="the red square, found in both windows, once"),
+        pytest.param(["--iou-thr", "1.0"], 4, id="nothing overlaps by more than 1"),
+        pytest.param(["--score-thr", "0.7"], 2, id="one square scores 0.6"),
+    ],
+)
+def test_thresholds_reach_the_merge(tmp_path, image, words, count, capsys):
+    model = write_square_model(tmp_path / "m.onnx")
+    assert load_script("tools/predict.py").main([str(model), str(image), "--out", str(tmp_path / "out"), *words]) == 0
+    found = read_detections(tmp_path / "out", classes=("plane", "ship"))
+    assert sum(len(one) for one in found.values()) == count
