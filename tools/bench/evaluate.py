@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.classes import DOTA_CLASSES
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.labels import read_label_dir
+    from fdam_rotate.dota.scoring.bootstrap import score_intervals
     from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
     from fdam_rotate.dota.scoring.scores import EvalResult
 
@@ -65,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             "read and split": lambda: _read_and_split([labels, found]),
             "ours, IoU 0.5": lambda: ours((0.5,)),
             "ours, IoU 0.5:0.95": lambda: ours(thrs),
+            "with 1000 draws": lambda: score_intervals(ours(thrs), resamples=1000),
         }
         seconds = _measure(ways, args.rounds)
         start = time.perf_counter()

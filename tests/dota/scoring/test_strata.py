@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -124,3 +126,18 @@ def test_the_table_names_objects_and_scores() -> None:
     assert table.content["1.5 to 3"] == {"bounds": [1.5, 3.0], "map": 1.0, "ap": {"ship": 1.0}, "objects": {"ship": 1}}
     assert table.content["from 6"]["bounds"] == [6.0, None]
     assert table.key == "by_aspect"
+
+
+def test_a_detection_belongs_to_the_object_that_it_was_matched_with() -> None:
+    """By COCO's way that need not be the one overlapped most: here object 0 though object 1 is."""
+    base = scored([(50, 50, 40, 20, 0), (50, 52, 40, 20, 0)], [(50, 51, 40, 20, 0)], "coco").per_class["ship"]
+    for matched, best in ((0, 1), (1, 0)):
+        r = dataclasses.replace(base, match=np.array([[matched]]), truth=np.array([best]), iou=np.array([0.9]))
+        for other, outcome in ((matched, 0), (best, 1)):
+            neutral = np.arange(2) == other
+            assert strata._outcome_within(r, 0, 0.5, neutral, np.array([False])).tolist() == [outcome]
+    # a duplicate points to what it overlaps most; one that points to nothing goes by its own stratum
+    r = dataclasses.replace(base, match=np.array([[-1]]), truth=np.array([1]), outcome=np.array([[-1]], np.int8))
+    for iou, other, own, outcome in ((0.9, 1, False, 0), (0.9, 0, True, -1), (0.5, 1, False, -1), (0.5, 0, True, 0)):
+        r = dataclasses.replace(r, iou=np.array([iou]))
+        assert strata._outcome_within(r, 0, 0.5, np.arange(2) == other, np.array([own])).tolist() == [outcome]
