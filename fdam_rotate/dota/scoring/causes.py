@@ -3,13 +3,14 @@
 Bolya et al., "TIDE: A General Toolbox for Identifying Object Detection Errors", ECCV 2020, sorts the mistakes of
 detectors of upright boxes. Here its localisation error is taken apart into centre, size and angle, and two causes are
 added that only detection by windows has. Let `thr` be the IoU threshold and `LEAST_OVERLAP` 0.1 as in TIDE. A false
-positive has the first of these causes that holds:
+positive has the first of these causes that holds (in the order of TIDE's code):
 
-* ``duplicate``: overlaps an object of its class by more than thr, which a better detection has found;
+* ``seam``: matches (IoU > thr) the part of an object of its class that one window shows, and no whole object;
+* ``centre``, ``size``, ``angle``: overlaps objects of its class by more than 0.1, but none by more than thr; named is
+  what, when taken from the object (centre; both sides; angle), raises the IoU most. Both are seen as rectangles, the
+  longer side first;
 * ``class``: overlaps an object of another class by more than thr;
-* ``seam``: matches (IoU > thr) the part of an object of its class that one window shows, not the whole object;
-* ``centre``, ``size``, ``angle``: overlaps an object of its class by more than 0.1; named is what, when taken from the
-  object (centre; both sides; angle), raises the IoU most. Both are seen as rectangles, the longer side first;
+* ``duplicate``: overlaps an object of its class by more than thr, which a better detection has found;
 * ``both``: overlaps an object of another class by more than 0.1: wrong class and place;
 * ``background``: overlaps nothing by more than 0.1.
 
@@ -131,10 +132,10 @@ def find_causes(
     false = outcome == FALSE_POSITIVE
     open_ = false.copy()
     for cause, holds, points_to in (
-        (DUPLICATE, overlapped >= 0, overlapped),
+        (SEAM, (piece_of >= 0) & (overlapped < 0), piece_of),
+        (CENTRE, (own_iou > LEAST_OVERLAP) & (overlapped < 0), own),
         (CLASS, other_iou > thr, other),
-        (SEAM, piece_of >= 0, piece_of),
-        (CENTRE, own_iou > LEAST_OVERLAP, own),
+        (DUPLICATE, overlapped >= 0, overlapped),
         (BOTH, other_iou > LEAST_OVERLAP, other),
         (BACKGROUND, false, np.full(len(false), -1, dtype=np.intp)),
     ):

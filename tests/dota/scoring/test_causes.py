@@ -129,17 +129,27 @@ def test_duplicate_class_both_and_background() -> None:
     assert m.det_object.tolist() == [-1, 0, 1, 1, -1]
 
 
-def test_a_wrong_class_counts_before_a_bad_place_and_the_best_pointer_names_the_miss() -> None:
+def test_a_bad_place_counts_before_a_wrong_class_and_the_best_pointer_names_the_miss() -> None:
     """A plane's box, called ship, that touches another ship by more than a tenth; the ship has a bad box of its own."""
     objects: list[tuple[str, Box]] = [("plane", (50, 50, 40, 10, 0)), ("ship", (50, 57, 40, 10, 0))]
     found: list[tuple[str, float, Box]] = [
-        ("ship", 0.9, (50, 50.5, 40, 10, 0)),  # IoU 0.9 with the plane, 0.21 with the ship
+        ("ship", 0.5, (50, 50.5, 40, 10, 0)),  # IoU 0.9 with the plane, 0.21 with the ship
         ("ship", 0.4, (50, 57, 80, 14, 0)),
         ("ship", 0.6, (50, 57, 40, 10, 45)),
+        ("ship", 0.3, (50, 49, 40, 10, 0)),  # IoU 0.82 with the plane, 0.11 with the ship: as in TIDE, a bad place
+        ("ship", 0.2, (50, 48, 40, 10, 0)),  # IoU 0.67 and 0.05
     ]
     m = find_causes(scored(objects, found))
     # within a class by falling score; objects by class: ship, plane
-    assert causes(m) == (["class", "angle", "size"], ["angle", "class"])
+    assert causes(m) == (["angle", "centre", "size", "centre", "class"], ["angle", "class"])
+
+
+def test_a_wrong_class_counts_before_a_duplicate() -> None:
+    """Both a plane and a ship lie there, and the ship is found already."""
+    found: list[tuple[str, float, Box]] = [("ship", 0.9, SHIP[1]), ("ship", 0.8, SHIP[1])]
+    m = find_causes(scored([SHIP, ("plane", SHIP[1])], found))
+    assert causes(m) == (["", "class"], ["", "class"])
+    assert m.det_object.tolist() == [-1, 1]
 
 
 def test_difficult_objects_are_no_misses_and_neutral_detections_no_mistakes() -> None:

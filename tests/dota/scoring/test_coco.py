@@ -15,6 +15,7 @@ from fdam_rotate.dota.scoring.bootstrap import bootstrap_ap, match_records
 from fdam_rotate.dota.scoring.causes import CAUSES, find_causes
 from fdam_rotate.dota.scoring.coco import match_coco, outcome_coco
 from fdam_rotate.dota.scoring.evaluation import evaluate, parse_iou_thrs
+from fdam_rotate.dota.scoring.mending import mend_causes
 from fdam_rotate.dota.scoring.scores import EvalResult, average_precision
 from fdam_rotate.dota.scoring.ties import tie_bounds
 
@@ -130,3 +131,21 @@ def test_bounds_of_ties_come_from_seeded_orders() -> None:
     bounds = tie_bounds(evaluate({"ship": found}, {"a": truth}, ["ship"], metric="coco"))
     assert bounds.ap["ship"] == pytest.approx((0.5, 1.0))
     assert not bounds.exact
+
+
+def test_causes_and_gains_equal_hotcocos_tide(case: dict) -> None:
+    """Its 'Loc' is our centre, size and angle together; seams and merging it does not know."""
+    result = scored(case, "coco", (0.5,))
+    report = mend_causes(result, find_causes(result), score_thr=0)
+    theirs = case["tide"]
+    names = {"class": "Cls", "both": "Both", "duplicate": "Dupe", "background": "Bkg"}
+    for ours, name in names.items():
+        assert report.detections[ours] == theirs["counts"][name], ours
+        assert report.detections[ours] > 0, ours
+    placed = [report.detections[cause] for cause in ("centre", "size", "angle")]
+    assert sum(placed) == theirs["counts"]["Loc"]
+    assert min(placed) > 0
+    assert report.objects["miss"] == theirs["counts"]["Miss"]
+    assert report.objects["miss"] > 0
+    for ours, name in {**names, "miss": "Miss", "false": "FP", "missed": "FN"}.items():
+        assert report.gain[ours] == pytest.approx(theirs["delta_ap"][name], abs=1e-6), ours
