@@ -214,6 +214,12 @@ def test_points_outside_a_projection_cost_only_their_boxes() -> None:
     assert max(abs(west), abs(south), abs(east), abs(north)) < 1
 
 
+def test_a_point_that_has_a_place_keeps_it_beside_one_that_has_none() -> None:
+    found = transform_points(CRS.from_proj4(METEOSAT), "OGC:CRS84", np.array([[0.0, 0.0], [5.4e6, 5.4e6]]))
+    assert found[0].tolist() == pytest.approx([0, 0])
+    assert np.isnan(found[1]).all()
+
+
 def test_coordinates_beyond_all_measure_end_soon() -> None:
     """PROJ counts their turns round the Earth one by one, for hours."""
     points = np.array([[0.0, 0.0], [1e20, 0], [np.nan, 0], [np.inf, 1]])
@@ -254,6 +260,10 @@ def test_control_points_a_pixel_apart_place_an_image(tmp_path: Path) -> None:
     corner = gcps(lambda u, v: (10 + u, 50.0 - v), [0, 1], [0, 1])
     reference = read_georeference(picture(tmp_path / "a.tif", gcps=(corner, CRS.from_epsg(4326))))
     assert reference.ground(np.array([[30.0, 20.0]]))[0] == pytest.approx([40, 30])
+    three = read_georeference(picture(tmp_path / "b.tif", gcps=(corner[:3], CRS.from_epsg(4326))))
+    assert three.ground(np.array([[30.0, 20.0]]))[0] == pytest.approx([40, 30])
+    with pytest.raises(GeoReferenceError, match="2 ground control points"):
+        read_georeference(picture(tmp_path / "c.tif", gcps=(corner[:2], CRS.from_epsg(4326))))
 
 
 def test_control_points_that_do_not_place_an_image(tmp_path: Path) -> None:

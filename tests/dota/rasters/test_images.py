@@ -68,6 +68,18 @@ def test_an_orientation_is_applied_and_its_size_told(orientation: int, extension
     assert (image == cv2.imread(str(path))).all()
 
 
+def test_an_orientation_of_a_png_behind_other_chunks(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = cv2.imencode(".png", scene())[1].tobytes()
+    chunks = b""
+    for kind, content in ((b"tEXt", b"Title\0scene of some length"), (b"eXIf", exif.tobytes()[6:])):
+        chunks += struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    (tmp_path / "a.png").write_bytes(data[:33] + chunks + data[33:])
+    assert image_size(tmp_path / "a.png") == (31, 43)
+    assert read_image(tmp_path / "a.png")[0].shape == (43, 31, 3)
+
+
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("options", [{"dtype": "uint16"}, {"dtype": "uint8", "BIGTIFF": "YES"}, {"ENDIANNESS": "BIG"}])
 def test_sizes_of_tiffs_that_pillow_does_not_open(options: dict[str, str], tmp_path: Path) -> None:
