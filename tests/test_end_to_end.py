@@ -46,6 +46,10 @@ def test_demo_leaves_what_it_promises(demo):
             p.name for p in sorted((work / "submission").iterdir(), key=_class_order(archive))
         ]
     assert list((work / "pictures").iterdir())
+    assert text.index("$ fdam-rotate predict") < text.index("$ fdam-rotate train"), (
+        "the released model, before training"
+    )
+    assert len(list((work / "before_training" / "pictures").iterdir())) == 2  # a scene of val each
     log = next((work / "train").glob("*.log")).read_text()
     assert "auto_scale_lr is off" in log
     patches = (work / "test" / "patch_detections" / "patches.txt").read_text().split()

@@ -133,11 +133,11 @@ def _do(run: Run, plan: Plan, work_dir: Path, options: Mapping[str, Any], gpu: i
 
 
 def _settings_of_job(path: Path) -> str | None:
-    """The settings of the run that a folder was begun for; None where there is none."""
+    """The settings of the run that a folder was begun for; None where it holds no run."""
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["settings"])
     except FileNotFoundError:
-        return None
+        return "unknown" if any(path.parent.glob("*.pth")) else None
     except (ValueError, KeyError, TypeError):
         return "unreadable"
 

@@ -14,16 +14,12 @@ __all__ = ["StepCostHook"]
 class StepCostHook(Hook):
     """Keeps the loss of each step, and its seconds, of the clock and of this process's threads.
 
-    They are appended to ``steps.jsonl`` in the work folder, some at a time. Where a run went on from a checkpoint, the
-    last line for a step counts.
+    Each is appended to ``steps.jsonl`` in the work folder at once, so that a killed run lacks none. Where a run went on
+    from a checkpoint, the last line for a step counts.
     """
-
-    def __init__(self, every: int = 20) -> None:
-        self.every = every
 
     def before_run(self, runner: Any) -> None:
         """Start the clocks."""
-        self._lines: list[str] = []
         self._clocks = time.perf_counter(), time.process_time()
 
     def after_train_iter(self, runner: Any) -> None:
@@ -31,16 +27,6 @@ class StepCostHook(Hook):
         now = time.perf_counter(), time.process_time()
         loss = float(runner.outputs["loss"].detach())
         wall, cpu = (after - before for after, before in zip(now, self._clocks, strict=True))
-        self._lines.append(f"[{runner.iter + 1}, {loss:.5g}, {wall:.5g}, {cpu:.5g}]\n")
-        self._clocks = now
-        if self.every_n_iters(runner, self.every):
-            self._write(runner)
-
-    def after_run(self, runner: Any) -> None:
-        """Write the rest."""
-        self._write(runner)
-
-    def _write(self, runner: Any) -> None:
         with open(f"{runner.work_dir}/steps.jsonl", "a", encoding="utf-8") as file:
-            file.write("".join(self._lines))
-        self._lines = []
+            file.write(f"[{runner.iter + 1}, {loss:.5g}, {wall:.5g}, {cpu:.5g}]\n")
+        self._clocks = now

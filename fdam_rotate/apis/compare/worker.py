@@ -202,6 +202,11 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
         "AP75_by_class": result.ap_at(IOU_THRS.index(0.75)),
     }
     steps = read_steps(Path(job.folder) / "steps.jsonl")
+    if len(steps) != cfg.runner["max_iters"]:
+        raise DotaError(
+            f"{job.folder} holds {len(steps)} of {cfg.runner['max_iters']} steps: another run left its weights there; "
+            "remove the folder and run the command again"
+        )
     whole_cost = total.get("total") or parts[-1]
     record = Record(
         name=job.name,

@@ -90,7 +90,7 @@ def test_a_killed_run_comes_to_the_same_end(configs, tmp_path):
         "class Stop(steps.StepCostHook):\n"
         "    def after_train_iter(self, runner):\n"
         "        super().after_train_iter(runner)\n"
-        "        if runner.iter == 3: self._write(runner); os._exit(9)\n"
+        "        if runner.iter == 3: os._exit(9)\n"
         "HOOKS.register_module(name='StepCostHook', force=True, module=Stop)\n"
         f"worker.CHECKPOINTS = 2\nworker.perform(worker.{job(tmp_path / 'b', configs[1], configs[0])!r})\n"
     )
@@ -136,6 +136,11 @@ def test_a_comparison_goes_on_from_records(configs, tmp_path, capsys):
     (tmp_path / "b" / "runs" / "plain-seed0").mkdir(parents=True)
     shutil.copy(tmp_path / "a" / "runs" / "plain-seed0" / "job.json", tmp_path / "b" / "runs" / "plain-seed0")
     assert main([str(configs[0]), *again[2:]]) == 1
+    assert "plain-seed0 holds a run with other settings" in capsys.readouterr().err
+    begun = tmp_path / "b" / "runs" / "plain-seed0"
+    (begun / "job.json").unlink()
+    (begun / "iter_3.pth").touch()
+    assert main([str(configs[0]), *again[2:]]) == 1, "weights of which nobody knows from where they are"
     assert "plain-seed0 holds a run with other settings" in capsys.readouterr().err
     shutil.copy(tmp_path / "a" / "records" / "attinv-seed0.json", kept)
     assert main([*arguments[:-1], "--report-only"]) == 0
