@@ -9,6 +9,7 @@ radians, clockwise; `scores` and `labels` (batch, M), best first; `count` (batch
 threshold. Standard operators only; the suppression of rotated boxes is left to whoever runs it (fdam_rotate.dota does).
 The file's metadata holds the model card: classes, size, thresholds, checksum of the checkpoint, versions.
 
+With --for deepness: the form that the QGIS plugin Deepness (0.6.5 and later) opens, its settings in the metadata.
 With --features: backbone and neck alone, to ONNX or TorchScript; `image` is then float32, normalised as the config
 says. FFTs become products with fixed matrices, so that any runtime can run them; hence one size.
 """
@@ -28,7 +29,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("config", type=config_file, help="config file (Python)")
     parser.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint; without it the weights are random")
     parser.add_argument("--out", type=Path, required=True, help="file to write: .onnx (with --features .pt too)")
-    parser.add_argument("--features", action="store_true", help="backbone and neck only")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--features", action="store_true", help="backbone and neck only")
+    form.add_argument(
+        "--for", dest="form", choices=("deepness",), help="the form of a program: Deepness, a QGIS plugin"
+    )
     parser.add_argument("--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024)")
     parser.add_argument("--batch", type=int, default=1, help="images in a call (default: 1)")
     parser.add_argument(
@@ -98,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             gsd=args.gsd,
             check=args.check,
             tolerance=1e-3 if args.tolerance is None else args.tolerance,
+            deepness=args.form == "deepness",
             overwrite=args.overwrite,
         )
         card = report.card

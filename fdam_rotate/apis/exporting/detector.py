@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import fdam_rotate
+from fdam_rotate.apis.exporting.deepness import DeepnessForm, deepness_metadata
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
 from fdam_rotate.apis.exporting.suppression import translations
@@ -125,6 +126,7 @@ def export_detector(
     gsd: float | None = None,
     check: bool = False,
     tolerance: float = 1e-3,
+    deepness: bool = False,
     overwrite: bool = False,
 ) -> DetectorReport:
     """Write all of ``detector`` but its last suppression.
@@ -145,6 +147,7 @@ def export_detector(
         gsd: for the card, in metres per pixel.
         check: run the file in onnxruntime on noise and compare its scores with the detector's in torch.
         tolerance: largest difference of a score that passes.
+        deepness: in the form that the QGIS plugin Deepness opens; see `fdam_rotate.apis.exporting.deepness`.
         overwrite: replace ``path``.
 
     Raises:
@@ -179,15 +182,22 @@ def export_detector(
     )
     if len(card.classes) != model.classes:
         raise ExportError(f"the detector has {model.classes} classes, the data set {len(card.classes)}")
+    names, metadata, scores = OUTPUTS, {CARD_KEY: card.to_json()}, expected[1]
+    if deepness:
+        model, image, names = DeepnessForm(model), image.float() / 255, ("detections",)
+        metadata.update(deepness_metadata(card))
+        with torch.no_grad():
+            scores = model(image)[:, 4:-1]
     with atomic_path(path) as temporary:
         try:
-            write_onnx(model, image, temporary, OUTPUTS, {CARD_KEY: card.to_json()}, translations())
+            write_onnx(model, image, temporary, names, metadata, translations())
         except EXPORTER_ERRORS as error:
             raise ExportError(f"{card.detector} cannot be exported: {reason(error)}") from error
         difference = None
         if check:
-            found = _run(temporary, image.numpy())
-            difference = float(np.abs(found[1] - expected[1].numpy()).max())
+            found = _run(temporary, image.numpy(), names)
+            found_scores = found[0][:, 4:-1] if deepness else found[1]
+            difference = float(np.abs(found_scores - scores.numpy()).max())
             if not difference <= tolerance:
                 raise ExportError(
                     f"the exported model's scores differ from the detector's by {difference:.2g}, more than "
@@ -197,13 +207,13 @@ def export_detector(
     return DetectorReport(path, card, count, difference)
 
 
-def _run(path: Path, image: NDArray[np.uint8]) -> list[NDArray[Any]]:
+def _run(path: Path, image: NDArray[Any], names: Sequence[str]) -> list[NDArray[Any]]:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # what it cannot fold is no news to a user
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    outputs: list[NDArray[Any]] = session.run(list(OUTPUTS), {"image": image})
+    outputs: list[NDArray[Any]] = session.run(list(names), {"image": image})
     return outputs
 
 

@@ -209,7 +209,7 @@ def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
 
     model = candidates_of(detector, NORM)
 
-    def wrong(path, image):
+    def wrong(path, image, names):
         with torch.no_grad():
             boxes, scores, *rest = (x.numpy() for x in model(torch.from_numpy(image)))
         return [boxes, scores * 0.99, *rest]
