@@ -30,7 +30,6 @@ from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES, label_files
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
-from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
@@ -185,9 +184,9 @@ class DOTAPatchDataset(CustomDataset):
             )
         return found
 
-    def merge(self, detections: dict[str, Detections], *, iou_thr: float = 0.1) -> dict[str, Detections]:
+    def merge(self, detections: dict[str, Detections]) -> dict[str, Detections]:
         """Patch detections in original-image pixels, after the class-wise polygon NMS of the DOTA protocol."""
-        return merge_patches(detections, MergeOptions(iou_thr=iou_thr), locate=self._locate)
+        return merge_patches(detections, locate=self._locate)
 
     @cached_property
     def _locate(self) -> Callable[[str], Any]:

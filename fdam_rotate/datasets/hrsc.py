@@ -89,7 +89,7 @@ class HRSC2016Dataset(DOTAPatchDataset):
             for name in self.img_ids
         ]
 
-    def merge(self, detections: dict[str, Detections], **_: Any) -> dict[str, Detections]:
+    def merge(self, detections: dict[str, Detections]) -> dict[str, Detections]:
         """The detections as they are: images are not cut into patches."""
         return detections
 

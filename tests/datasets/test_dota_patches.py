@@ -143,6 +143,7 @@ def test_results_become_corners(tmp_path):
     assert len(found["ship"]) == 0
     plane = found["plane"]
     assert plane.image_ids[plane.image[0]] == "b__64__0___0"
+    assert plane.scores.tolist() == [0.5]
     # turned by 90 degrees: 4 wide, 8 high around (10, 20)
     corners = {tuple(np.round(corner, 3)) for corner in plane.polys.reshape(4, 2)}
     assert corners == {(8.0, 16.0), (12.0, 16.0), (12.0, 24.0), (8.0, 24.0)}
