@@ -306,6 +306,8 @@ def test_the_table_tells_what_occurs() -> None:
     table = cause_table(mend_causes(result, find_causes(result)))
     lines = to_text(table).splitlines()
     assert [line.split()[0] for line in lines] == ["cause", "centre:", "all", "all"]
+    assert lines[0].endswith("mAP50 gain")
+    assert table.notes[1].startswith("gain: what mAP50 0.00 would gain")
     assert lines[1].split() == ["centre:", "centre", "off", "1", "1", "+100.00"]
     assert table.content["gain"]["centre"] == 1.0
     assert table.content["objects"]["centre"] == 1
