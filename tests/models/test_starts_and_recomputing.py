@@ -1,4 +1,4 @@
-"""Starts, defaults and switches of the model parts that change no shape: what a wrong one of them would spoil quietly."""
+"""Starts, defaults and switches of the models that change no shape: what a wrong one would spoil quietly."""
 
 from __future__ import annotations
 

@@ -6,8 +6,9 @@ Each row compares our network or layer with another: 'LSKNet-S' is this package'
 the same network with FDAM's formulas written as the paper's code has them (rfft2, bicubic resize, einsum, multiply,
 irfft2; weights repeated over each head's channels). Each round runs all by turns; a row gives the medians of the times,
 and the median and quartiles of the rounds' ratios, so that a machine that changes its speed meanwhile does no harm.
-Memory is the process's peak above what it held before the model was built, in a process of its own (on a GPU the
-allocator's peak).
+On the CPU networks run with their channels last; rows say what they take planar and in bfloat16, and what the
+detectors' last step takes beside mmcv's. Memory is the process's peak above what it held before the model was built, in
+a process of its own (on a GPU the allocator's peak).
 """
 
 from __future__ import annotations
@@ -96,11 +97,68 @@ def _measure(args: argparse.Namespace, device):
     del models
     if device.type == "cuda":
         torch.cuda.empty_cache()
+    elif not args.amp:
+        yield from _layouts(args, device)
+        yield from _suppression(args)
     for task in ("forward", "step"):
         peaks = {name: _in_own_process(name, task, args) for name in _MODELS}
         for ours, other in _PAIRS:
             values = {"ours_value": peaks[ours], "other_value": peaks[other], "ratio": peaks[ours] / peaks[other]}
             yield f"backbone S peak memory, {task}", ours, other, "MiB", values
+
+
+def _layouts(args: argparse.Namespace, device):
+    """Yield rows of both networks with their channels last (as they are on the CPU), planar, and in bfloat16."""
+    import torch
+
+    from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
+
+    kinds = {"LSKNet-S": LSKNet, "LSKNetFDAM-S": LSKNetFDAM}
+    for what, make in (
+        (f"channels last, forward, {_FORWARD_SIZE}", _forward_task),
+        (f"channels last, step, {_STEP_BATCH}x{_STEP_SIZE}", _step_task),
+    ):
+        tasks = {}
+        for name, kind in kinds.items():
+            for layout, last in (("", True), (" planar", False)):
+                torch.manual_seed(0)
+                tasks[name + layout] = make(kind(channels_last=last), device, False)
+            if make is _forward_task:
+                tasks[name + " bf16"] = make(kind(channels_last=True), device, True)
+        results = _time(tasks, args.rounds, device)
+        pairs = [("LSKNetFDAM-S", "LSKNet-S")]
+        pairs += [(name, f"{name} planar") for name in kinds]
+        if make is _forward_task:
+            pairs += [(f"{name} bf16", name) for name in kinds] + [("LSKNetFDAM-S bf16", "LSKNet-S bf16")]
+        for ours, other in pairs:
+            yield what, ours, other, "ms", _ratio(results, ours, other)
+
+
+def _suppression(args: argparse.Namespace):
+    """Yield rows of the detectors' last step: ours beside mmcv's, and 15 classes of 2,000 boxes beside one."""
+    import numpy as np
+    import torch
+    from mmcv.ops import nms_rotated
+
+    from fdam_rotate.host.suppression import suppress
+
+    def boxes(count: int, classes: int):
+        rng = np.random.default_rng(0)
+        sides = np.exp(rng.uniform(np.log(16), np.log(512), (count, 2)))
+        rows = np.column_stack([rng.uniform(0, 1024, (count, 2)), sides, rng.uniform(-1.57, 1.57, count)])
+        shifts = np.arange(classes)[:, None, None] * np.array([2000, 2000, 0, 0, 0])  # as MMRotate moves classes apart
+        dets = torch.tensor((rows + shifts).reshape(-1, 5), dtype=torch.float32)
+        return dets, torch.tensor(rng.permutation(len(dets)) / len(dets), dtype=torch.float32)
+
+    for count in (100, 1000):
+        case = boxes(count, 1)
+        tasks = {"ours": lambda case=case: suppress(*case, 0.1), "mmcv": lambda case=case: nms_rotated(*case, 0.1)}
+        results = _time(tasks, args.rounds, torch.device("cpu"))
+        yield f"last step, {count} boxes", "ours", "mmcv", "ms", _ratio(results, "ours", "mmcv")
+    many, few = boxes(2000, 15), boxes(2000, 1)
+    tasks = {"30,000": lambda: suppress(*many, 0.1), "2,000": lambda: suppress(*few, 0.1)}
+    results = _time(tasks, args.rounds, torch.device("cpu"))
+    yield "last step, 15 classes and 1", "30,000", "2,000", "ms", _ratio(results, "30,000", "2,000")
 
 
 def _build(name: str):
