@@ -49,7 +49,7 @@ class DeepnessForm(nn.Module):
         )
         boxes = take(boxes, index)
         labels = take(labels[..., None], index)
-        classes = (labels == torch.arange(self.candidates.classes)).to(scores.dtype) * scores[..., None]
+        classes = (labels == torch.arange(int(self.candidates.classes))).to(scores.dtype) * scores[..., None]
         return torch.cat([boxes[..., :4], classes, boxes[..., 4:]], -1).transpose(1, 2)
 
 

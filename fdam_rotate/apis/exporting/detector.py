@@ -33,7 +33,7 @@ from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 
 __all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "normalisation"]
 
-OUTPUTS = ("boxes", "scores", "labels", "count")
+OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
 
 #: Detectors that are exported whole, by their name in MMRotate's configs.
 KINDS = {
