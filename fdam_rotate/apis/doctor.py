@@ -70,8 +70,8 @@ def check_kernels() -> list[str]:
     if not cpu.available():
         return [f"FreqScale's C++ for the CPU was not built from these sources, FDAM runs slower there: {mend}"]
     # A filter of twos doubles every frequency, so that x plus its scaled self is 3 x.
-    x = torch.arange(2 * 5 * 6.0).view(2, 5, 6)
-    wrong = _differs(cpu.scaled(x, torch.full((2, 14, 8), 2.0), residual=True, keep=False)[0], (3 * x).tolist())
+    x = torch.arange(2 * 5 * 6.0).view(1, 2, 5, 6)
+    wrong = _differs(cpu.scaled(x, torch.full((1, 2, 14, 8), 2.0), residual=True, keep=False)[0], (3 * x).tolist())
     return [f"FreqScale's C++ for the CPU: {wrong}: {mend}"] if wrong else []
 
 

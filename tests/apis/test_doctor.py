@@ -57,4 +57,4 @@ def test_kernels_that_were_not_built_are_told_with_the_cure(monkeypatch):
 def test_wrong_kernels_are_found(monkeypatch):
     monkeypatch.setattr(cpu, "scaled", lambda x, *_, **__: (2 * x, None))
     (problem,) = doctor.check_kernels()
-    assert "is not [[[0.0, 3.0" in problem
+    assert "is not [[[[0.0, 3.0" in problem

@@ -150,5 +150,5 @@ def _difference(expected: Tensor, found: Tensor) -> float:
     """NaN in either counts as infinitely far."""
     if expected.shape != found.shape:
         raise ExportError(f"the exported model gives {tuple(found.shape)} where {tuple(expected.shape)} is expected")
-    distance = (expected - found).abs().max() / expected.abs().max().clamp(min=1)
+    distance = (expected - found).detach().abs().max() / expected.abs().max().clamp(min=1)
     return float(distance) if torch.isfinite(distance) else float("inf")
