@@ -157,7 +157,9 @@ def test_test_scores_submits_and_draws_in_one_run(demo, repo, tmp_path):
     )  # fmt: skip
     assert "mAP of merged whole images" in text
     assert (tmp_path / "sub.zip").exists()
-    assert len(list((tmp_path / "pictures").glob("*.png"))) == len(list((work / "patches" / "val" / "images").iterdir()))
+    assert len(list((tmp_path / "pictures").glob("*.png"))) == len(
+        list((work / "patches" / "val" / "images").iterdir())
+    )
     # the merged files are those that the demo's own merge made of the same detections
     for path in sorted((work / "submission").glob("Task1_*.txt")):
         assert path.read_bytes() == (tmp_path / "sub" / path.name).read_bytes()

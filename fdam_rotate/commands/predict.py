@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import sys
 import time
 from collections.abc import Sequence
@@ -78,7 +79,11 @@ def build_parser() -> argparse.ArgumentParser:
     add_raster_arguments(parser)
     parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
     parser.add_argument(
-        "--score-thr", type=float, default=0.05, metavar="SCORE", help="least score that is written (default: 0.05)"
+        "--score-thr",
+        type=_score_thr,
+        default=0.05,
+        metavar="SCORE|FILE",
+        help="least score that is written (default: 0.05), or a file with one per class (evaluate --thresholds)",
     )
     parser.add_argument(
         "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
@@ -104,14 +109,32 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _score_thr(text: str) -> float | dict[str, float]:
+    """A threshold in [0, 1], or a JSON file of class -> threshold."""
+    try:
+        content: object = float(text)
+    except ValueError:
+        try:
+            content = json.loads(Path(text).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            raise argparse.ArgumentTypeError(
+                f"{text} is neither a number nor a JSON file of class: threshold"
+            ) from None
+    numbers = content if isinstance(content, dict) else {"": content}
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
+            where = f"{text}: {name}: " if name else ""
+            raise argparse.ArgumentTypeError(f"{where}expected a number in [0, 1], got {value!r}")
+    return {name: float(value) for name, value in numbers.items()} if isinstance(content, dict) else numbers[""]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then predict."""
     parser = build_parser()
     args = parser.parse_args(argv)
     cfg_options = parse_options(parser, args.cfg_options)
-    for option, value in (("--score-thr", args.score_thr), ("--iou-thr", args.iou_thr)):
-        if not 0 <= value <= 1:
-            parser.error(f"{option} must lie in [0, 1], got {value}")
+    if not 0 <= args.iou_thr <= 1:
+        parser.error(f"--iou-thr must lie in [0, 1], got {args.iou_thr}")
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     exported = args.model.suffix == ".onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -90,3 +91,24 @@ def test_thresholds_reach_the_merge(tmp_path, image, words, count, capsys):
     assert load_script("tools/predict.py").main([str(model), str(image), "--out", str(tmp_path / "out"), *words]) == 0
     found = read_detections(tmp_path / "out", classes=("plane", "ship"))
     assert sum(len(one) for one in found.values()) == count
+
+
+def test_a_threshold_for_each_class(tmp_path, image, capsys):
+    model = str(write_square_model(tmp_path / "m.onnx"))
+    predict = load_script("tools/predict.py").main
+    assert predict([model, str(image), "--out", str(tmp_path / "all")]) == 0
+    scores = {name: one.scores for name, one in read_detections(tmp_path / "all").items()}
+    assert all(len(one) for one in scores.values())
+    limits = {"plane": float(scores["plane"].max()), "ship": 0.0}
+    (tmp_path / "thr.json").write_text(json.dumps(limits))
+    assert predict([model, str(image), "--out", str(tmp_path / "cut"), "--score-thr", str(tmp_path / "thr.json")]) == 0
+    for name, one in read_detections(tmp_path / "cut").items():
+        assert one.scores.tolist() == scores[name][scores[name] >= limits[name] - 1e-6].tolist()
+    (tmp_path / "half.json").write_text('{"plane": 0.5}')
+    with pytest.raises(DotaError, match="no score threshold for ship"):
+        predict([model, str(image), "--out", str(tmp_path / "half"), "--score-thr", str(tmp_path / "half.json")])
+    for bad, message in (('{"plane": 2}', "plane: expected a number in [0, 1], got 2"), ("[1]", "expected a number")):
+        (tmp_path / "bad.json").write_text(bad)
+        with pytest.raises(SystemExit):
+            predict([model, str(image), "--out", str(tmp_path / "bad"), "--score-thr", str(tmp_path / "bad.json")])
+        assert message in capsys.readouterr().err

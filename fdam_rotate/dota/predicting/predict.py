@@ -7,7 +7,7 @@ to the byte. The model is behind one small interface, `WindowModel`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections, concatenate, task_file_name, write_detections
-from fdam_rotate.dota.errors import GeoReferenceError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.errors import DotaError, GeoReferenceError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.formats.geojson import write_boxes
 from fdam_rotate.dota.formats.geopackage import check_geopackage, write_geopackage
 from fdam_rotate.dota.formats.ground import place_boxes
@@ -78,7 +78,7 @@ def predict_images(
     options: SplitOptions,
     *,
     batch_size: int = 1,
-    score_thr: float = 0.05,
+    score_thr: float | Mapping[str, float] = 0.05,
     iou_thr: float = 0.1,
     keep_crs: bool = False,
     gpkg: bool = False,
@@ -93,7 +93,8 @@ def predict_images(
         out: folder; an unfinished run in it goes on.
         options: windows, in MMRotate's style; patches are filled up as ``data_prep/split.py`` does.
         batch_size: windows that the model gets at a time.
-        score_thr: detections scored below are left out of the merged files (the journals keep them).
+        score_thr: detections scored below are left out of the merged files (the journals keep them); one number, or one
+            for each class.
         iou_thr: of the merge.
         keep_crs: GeoJSON in each image's own coordinate system.
         gpkg: write a GeoPackage beside each GeoJSON file.
@@ -103,8 +104,11 @@ def predict_images(
 
     Raises:
         OutputExistsError: ``out`` holds a finished run, or something else.
-        DotaError: ``out`` holds a run of other settings, or the model cannot be loaded.
+        DotaError: ``out`` holds a run of other settings, the model cannot be loaded, or a class has no threshold.
     """
+    thresholds = {name: score_thr for name in model.classes} if not isinstance(score_thr, Mapping) else score_thr
+    if missing := [name for name in model.classes if name not in thresholds]:
+        raise DotaError(f"no score threshold for {', '.join(missing)}; each class of the model needs one")
     out = Path(out)
     if gpkg:
         check_geopackage()
@@ -126,7 +130,8 @@ def predict_images(
                 summary.failures.append(str(error))
                 continue
             summary.images += 1
-            whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=score_thr))
+            whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=min(thresholds.values())))
+            whole = {name: one.take(one.scores >= thresholds[name]) for name, one in whole.items()}
             _write_ground(source, whole, out, summary, keep_crs=keep_crs, gpkg=gpkg)
             merged.append(whole)
     together = {name: concatenate([one[name] for one in merged]) for name in model.classes}
