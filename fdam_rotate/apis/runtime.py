@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.host.devices import accept_int_devices, share_seeds_on_cpu
 
 __all__ = ["Runtime", "data_parallel", "start_runtime"]
@@ -35,16 +36,16 @@ def start_runtime(launcher: str, gpu_id: int = 0, dist_params: dict[str, Any] | 
     Without CUDA, or with CUDA_VISIBLE_DEVICES empty, everything runs on the CPU, several processes with gloo.
 
     Raises:
-        ValueError: the launcher's variables are missing, or ``gpu_id`` does not exist.
+        DotaError: the launcher's variables are missing, or ``gpu_id`` does not exist.
     """
     device = "cuda" if torch.cuda.is_available() else "cpu"
     accept_int_devices()
     if launcher == "none":
         if device == "cuda" and gpu_id >= torch.cuda.device_count():
-            raise ValueError(f"GPU {gpu_id} does not exist: {torch.cuda.device_count()} found")
+            raise DotaError(f"GPU {gpu_id} does not exist: {torch.cuda.device_count()} found")
         return Runtime(device, gpu_id, 0, 1)
     if launcher == "pytorch" and "RANK" not in os.environ:
-        raise ValueError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=N tools/train.py CONFIG ...")
+        raise DotaError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=N tools/train.py CONFIG ...")
     if device == "cuda":
         from mmcv.runner import init_dist
 
@@ -54,7 +55,7 @@ def start_runtime(launcher: str, gpu_id: int = 0, dist_params: dict[str, Any] | 
         dist.init_process_group("gloo")
         share_seeds_on_cpu()
     else:
-        raise ValueError(f"--launcher {launcher} needs GPUs; on the CPU use torchrun with --launcher pytorch")
+        raise DotaError(f"--launcher {launcher} needs GPUs; on the CPU use torchrun with --launcher pytorch")
     return Runtime(device, gpu_id, dist.get_rank(), dist.get_world_size())
 
 

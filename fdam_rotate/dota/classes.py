@@ -48,7 +48,10 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
             path = Path(text)
             if not path.is_file():
                 raise DotaError(f"class file {path} does not exist; give a file with one class name per line")
-            names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            try:
+                names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+            except UnicodeDecodeError as error:
+                raise DotaError(f"class file {path}: not UTF-8 text ({error.reason}); one class name a line") from None
         else:
             names = [part.strip() for part in text.split(",")]
         names = [name for name in names if name]
