@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import ast
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -212,6 +212,27 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
     """Leave with a usage error (code 2) where a number of :func:`add_run_arguments` makes no sense."""
     if min(args.size, args.max_images) < 1:
         parser.error("--size and --max-images must be at least 1")
+
+
+def measure_layers(args: argparse.Namespace, measure: Callable[..., list[Any]], stem: str) -> dict[str, list[Any]]:
+    """What ``measure_runs`` gives for the options of :func:`add_run_arguments`; claims ``stem``.png and ``stem``.json."""
+    from fdam_rotate.apis.analysis.runs import measure_runs
+
+    return measure_runs(
+        measure,
+        args.config,
+        args.checkpoint,
+        args.images,
+        args.out,
+        versus=args.versus,
+        layers=args.layers,
+        size=args.size,
+        max_images=args.max_images,
+        device=args.device,
+        names=[f"{stem}.png", f"{stem}.json"],
+        overwrite=args.overwrite,
+        unsafe=args.unsafe_load,
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

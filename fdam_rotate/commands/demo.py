@@ -29,7 +29,7 @@ from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import read_label_dir
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
 
 #: Passes over the training patches that a run on one's own data aims at, its least steps, and its minutes by default.
@@ -171,7 +171,7 @@ def _show_released(work: Path, data: Path) -> None:
     model = config_folder() / "released" / RELEASED / RELEASED
     if not model.with_suffix(".safetensors").is_file():
         return
-    images = sorted(path for path in (data / "val" / "images").iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    images = image_files(data / "val" / "images")
     found = work / "before_training"
     classes = ("--classes", ",".join(RELEASED_CLASSES))
     _step(

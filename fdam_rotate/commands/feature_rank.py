@@ -15,7 +15,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser
+from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser, measure_layers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -34,24 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quiet_host()
     from fdam_rotate.apis.analysis.rank import layer_ranks
-    from fdam_rotate.apis.analysis.runs import layer_table, measure_runs, to_json
+    from fdam_rotate.apis.analysis.runs import layer_table, to_json
     from fdam_rotate.dota.files import write_text
 
-    runs = measure_runs(
-        layer_ranks,
-        args.config,
-        args.checkpoint,
-        args.images,
-        args.out,
-        versus=args.versus,
-        layers=args.layers,
-        size=args.size,
-        max_images=args.max_images,
-        device=args.device,
-        names=["feature_rank.png", "feature_rank.json"],
-        overwrite=args.overwrite,
-        unsafe=args.unsafe_load,
-    )
+    runs = measure_layers(args, layer_ranks, "feature_rank")
     from fdam_rotate.apis.analysis.pictures import draw_ranks
 
     draw_ranks(args.out / "feature_rank.png", runs)

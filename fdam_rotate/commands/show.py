@@ -81,7 +81,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _draw_examples(args, raster)
 
     import cv2
-    from tqdm import tqdm
 
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.errors import ImageReadError
@@ -90,6 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.layout import list_sources, read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.problems import Problem, format_problems
+    from fdam_rotate.dota.progress import progress_over
     from fdam_rotate.dota.rasters.images import open_pixels
     from fdam_rotate.dota.scoring.drawing import draw_detections
 
@@ -113,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     written = 0
     notes: list[str] = []
     unknown: Counter[str] = Counter()
-    for source in tqdm(sources, desc="drawing", unit="image", delay=2, leave=False):
+    for source in progress_over(sources, "draw", "image", shown=True):
         try:
             with open_pixels(source.path, raster, whole=True) as whole:
                 ((_, image),) = whole.crops([[0, 0, whole.width, whole.height]])

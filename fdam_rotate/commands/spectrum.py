@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser
+from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser, measure_layers
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -31,25 +31,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
-    from fdam_rotate.apis.analysis.runs import layer_table, measure_runs, to_json
+    from fdam_rotate.apis.analysis.runs import layer_table, to_json
     from fdam_rotate.apis.analysis.spectrum import layer_spectra
     from fdam_rotate.dota.files import write_text
 
-    runs = measure_runs(
-        layer_spectra,
-        args.config,
-        args.checkpoint,
-        args.images,
-        args.out,
-        versus=args.versus,
-        layers=args.layers,
-        size=args.size,
-        max_images=args.max_images,
-        device=args.device,
-        names=["spectrum.png", "spectrum.json"],
-        overwrite=args.overwrite,
-        unsafe=args.unsafe_load,
-    )
+    runs = measure_layers(args, layer_spectra, "spectrum")
     from fdam_rotate.apis.analysis.pictures import draw_spectra
 
     draw_spectra(args.out / "spectrum.png", runs)

@@ -27,7 +27,7 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES, label_files
+from fdam_rotate.dota.layout import image_files, label_files
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.problems import Problem
@@ -269,8 +269,8 @@ def image_index(folder: Path) -> dict[str, str]:
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of images: {folder}; change img_prefix")
     index: dict[str, str] = {}
-    for name in sorted(path.name for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES):
-        index.setdefault(Path(name).stem, name)
+    for path in image_files(folder):
+        index.setdefault(path.stem, path.name)
     return index
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "closest_class", "resolve_classes"]
+__all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "resolve_classes"]
 
 _V10 = (
     "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
@@ -70,13 +69,6 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
     if repeated or spaced:
         raise DotaError(f"bad class list: repeated {repeated}, with white space {spaced}")
     return tuple(names)
-
-
-def closest_class(name: str, classes: Sequence[str]) -> str | None:
-    """The class whose spelling is nearest to ``name`` (case, ``_`` and ``-`` apart), or None."""
-    plain = {c.lower().replace("_", "-"): c for c in classes}
-    found = difflib.get_close_matches(name.lower().replace("_", "-"), list(plain), n=1, cutoff=0.6)
-    return plain[found[0]] if found else None
 
 
 def class_colour(index: int) -> tuple[int, int, int]:

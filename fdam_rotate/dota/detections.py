@@ -22,10 +22,10 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import DetectionFormatError
 from fdam_rotate.dota.files import atomic_path, check_id
 from fdam_rotate.dota.labels import MAX_COORDINATE, number_problem
+from fdam_rotate.dota.names import did_you_mean
 from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
@@ -188,9 +188,8 @@ def detection_files(
         return found
     for name in found:
         if name not in classes:
-            close = closest_class(name, classes)
-            hint = f"; did you mean {close!r}?" if close else ""
-            _tell(problems, line_problem("malformed", source / found[name], 0, f"unknown class {name!r}{hint}"))
+            text = f"unknown class {name!r}{did_you_mean(name, classes)}"
+            _tell(problems, line_problem("malformed", source / found[name], 0, text))
     return {name: found[name] for name in classes if name in found}
 
 

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import check_id, write_text
 from fdam_rotate.dota.layout import label_files
+from fdam_rotate.dota.names import nearest_name
 from fdam_rotate.dota.problems import Problem, line_problem
 
 __all__ = [
@@ -269,7 +269,7 @@ def _split_class(fields: list[bytes], classes: Sequence[str] | None) -> str:
     if len(fields) < 11 or classes is None:
         return ""
     words = [f.decode("utf-8", "replace") for f in fields[8:]]
-    close = closest_class("-".join(w for w in words if not w.isdigit()), classes)
+    close = nearest_name("-".join(w for w in words if not w.isdigit()), classes)
     return f" (did you mean class {close!r}? A class name holds no space)" if close else ""
 
 
@@ -288,6 +288,6 @@ def number_problem(fields: Sequence[bytes], what: str) -> str | None:
 
 def unknown_class(name: str, classes: Sequence[str]) -> str:
     """The text of the problem that ``name`` is not one of ``classes``."""
-    close = closest_class(name, classes)
+    close = nearest_name(name, classes)
     hint = f"; did you mean {close!r}?" if close else f"; the classes are {', '.join(classes)}"
     return f"unknown class {name!r}{hint}"

@@ -19,6 +19,7 @@ __all__ = [
     "Part",
     "SourceImage",
     "find_parts",
+    "image_files",
     "image_problem",
     "label_files",
     "list_sources",
@@ -70,9 +71,7 @@ def list_sources(
     sources: dict[str, SourceImage] = {}
     expected: dict[Path, set[str]] = {ann_dir: set() for ann_dir in ann_dirs if ann_dir is not None}
     for img_dir, ann_dir in zip(img_dirs, ann_dirs, strict=True):
-        for path in sorted(img_dir.iterdir()):
-            if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
-                continue
+        for path in image_files(img_dir):
             image_id = path.stem
             if ann_dir is not None:
                 expected[ann_dir].add(image_id)
@@ -98,6 +97,15 @@ def list_sources(
         folders = ", ".join(map(str, img_dirs))
         raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
     return [sources[image_id] for image_id in sorted(sources)]
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The image files of a folder, sorted; not hidden ones (``._a.png``, as macOS leaves them)."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
+    )
 
 
 def label_files(folder: Path, suffix: str = ".txt") -> list[Path]:

@@ -15,10 +15,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import IO, Any
 
-from fdam_rotate.dota.classes import closest_class, resolve_classes
+from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.detections import Detections, format_detections
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.names import nearest_name
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.windows import parse_patch_name
@@ -66,7 +67,7 @@ def write_submission(
     classes = resolve_classes(classes)
     unknown = sorted(set(detections) - set(classes))
     if unknown:
-        near = closest_class(unknown[0], classes)
+        near = nearest_name(unknown[0], classes)
         raise UnknownClassError(
             f"detections of classes that are not in the list: {', '.join(unknown)}"
             + (f" (did you mean {near}?)" if near else "")
@@ -214,7 +215,7 @@ def _check_archive(
 
 def _name_advice(name: str, wanted: Mapping[str, str]) -> str:
     """What to say of a file that is no class file of the task."""
-    near = closest_class(name, list(wanted))
+    near = nearest_name(name, wanted)
     hint = f"; did you mean {near}?" if near else ""
     return f"not one of the {len(wanted)} files of this task and class list, such as {next(iter(wanted))}{hint}"
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from scripts import ROOT, load_script
-from small_training import make_patches, small_options
+from small_training import make_parts, small_options
 
 from fdam_rotate.apis.hooks import Interruption
 from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seeded_loader
@@ -19,23 +19,12 @@ from fdam_rotate.dota.errors import DotaError, Stopped
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
 BY_STEP = "_base_ = {base!r}\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters={steps})\n"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    make_patches(root / "train", 5)
-    make_patches(root / "val", 2, seed=1)
-    make_patches(root / "test", 1, seed=2)
-    return root
+    return make_parts(tmp_path_factory.mktemp("data"), train=5, val=2, test=1)
 
 
 def _train(config: Path, data: Path, work: Path, *words: str, **options: object) -> int:

@@ -10,7 +10,7 @@ import torch
 from mmcv import Config
 from mmcv.runner import HOOKS, Hook
 from scripts import ROOT, load_script
-from small_training import make_patches, small_options
+from small_training import make_parts, small_options
 from torch import nn
 
 from fdam_rotate.apis import hooks, runners, train
@@ -20,23 +20,12 @@ from fdam_rotate.apis.hooks import PatchEvalHook, SeedHook
 from fdam_rotate.apis.runtime import Runtime
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    make_patches(root / "train", 2)
-    make_patches(root / "val", 1, seed=1)
-    make_patches(root / "test", 1, seed=2)
-    return root
+    return make_parts(tmp_path_factory.mktemp("data"), train=2, val=1, test=1)
 
 
 def _main(data, work, *words, **options) -> int:

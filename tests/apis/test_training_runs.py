@@ -14,7 +14,7 @@ import pytest
 import torch
 from mmcv import Config
 from scripts import ROOT, load_script
-from small_training import make_patches, small_options
+from small_training import make_parts, make_patches, small_options
 
 from fdam_rotate.apis.compat import load_config
 from fdam_rotate.apis.inference import predict_batch
@@ -32,23 +32,12 @@ DETECTORS = [
     "rotated_retinanet/rotated_retinanet_obb_lsk_s_fpn_1x_dota_le90",
     "rotated_fcos/rotated_fcos_lsk_s_fpn_1x_dota_le90",
 ]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    root = tmp_path_factory.mktemp("data")
-    make_patches(root / "train", 3)
-    make_patches(root / "val", 2, seed=1)
-    make_patches(root / "test", 2, seed=2)
-    return root
+    return make_parts(tmp_path_factory.mktemp("data"), train=3, val=2, test=2)
 
 
 def _words(config: Path, data: Path, work: Path, **options: object) -> list[str]:

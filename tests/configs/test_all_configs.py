@@ -30,15 +30,7 @@ NAMES = [str(p.relative_to(CONFIGS)) for p in FILES]
 #: Width and other settings of the small models; a value that is a key here stands for its size everywhere it occurs.
 SMALL = {256: 32, 1024: 64, 2000: 60, 512: 32}
 RANGES = {"le90": (-math.pi / 2, math.pi / 2), "le135": (-math.pi / 4, 3 * math.pi / 4), "oc": (0.01, math.pi / 2)}
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Tensors this small only lose by being shared among threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def load(path: Path) -> Config:

@@ -10,27 +10,19 @@ import pytest
 import torch
 from mmcv import Config
 from scripts import ROOT, load_script
-from small_training import CONFIGS, make_hrsc, make_patches, small_options
+from small_training import CONFIGS, make_hrsc, make_parts, small_options
 
 from fdam_rotate.dota.classes import DOTA_CLASSES, resolve_classes
 
 NAMES = [str(path.relative_to(ROOT / "configs")) for path in CONFIGS]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """Patches as 'DOTA' and the ships of 'HRSC2016'."""
     root = tmp_path_factory.mktemp("data")
-    for seed, part in enumerate(("train", "val", "test")):
-        make_patches(root / "dota" / part, 2 if part == "train" else 1, seed=seed)
+    make_parts(root / "dota", train=2, val=1, test=1)
     make_hrsc(root / "hrsc")
     return root
 
@@ -52,9 +44,7 @@ def _train_and_test(config: Path, data: Path, work: Path) -> None:
     classes = ("ship",) if hrsc else resolve_classes(cfg.data.train.classes)
     own = data / ("hrsc" if hrsc else "dota")
     if not hrsc and not set(DOTA_CLASSES["v1.0"][:2]) <= set(classes):  # the classes that the patches of `data` show
-        own = work / "own"
-        for seed, part in enumerate(("train", "val", "test")):
-            make_patches(own / part, 2 if part == "train" else 1, classes=classes, seed=seed)
+        own = make_parts(work / "own", classes, train=2, val=1, test=1)
     options = ["--cfg-options", *small_options(config, own)]
     validates = cfg.data.get("val") is not None
     train, test = load_script("tools/train.py").main, load_script("tools/test.py").main

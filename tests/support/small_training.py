@@ -14,7 +14,7 @@ from scripts import ROOT
 
 from fdam_rotate.dota.classes import DOTA_CLASSES
 
-__all__ = ["CONFIGS", "SIZE", "make_hrsc", "make_patches", "small_options"]
+__all__ = ["CONFIGS", "SIZE", "make_hrsc", "make_parts", "make_patches", "small_options"]
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
 SIZE = 128
@@ -42,6 +42,13 @@ def make_patches(folder: Path, count: int = 2, *, classes: Sequence[str] = DOTA_
         text = " ".join(f"{v:.1f}" for v in poly.ravel()) + f" {classes[number % len(classes)]} 0\n"
         (folder / "annfiles" / f"{name}.txt").write_text(text)
     return folder
+
+
+def make_parts(root: Path, classes: Sequence[str] = DOTA_CLASSES["v1.0"], **counts: int) -> Path:
+    """``root/train``, ``root/val`` and so on: `make_patches` for each of ``counts``, each with a seed of its own."""
+    for seed, (part, count) in enumerate(counts.items()):
+        make_patches(root / part, count, classes=classes, seed=seed)
+    return root
 
 
 def make_hrsc(folder: Path) -> Path:

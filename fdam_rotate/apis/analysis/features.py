@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.apis.compat import load_config, revert_sync_bn
 from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.layout import IMAGE_SUFFIXES, image_files
 
 __all__ = [
     "build_model",
@@ -108,7 +108,7 @@ def list_images(folder: str | Path, limit: int | None = None) -> list[Path]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder of images: {folder}")
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    found = image_files(folder)
     if not found:
         raise DotaError(f"{folder} holds no image ({', '.join(IMAGE_SUFFIXES)})")
     return found[:limit]

@@ -23,8 +23,8 @@ from typing import Any
 
 from fdam_rotate.cli import run as run_command
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.files import sha256_of, write_text
+from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.rasters.images import image_size
 
 __all__ = ["Job", "data_identity", "main", "perform", "read_steps", "start_weights"]
@@ -252,11 +252,10 @@ def data_identity(part: Any) -> dict[str, Any]:
     labels = [root / part["ann_file"], *([Path(part["gt_dir"])] if part.get("gt_dir") else [])]
     for folder in labels:
         for path in sorted(folder.glob("*.txt")):
-            digest.update(f"{path.name}\0{hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
-    for path in sorted((root / part["img_prefix"]).iterdir()):
-        if path.suffix.lower() in IMAGE_SUFFIXES:
-            digest.update(f"{path.name}\0{image_size(path)}\n".encode())
-            count += 1
+            digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
+    for path in image_files(root / part["img_prefix"]):
+        digest.update(f"{path.name}\0{image_size(path)}\n".encode())
+        count += 1
     return {"sha256": digest.hexdigest(), "images": count}
 
 

@@ -29,6 +29,7 @@ from fdam_rotate.dota.formats.interchange import (
     Reading,
     Writing,
     inner_path,
+    is_lone,
     make_item,
     place_image,
 )
@@ -68,7 +69,7 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
 def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
     """Write ``folder/<part>.xml`` and ``folder/images/<part>/``; a lone part named ``data`` as ``annotations.xml``."""
     for part in parts:
-        lone = len(parts) == 1 and part.name == "data"
+        lone = is_lone(parts)
         root = ElementTree.Element("annotations")
         ElementTree.SubElement(root, "version").text = "1.1"
         items = progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress)

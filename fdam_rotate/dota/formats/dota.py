@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.dota.formats.interchange import DataPart, Objects, Reading, Writing, make_item, place_image
+from fdam_rotate.dota.formats.interchange import DataPart, Objects, Reading, Writing, is_lone, make_item, place_image
 from fdam_rotate.dota.labels import read_labels, write_labels
 from fdam_rotate.dota.layout import find_parts, list_sources
 from fdam_rotate.dota.progress import progress_over
@@ -38,7 +38,7 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
 def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
     """Write ``folder/<part>/images`` and ``labelTxt``; a lone part named ``data`` goes into ``folder`` itself."""
     for part in parts:
-        root = folder if len(parts) == 1 and part.name == "data" else folder / part.name
+        root = folder if is_lone(parts) else folder / part.name
         for name in ("images", "labelTxt"):
             (root / name).mkdir(parents=True, exist_ok=True)
         for item in progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress):

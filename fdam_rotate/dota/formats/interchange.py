@@ -34,6 +34,7 @@ __all__ = [
     "Writing",
     "drop_difficult",
     "inner_path",
+    "is_lone",
     "make_item",
     "only_classes",
     "place_image",
@@ -76,6 +77,11 @@ class DataPart:
 
     name: str
     items: tuple[Item, ...]
+
+
+def is_lone(parts: Sequence[DataPart]) -> bool:
+    """Whether the data set has one part without a name of its own, which needs no folder of its own either."""
+    return len(parts) == 1 and parts[0].name == "data"
 
 
 @dataclass

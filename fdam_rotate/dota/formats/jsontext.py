@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.dota.errors import LabelFormatError
+from fdam_rotate.dota.errors import DotaError, LabelFormatError
 
 __all__ = ["RECORD_ERRORS", "read_json", "reason_of"]
 
@@ -14,17 +14,17 @@ __all__ = ["RECORD_ERRORS", "read_json", "reason_of"]
 RECORD_ERRORS = (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError)
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path, error_type: type[DotaError] = LabelFormatError) -> Any:
     """The contents of a file, with or without a byte-order mark.
 
     Raises:
-        LabelFormatError: it is not JSON, or nested too deeply.
+        DotaError: of ``error_type``: it is not JSON, or nested too deeply.
         FileNotFoundError: there is no such file.
     """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of text, of bytes that are not UTF-8, of numbers of 4,300 digits
-        raise LabelFormatError(f"{path}: not JSON: {error}") from None
+        raise error_type(f"{path}: not JSON: {error}") from None
 
 
 def reason_of(error: Exception) -> str:

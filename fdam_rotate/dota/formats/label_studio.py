@@ -30,7 +30,16 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.boxes import corners_of, rectangle_of
-from fdam_rotate.dota.formats.interchange import DataPart, Item, Objects, Reading, Writing, make_item, place_image
+from fdam_rotate.dota.formats.interchange import (
+    DataPart,
+    Item,
+    Objects,
+    Reading,
+    Writing,
+    is_lone,
+    make_item,
+    place_image,
+)
 from fdam_rotate.dota.formats.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.formats.sidecars import ImageFinder
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
@@ -65,7 +74,7 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
 def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
     """Write ``folder/<part>.json``, ``folder/images/<part>/`` and the project's tags."""
     for part in parts:
-        lone = len(parts) == 1 and part.name == "data"
+        lone = is_lone(parts)
         inner = "images" if lone else f"images/{part.name}"
         tasks = []
         for item in progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress):

@@ -16,7 +16,6 @@ counts classes from 0 or, since 8.3, from 1, and neither is written down: where 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,13 +24,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
 from fdam_rotate.dota.formats.boxes import corners_of
+from fdam_rotate.dota.formats.jsontext import read_json
 from fdam_rotate.dota.labels import MAX_COORDINATE
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES
+from fdam_rotate.dota.layout import image_files
+from fdam_rotate.dota.names import did_you_mean
 from fdam_rotate.dota.problems import Problem
 
 __all__ = ["PREDICTION_FORMATS", "CocoNames", "read_coco_names", "read_predictions", "sniff_predictions"]
@@ -96,7 +96,7 @@ def read_predictions(
         return read_detections(path, classes=classes, task=task, problems=problems)
     if format == "geojson":
         return _read_geojson(path, classes, img_dir, problems)
-    records = _load(path)
+    records = read_json(path, DetectionFormatError)
     if not isinstance(records, list):
         raise DetectionFormatError(f"{path}: expected a list of detections{_looks_like(records)}")
     reader = _Records(path, problems)
@@ -127,7 +127,7 @@ def sniff_predictions(path: str | Path) -> str:
         raise FileNotFoundError(f"{path} does not exist; give detections: a folder, a zip or a JSON file")
     if path.suffix.lower() not in (".json", ".geojson"):
         return "dota"
-    content = _load(path)
+    content = read_json(path, DetectionFormatError)
     if isinstance(content, Mapping) and content.get("type") == "FeatureCollection":
         return "geojson"
     if isinstance(content, list):
@@ -147,7 +147,7 @@ def read_coco_names(path: str | Path) -> CocoNames:
     Raises:
         DotaError: the file is no COCO file.
     """
-    content = _load(Path(path))
+    content = read_json(Path(path), DetectionFormatError)
     try:
         return CocoNames(
             {
@@ -163,13 +163,6 @@ def read_coco_names(path: str | Path) -> CocoNames:
 def _stem(file_name: Any) -> str:
     """The id of an image by its file name, of Windows too."""
     return PurePosixPath(str(file_name).replace("\\", "/")).stem
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        raise DetectionFormatError(f"{path}: not JSON: {error}") from None
 
 
 def _looks_like(content: Any) -> str:
@@ -283,9 +276,7 @@ class _Records:
         found = self._boxes(rows, convention.name if convention is not None else None)
         for name in found:
             if classes is not None and name not in classes:
-                close = closest_class(name, classes)
-                hint = f"; did you mean {close!r}?" if close else ""
-                self._tell(None, ValueError(f"unknown class {name!r}{hint}"), kind="class")
+                self._tell(None, ValueError(f"unknown class {name!r}{did_you_mean(name, classes)}"), kind="class")
         return found if classes is None else {name: found[name] for name in classes if name in found}
 
     def _coco_shape(self, record: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -401,11 +392,11 @@ def _read_geojson(
     if img_dir is None:
         raise DotaError(f"{path}: to put GeoJSON back onto pixels, give the folder of the georeferenced images")
     files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".geojson") if path.is_dir() else [path]
-    images = {one.stem: one for one in sorted(Path(img_dir).iterdir()) if one.suffix.lower() in IMAGE_SUFFIXES}
+    images = {one.stem: one for one in image_files(Path(img_dir))}
     references: dict[str, Any] = {}
     found: dict[str, _Found] = {}
     for file in files:
-        content = _load(file)
+        content = read_json(file, DetectionFormatError)
         if not isinstance(content, Mapping) or content.get("type") != "FeatureCollection":
             raise DetectionFormatError(f"{file}: expected a GeoJSON FeatureCollection{_looks_like(content)}")
         system = ((content.get("crs") or {}).get("properties") or {}).get("name")

@@ -20,8 +20,17 @@ from xml.etree import ElementTree
 from fdam_rotate.dota.errors import LabelFormatError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.formats.boxes import Rectangle, rectangle_around, rectangle_of, upright_corners
-from fdam_rotate.dota.formats.interchange import DataPart, Item, Objects, Reading, Writing, make_item, place_image
-from fdam_rotate.dota.formats.sidecars import Sidecar, find_sidecars
+from fdam_rotate.dota.formats.interchange import (
+    DataPart,
+    Item,
+    Objects,
+    Reading,
+    Writing,
+    is_lone,
+    make_item,
+    place_image,
+)
+from fdam_rotate.dota.formats.sidecars import Sidecar, read_sidecars
 from fdam_rotate.dota.formats.xmltext import number_of, read_xml, text_of
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.problems import Problem
@@ -37,26 +46,13 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
         FileNotFoundError: there is no such file or folder.
         DotaError: no XML file.
     """
-    parts = []
-    for name, sidecars in find_sidecars(source, ".xml", reading):
-        items = []
-        for one in progress_over(sidecars, f"reading {name}", "image", shown=reading.progress):
-            try:
-                item = _read_one(one, reading)
-            except LabelFormatError as error:
-                text = str(error).removeprefix(f"{one.label}: ")
-                reading.problems.append(Problem("malformed", str(one.label), 0, text))
-                continue
-            if item is not None:
-                items.append(item)
-        parts.append(DataPart(name, tuple(items)))
-    return parts
+    return read_sidecars(source, ".xml", reading, _read_one)
 
 
 def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
     """Write ``folder/<part>/<id>.xml`` and the images beside them; a lone part named ``data`` into ``folder``."""
     for part in parts:
-        root = folder if len(parts) == 1 and part.name == "data" else folder / part.name
+        root = folder if is_lone(parts) else folder / part.name
         for item in progress_over(part.items, f"writing {part.name}", "image", shown=writing.progress):
             place_image(item, root, writing.placement)
             writing.losses.add("header lines (source and gsd of an image)", len(item.labels.header))

@@ -5,16 +5,17 @@ Beside the images, or in a folder of their own beside ``images/``; a data set of
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.formats.interchange import Reading
-from fdam_rotate.dota.layout import IMAGE_SUFFIXES, label_files
+from fdam_rotate.dota.errors import DotaError, LabelFormatError
+from fdam_rotate.dota.formats.interchange import DataPart, Item, Reading
+from fdam_rotate.dota.layout import image_files, label_files
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.progress import progress_over
 
-__all__ = ["ImageFinder", "Sidecar", "find_sidecars", "pair"]
+__all__ = ["ImageFinder", "Sidecar", "find_sidecars", "pair", "read_sidecars"]
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,7 @@ class ImageFinder:
         self.by_stem: dict[str, Path] = {}
         for folder in self.folders:
             here: dict[str, Path] = {}
-            for path in sorted(folder.iterdir()):
-                if path.suffix.lower() not in IMAGE_SUFFIXES or path.name.startswith(".") or path.is_dir():
-                    continue
+            for path in image_files(folder):
                 if path.stem in here:
                     text = f"has the id of {here[path.stem]}; it is left out"
                     problems.append(Problem("clash", str(path), 0, text))
@@ -90,6 +89,37 @@ def find_sidecars(source: Path, suffix: str, reading: Reading) -> list[tuple[str
             parts.append((name, pair(label_files(folder, suffix), ImageFinder(images, reading.problems))))
     if not parts:
         raise DotaError(f"{source} holds no {suffix} label file, neither in it nor in a folder within it")
+    return parts
+
+
+def read_sidecars(
+    source: Path, suffix: str, reading: Reading, read_one: Callable[[Sidecar, Reading], Item | None]
+) -> list[DataPart]:
+    """The parts of a data set of one label file per image; a file that ``read_one`` refuses becomes a problem.
+
+    Args:
+        source: see `find_sidecars`.
+        suffix: of the label files.
+        reading: see `find_sidecars`; collects problems.
+        read_one: the item of one image, None where it is left out; raises LabelFormatError.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        DotaError: no label file at all.
+    """
+    parts = []
+    for name, sidecars in find_sidecars(source, suffix, reading):
+        items = []
+        for one in progress_over(sidecars, f"reading {name}", "image", shown=reading.progress):
+            try:
+                item = read_one(one, reading)
+            except LabelFormatError as error:
+                text = str(error).removeprefix(f"{one.label}: ")
+                reading.problems.append(Problem("malformed", str(one.label), 0, text))
+                continue
+            if item is not None:
+                items.append(item)
+        parts.append(DataPart(name, tuple(items)))
     return parts
 
 

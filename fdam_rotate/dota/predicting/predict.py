@@ -131,7 +131,8 @@ def predict_images(
                 continue
             summary.images += 1
             whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=min(thresholds.values())))
-            whole = {name: one.take(one.scores >= thresholds[name]) for name, one in whole.items()}
+            if isinstance(score_thr, Mapping):
+                whole = {name: one.take(one.scores >= thresholds[name]) for name, one in whole.items()}
             _write_ground(source, whole, out, summary, keep_crs=keep_crs, gpkg=gpkg)
             merged.append(whole)
     together = {name: concatenate([one[name] for one in merged]) for name in model.classes}

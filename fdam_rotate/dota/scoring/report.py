@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from fdam_rotate.dota.classes import closest_class
 from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.names import nearest_name
 from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors
 from fdam_rotate.dota.scoring.bootstrap import ScoreDifference, ScoreIntervals
 from fdam_rotate.dota.scoring.repeated import Repeated
@@ -162,7 +162,7 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
         notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
     for kind, counts in (("objects", result.unknown_truth), ("detections", result.unknown_detections)):
         for name, count in counts.items():
-            near = closest_class(name, result.classes)
+            near = nearest_name(name, result.classes)
             hint = f" (did you mean {near}?)" if near else ""
             notes.append(
                 f"warning: {count} {kind} of class {name!r}, which is not in the class list, were left out{hint}"

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import DOTA_CLASSES, closest_class
+from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.names import nearest_name
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.splitting.devkit_objects import clip_objects
 from fdam_rotate.dota.splitting.mmrotate_objects import assign_objects, label_lines, overlap_windows, round_as_mmrotate
@@ -115,7 +116,7 @@ def _odd_classes(labels: Labels, shown: str) -> list[Problem]:
     problems = []
     known = DOTA_CLASSES["v2.0"]
     for name, count in Counter(labels.names).items():
-        close = None if name in known else closest_class(name, known)
+        close = None if name in known else nearest_name(name, known)
         if close and SequenceMatcher(None, name.lower().replace("_", "-"), close).ratio() >= _SLIP:
             line = int(labels.lines[labels.names.index(name)])
             problems.append(Problem("class", shown, line, f"class {name!r} ({count} objects): did you mean {close!r}?"))
