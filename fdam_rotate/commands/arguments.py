@@ -215,7 +215,7 @@ def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespac
 
 
 def measure_layers(args: argparse.Namespace, measure: Callable[..., list[Any]], stem: str) -> dict[str, list[Any]]:
-    """What ``measure_runs`` gives for the options of :func:`add_run_arguments`; claims ``stem``.png and ``stem``.json."""
+    """What ``measure_runs`` gives for :func:`add_run_arguments`; its files are ``stem``.png and ``stem``.json."""
     from fdam_rotate.apis.analysis.runs import measure_runs
 
     return measure_runs(

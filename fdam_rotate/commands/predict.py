@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -111,12 +110,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _score_thr(text: str) -> float | dict[str, float]:
     """A threshold in [0, 1], or a JSON file of class -> threshold."""
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.jsontext import read_json
+
     try:
         content: object = float(text)
     except ValueError:
         try:
-            content = json.loads(Path(text).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            content = read_json(Path(text))
+        except (OSError, DotaError):
             raise argparse.ArgumentTypeError(
                 f"{text} is neither a number nor a JSON file of class: threshold"
             ) from None

@@ -15,7 +15,6 @@ done), 2 usage.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import time
@@ -112,9 +111,12 @@ def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, arg
 
 
 def _read_base_json(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.jsontext import read_json
+
     try:
-        content = json.loads(Path(args.base_json).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = read_json(Path(args.base_json))
+    except (OSError, DotaError) as error:
         parser.error(f"--base-json {args.base_json}: {error}")
     known = set(vars(args)) - {"base_json", "preset"}
     unknown = sorted(set(content) - known) if isinstance(content, dict) else ["(no JSON object)"]

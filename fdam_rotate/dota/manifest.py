@@ -57,6 +57,7 @@ from numpy.typing import NDArray
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import ManifestError
 from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.jsontext import read_json
 
 __all__ = ["MANIFEST_NAME", "Manifest", "PatchLocation", "read_manifest"]
 
@@ -196,10 +197,7 @@ def read_manifest(path: str | Path) -> Manifest:
         path = path / MANIFEST_NAME
     if not path.is_file():
         raise FileNotFoundError(f"manifest {path} does not exist; data_prep/split.py writes it")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError(f"{path}: not JSON: {error}") from None
+    content = read_json(path, ManifestError)
     if not isinstance(content, dict) or content.get("format") != _FORMAT:
         raise ManifestError(f'{path}: not a split manifest: expected "format": "{_FORMAT}"')
     if content.get("version") != _VERSION:

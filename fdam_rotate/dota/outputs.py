@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 
 from fdam_rotate.dota.errors import OutputExistsError
 from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.jsontext import read_json
 
 __all__ = [
     "check_folder",
@@ -198,7 +199,7 @@ def earlier_files(folder: Path, own: Sequence[str] = (), record: str | None = No
         return found
     path = folder / record_name(record)
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["files"]
+        names = read_json(path)["files"]
         good = all(_is_inner(name) for name in names)
     except (ValueError, KeyError, TypeError):
         good = False

@@ -51,6 +51,7 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "latin.txt").write_bytes("ship\nbateau à voile\n".encode("latin-1"))
     (root / "latin.json").write_bytes('{"é": 1}'.encode("latin-1"))
     (root / "half.json").write_text('{"images": [')
+    (root / "deep.json").write_text("[" * 100_000 + "]" * 100_000)
     for number, content in enumerate(([], {}, 3, None, [1, {}], {"images": 3}, {"images": [{}], "annotations": [[]]})):
         (root / f"shape{number}.json").write_text(json.dumps(content))
     (root / "half.zip").write_bytes(b"PK\x03\x04 and no more")

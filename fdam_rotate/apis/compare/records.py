@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.jsontext import read_json
 from fdam_rotate.dota.scoring.bootstrap import ClassRecords, MatchRecords, match_records
 from fdam_rotate.dota.scoring.scores import EvalResult
 
@@ -150,14 +151,14 @@ def read_record(path: Path) -> Record:
         DotaError: it is no record, or one of another format.
     """
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-        if values.pop("format") != FORMAT:
-            raise DotaError(f"{path}: a record of another format than {FORMAT}; run the comparison again")
-        return Record(**{**values, "verdicts": Verdicts.from_json(values["verdicts"])})
+        values = read_json(path)
+        same = values.pop("format") == FORMAT
+        record = Record(**{**values, "verdicts": Verdicts.from_json(values["verdicts"])}) if same else None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        if isinstance(error, DotaError):
-            raise
         raise DotaError(f"{path}: no record of a run: {error!r}; remove it, or give another folder") from error
+    if record is None:
+        raise DotaError(f"{path}: a record of another format than {FORMAT}; run the comparison again")
+    return record
 
 
 def read_records(folders: Iterable[Path]) -> dict[tuple[str, int], Record]:

@@ -33,8 +33,8 @@ from fdam_rotate.dota.formats.interchange import (
     make_item,
     place_image,
 )
-from fdam_rotate.dota.formats.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.formats.sidecars import Sidecar, read_sidecars
+from fdam_rotate.dota.jsontext import RECORD_ERRORS, read_json, reason_of
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
 

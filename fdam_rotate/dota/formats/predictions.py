@@ -28,7 +28,7 @@ from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
 from fdam_rotate.dota.formats.boxes import corners_of
-from fdam_rotate.dota.formats.jsontext import read_json
+from fdam_rotate.dota.jsontext import read_json
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.names import did_you_mean

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.formats.jsontext import read_json
 from fdam_rotate.dota.formats.xmltext import read_xml
+from fdam_rotate.dota.jsontext import read_json
 from fdam_rotate.dota.layout import label_files
 
 __all__ = ["sniff_format"]

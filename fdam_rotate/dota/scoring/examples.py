@@ -6,7 +6,6 @@ highest score, then the largest.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import numpy as np
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.geometry import polygon_area
+from fdam_rotate.dota.jsontext import read_json
 from fdam_rotate.dota.scoring.causes import CAUSES, Mistakes
 from fdam_rotate.dota.scoring.scores import EvalResult
 
@@ -107,8 +107,7 @@ def read_examples(path: str | Path) -> list[Example]:
     """
     path = Path(path)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        records = content["causes"]["examples"]
+        records = read_json(path, DotaError)["causes"]["examples"]
         return [_example(record) for record in records]
     except (KeyError, TypeError, ValueError) as error:
         raise DotaError(

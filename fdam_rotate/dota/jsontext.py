@@ -1,4 +1,4 @@
-"""JSON as labelling tools write it: one error for whatever is not, and for records that are not as expected."""
+"""JSON that others wrote: one error for whatever is not, and for records that are not as expected."""
 
 from __future__ import annotations
 
