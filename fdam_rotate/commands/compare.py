@@ -33,7 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default: 0 1 2)")
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="runs, records and the report")
     parser.add_argument(
-        "--records", nargs="+", type=Path, default=[], metavar="DIR", help="folders of records of finished runs"
+        "--records",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="DIR",
+        help="folders of records of finished runs; one that does not exist yet holds none",
     )
     parser.add_argument("--dry-run", action="store_true", help="name the missing runs and their hours, and stop")
     parser.add_argument("--report-only", action="store_true", help="train nothing; report what is finished")
@@ -56,8 +61,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         if value is not None and value < 1:
             parser.error(f"{option} must be at least 1, got {value}")
     for folder in args.records:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"no such folder of records: {folder}")
+        if folder.exists() and not folder.is_dir():
+            raise NotADirectoryError(f"--records {folder} is not a folder")
+        if not folder.exists():
+            print(f"{folder}: no such folder, so no records from there")
 
     from fdam_rotate.host.quiet import quiet_host
 

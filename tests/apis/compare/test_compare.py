@@ -147,6 +147,17 @@ def test_a_comparison_goes_on_from_records(configs, tmp_path, capsys):
     assert "**Unfinished**: 1 runs are missing: plain-seed0." in capsys.readouterr().out
 
 
+def test_a_folder_of_records_that_is_not_there_yet_holds_none(configs, tmp_path, capsys):
+    words = [str(configs[0]), "--seeds", "0", "--work-dir", str(tmp_path / "work"), "--dry-run", "--records"]
+    assert main([*words, str(tmp_path / "soon")]) == 0
+    text = capsys.readouterr().out
+    assert f"{tmp_path / 'soon'}: no such folder, so no records from there" in text
+    assert "0 runs are finished, 1 are missing" in text
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is not a folder"):
+        main([*words, str(tmp_path / "file")])
+
+
 def test_a_run_that_fails_is_named_and_the_others_are_done(configs, tmp_path, capsys):
     broken = configs[0].with_name("broken.py")
     broken.write_text(f"_base_ = {str(configs[0])!r}\nmodel = dict(neck=dict(in_channels=[16, 32, 80, 99]))\n")
