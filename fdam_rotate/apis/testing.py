@@ -21,6 +21,7 @@ from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, task_file_name, write_detections
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.names import escape_id
 from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.scoring.drawing import draw_detections
@@ -104,6 +105,11 @@ def run_test(
         write_detections(outputs.submission, merged, classes=dataset.CLASSES)
         write_submission(f"{outputs.submission}.zip", merged, dataset.CLASSES)
         logger.info(f"wrote {outputs.submission}/Task1_<class>.txt and {outputs.submission}.zip")
+        if escaped := sorted({one for found in merged.values() for one in found.image_ids if escape_id(one) != one}):
+            told = f"{escaped[0]!r} as {escape_id(escaped[0])}"
+            logger.warning(
+                f"{len(escaped)} image ids are written with escapes ({told}); DOTA's server does not know them"
+            )
     if outputs.pictures is not None:
         _draw(dataset, found, outputs.pictures, score_thr)
         logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")

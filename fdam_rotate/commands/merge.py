@@ -108,6 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
     from fdam_rotate.dota.merging.options import MergeOptions
+    from fdam_rotate.dota.names import escape_id
     from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.problems import format_problems
 
@@ -145,6 +146,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
     if whole := summary.whole:
         print(f"note: {len(whole)} ids are no names of patches and were taken as whole images, such as {whole[0]}")
+    if escaped := summary.escaped:
+        told = f"{escaped[0]!r} as {escape_id(escaped[0])}"
+        print(f"note: {len(escaped)} image ids are written with escapes ({told}); DOTA's server does not know such ids")
     if args.labels is not None:
         _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
     for line in format_problems(problems):

@@ -173,7 +173,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(str(error))
     check_inputs(args.out, [args.model, *args.images])
     failures: list[str] = []
-    sources = _sources(images, failures)
+    notes: list[str] = []
+    sources = _sources(images, failures, notes)
+    for line in [*notes, *failures]:
+        print(line, file=sys.stderr)
     if checkpoint is not None:
         model = _torch_model(args, checkpoint, cfg_options)
 
@@ -203,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     if args.labels is not None:
         _write_labels(args.labels, args.out, sources, model.classes, args.overwrite)
-    for line in [*summary.notes, *failures]:
+    for line in [*summary.notes, *summary.failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0
 
@@ -244,11 +247,17 @@ def _write_labels(
         print(line)
 
 
-def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
-    """The images named and those in the folders named, sorted by id; what is left out is told in ``failures``."""
+def _sources(images: Sequence[Path], failures: list[str], notes: list[str]) -> list[SourceImage]:
+    """The images named and those in the folders named, sorted by id.
+
+    Args:
+        images: as the user gave them.
+        failures: gets a line for each image that is left out.
+        notes: gets a line for each folder that holds what is not read, and for ids that are hardly told apart.
+    """
     from fdam_rotate.dota.errors import DotaError
-    from fdam_rotate.dota.files import check_id
-    from fdam_rotate.dota.layout import IMAGE_SUFFIXES, SourceImage, list_sources
+    from fdam_rotate.dota.layout import IMAGE_SUFFIXES, SourceImage, list_sources, passed_over
+    from fdam_rotate.dota.names import check_image_id
     from fdam_rotate.dota.problems import Problem
 
     found: dict[str, SourceImage] = {}
@@ -256,13 +265,15 @@ def _sources(images: Sequence[Path], failures: list[str]) -> list[SourceImage]:
         if path.is_dir():
             problems: list[Problem] = []
             here = list_sources([path], [None], problems)
-            failures += map(str, problems)
+            failures += [str(problem) for problem in problems if problem.severity == "error"]
+            problems += filter(None, [passed_over(path)])
+            notes += [str(problem) for problem in problems if problem.severity == "warning"]
         elif not path.is_file():
             raise FileNotFoundError(f"no such image or folder: {path}")
         elif path.suffix.lower() not in (*IMAGE_SUFFIXES, ".vrt"):  # a VRT names other files: never from a folder
             raise DotaError(f"{path}: expected one of {' '.join(IMAGE_SUFFIXES)} .vrt")
         else:
-            here = [SourceImage(check_id(path.stem), path, None)]
+            here = [SourceImage(check_image_id(path.stem), path, None)]
         for source in here:
             if source.image_id in found and source.path.resolve() != found[source.image_id].path.resolve():
                 failures.append(f"{source.path}: has the id of {found[source.image_id].path}; it is left out")

@@ -86,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.labels import read_labels
-    from fdam_rotate.dota.layout import list_sources, read_image_list
+    from fdam_rotate.dota.layout import list_sources, passed_over, read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.problems import Problem, format_problems
     from fdam_rotate.dota.progress import progress_over
@@ -98,6 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told: list[Problem] = []
     sources = list_sources([args.images], [args.gt], told)
     failures = [str(problem) for problem in told if problem.kind in ("clash", "id")]
+    notes = [str(problem) for problem in [passed_over(args.images)] if problem]
     if args.image_list:
         wanted = set(read_image_list(args.image_list))
         failures += [f"{args.images}: no image {name}" for name in sorted(wanted - {s.image_id for s in sources})]
@@ -111,7 +112,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written = 0
-    notes: list[str] = []
     unknown: Counter[str] = Counter()
     for source in progress_over(sources, "draw", "image", shown=True):
         try:

@@ -129,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Split and report; returns the exit code."""
     parser, args = parse_args(argv)
     from fdam_rotate.dota.errors import DotaError
-    from fdam_rotate.dota.splitting.split import PROBLEM_KINDS, run_split
+    from fdam_rotate.dota.layout import passed_over
+    from fdam_rotate.dota.splitting.split import NAME_PROBLEMS, PROBLEM_KINDS, run_split
 
     unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
     if unknown:
@@ -141,6 +142,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.dry_run:
         return _dry_run(args, options)
     started = time.monotonic()
+    for folder in args.img_dirs:
+        if unread := passed_over(Path(folder)):
+            print(unread, file=sys.stderr)
     manifest = run_split(
         args.img_dirs,
         args.ann_dirs,
@@ -150,10 +154,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         scheduler=args.scheduler,
         strict=args.strict,
         accept=args.accept,
+        tell=lambda problem: _tell([problem.to_json()], ""),
         progress=True,
     )
     problems = manifest.all_problems()
-    _tell(problems, f"all in {args.save_dir}/manifest.json")
+    _tell(
+        [problem for problem in problems if problem["kind"] not in NAME_PROBLEMS],
+        f"all in {args.save_dir}/manifest.json",
+    )
     _tell_rasters(manifest.images)
     totals = manifest.totals()
     empty = f", {totals['empty']:,} windows without data left out" if totals["empty"] else ""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
 from fdam_rotate.dota.layout import image_files, label_files
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.names import MAX_PATCH_ID_BYTES, id_problem
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
@@ -105,7 +106,7 @@ class DOTAPatchDataset(CustomDataset):
             records = [{"filename": name, "ann": self._annotation(None)} for name in images.values()]
         else:
             records = self._read_label_files(labels, images)
-        self.img_ids = [Path(record["filename"]).stem for record in records]
+        self.img_ids = check_image_ids(folder, (Path(record["filename"]).stem for record in records))
         return records
 
     def _read_label_files(self, paths: Sequence[Path], images: dict[str, str]) -> list[dict[str, Any]]:
@@ -262,6 +263,22 @@ def _for_this_set(pipeline: Sequence[dict[str, Any]], version: str, settings: di
         if step["type"] == "PolyRandomRotate" and not settings.get("filter_empty_gt", True):
             step.setdefault("allow_negative", True)  # else another image is taken in their place
     return steps
+
+
+def check_image_ids(folder: str | Path, image_ids: Iterable[str]) -> list[str]:
+    """The ids of a data set's images.
+
+    Raises:
+        DotaError: one cannot be the id of an image or patch; the message says why, and how many others.
+    """
+    ids = list(image_ids)
+    bad = [one for one in ids if id_problem(one, MAX_PATCH_ID_BYTES) is not None]
+    if bad:
+        more = f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""
+        raise DotaError(
+            f"{folder}: the image id {bad[0]!r} {id_problem(bad[0], MAX_PATCH_ID_BYTES)}; rename the file{more}"
+        )
+    return ids
 
 
 def image_index(folder: Path) -> dict[str, str]:

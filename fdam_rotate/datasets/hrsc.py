@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from mmrotate.datasets.builder import ROTATED_DATASETS
 
-from fdam_rotate.datasets.dota import DOTAPatchDataset, image_index
+from fdam_rotate.datasets.dota import DOTAPatchDataset, check_image_ids, image_index
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, LabelFormatError
 from fdam_rotate.dota.geometry import le90_to_poly
@@ -67,7 +67,7 @@ class HRSC2016Dataset(DOTAPatchDataset):
         """Image records in the order of the list; see the class for errors."""
         if not Path(ann_file).is_file():
             raise FileNotFoundError(f"no such list of images: {ann_file}; it is a file of HRSC2016's ImageSets")
-        self.img_ids = Path(ann_file).read_text(encoding="utf-8").split()
+        self.img_ids = check_image_ids(ann_file, Path(ann_file).read_text(encoding="utf-8").split())
         if not self.img_ids:
             raise DotaError(f"{ann_file} names no image: the data set is empty")
         images = image_index(Path(self.img_prefix))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.names import class_name
 
 __all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "resolve_classes"]
 
@@ -37,7 +38,7 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
     ``'ship'`` is one class and never four letters.
 
     Raises:
-        DotaError: the list is empty, or a name is repeated, holds white space or is no text.
+        DotaError: the list is empty, or a name is repeated or cannot be a class (`fdam_rotate.dota.names`).
     """
     if isinstance(spec, (str, Path)):
         text = str(spec)
@@ -64,10 +65,9 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
         )
     if not names:
         raise DotaError(f"no class in {spec!r}; give one of {', '.join(DOTA_CLASSES)}, a .txt file or names")
-    repeated = sorted({name for name in names if names.count(name) > 1})
-    spaced = [name for name in names if name != "".join(name.split())]
-    if repeated or spaced:
-        raise DotaError(f"bad class list: repeated {repeated}, with white space {spaced}")
+    names = [class_name(name) for name in names]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise DotaError(f"class list: {', '.join(map(repr, repeated))} more than once")
     return tuple(names)
 
 

@@ -3,7 +3,8 @@
     P0006 0.998731 1278.5 1021.25 1302.0 1021.25 1302.0 1060.5 1278.5 1060.5     (Task1: id score x1 y1 ... x4 y4)
     P0006 0.998731 1278.5 1021.25 1302.0 1060.5                                  (Task2: id score xmin ymin xmax ymax)
 
-The id names an image, or a patch before merging. The files lie in a folder or at the top level of a zip, which is read
+The id names an image, or a patch before merging; its blanks, and what of a class a file name cannot hold, are escaped
+(`fdam_rotate.dota.names`). The files lie in a folder or at the top level of a zip, which is read
 in place and never extracted. A class whose file is missing is absent from the result; one whose file is empty is there
 with no detection. Horizontal boxes are held as their four corners, so that one kind of array serves both tasks.
 """
@@ -22,10 +23,19 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import DetectionFormatError
-from fdam_rotate.dota.files import atomic_path, check_id
+from fdam_rotate.dota.errors import DetectionFormatError, DotaError
+from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.labels import MAX_COORDINATE, number_problem
-from fdam_rotate.dota.names import did_you_mean
+from fdam_rotate.dota.names import (
+    MAX_PATCH_ID_BYTES,
+    class_name,
+    did_you_mean,
+    escape_class,
+    escape_id,
+    id_problem,
+    unescape_class,
+    unescape_id,
+)
 from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
@@ -45,9 +55,6 @@ __all__ = [
 
 #: Bytes of text parsed at once: what is held beside the finished arrays is some ten times this.
 CHUNK_BYTES = 4 << 20
-
-#: The longest id: what file systems allow for a file name.
-MAX_ID_BYTES = 255
 
 #: The longest line, in bytes.
 MAX_LINE_BYTES = 1 << 16
@@ -146,8 +153,8 @@ def read_detections(
         FileNotFoundError: there is no such folder or zip, or it holds no ``Task{task}_*.txt`` at all.
     """
     return {
-        name: concatenate(list(iter_detections(source, name, task=task, problems=problems)))
-        for name in detection_files(source, classes=classes, task=task, problems=problems)
+        name: concatenate(list(iter_detections(source, file_name, task=task, problems=problems)))
+        for name, file_name in detection_files(source, classes=classes, task=task, problems=problems).items()
     }
 
 
@@ -168,13 +175,23 @@ def detection_files(
             continue
         if "/" in name:
             inner.append(name)
-        elif name == f"{prefix}.txt" or "\\" in name:
+            continue
+        if name == f"{prefix}.txt" or "\\" in name:
             _tell(problems, line_problem("malformed", source / name, 0, "the file name holds no class; it is not read"))
-        else:
-            found[name[len(prefix) : -4]] = name
-            if count > 1:
-                reason = f"stands {count} times in the archive; only the last is read"
-                _tell(problems, line_problem("malformed", source / name, 0, reason))
+            continue
+        try:
+            own = class_name(unescape_class(name[len(prefix) : -4]))
+        except DotaError as error:
+            _tell(problems, line_problem("malformed", repr(str(source / name)), 0, f"{error}; it is not read"))
+            continue
+        if own in found:
+            reason = f"is of class {own!r}, as {found[own]} is; it is not read"
+            _tell(problems, line_problem("malformed", source / name, 0, reason))
+            continue
+        found[own] = name
+        if count > 1:
+            reason = f"stands {count} times in the archive; only the last is read"
+            _tell(problems, line_problem("malformed", source / name, 0, reason))
     if not found:
         hint = f"; {inner[0]} is not at the top level: zip the files, not a folder" if inner else ""
         raise FileNotFoundError(
@@ -195,22 +212,21 @@ def detection_files(
 
 def iter_detections(
     source: str | Path,
-    name: str,
+    file_name: str,
     *,
     task: int = 1,
     problems: list[Problem] | None = None,
     chunk_bytes: int = CHUNK_BYTES,
 ) -> Iterator[Detections]:
-    """Read the file of class ``name`` by chunks of about ``chunk_bytes``; see `read_detections`."""
+    """Read a file of `detection_files` by chunks of about ``chunk_bytes``; see `read_detections`."""
     source = Path(source)
-    file_name = task_file_name(name, task)
     with open_file(source, file_name) as stream:
         yield from _parse_stream(stream, source / file_name, task, problems, chunk_bytes)
 
 
 def task_file_name(name: str, task: int = 1) -> str:
-    """The file name of a class: ``Task1_<class>.txt`` or ``Task2_<class>.txt``."""
-    return f"Task{_check_task(task)}_{check_id(name)}.txt"
+    """The file name of a class: ``Task1_<class>.txt`` or ``Task2_<class>.txt``; see `fdam_rotate.dota.names`."""
+    return f"Task{_check_task(task)}_{escape_class(class_name(name))}.txt"
 
 
 def write_detections(
@@ -251,7 +267,8 @@ def format_detections(detections: Detections, *, task: int = 1) -> bytes:
     if _check_task(task) == 2:
         x, y = polys[:, 0::2], polys[:, 1::2]
         polys = np.stack([x.min(1), y.min(1), x.max(1), y.max(1)], axis=1) if len(polys) else np.zeros((0, 4))
-    return format_rows(detections.image_ids, detections.image[order], detections.scores[order], polys)
+    ids = list(map(escape_id, detections.image_ids))
+    return format_rows(ids, detections.image[order], detections.scores[order], polys)
 
 
 def _check_task(task: int) -> int:
@@ -357,7 +374,11 @@ def _parse_quick(text: bytes, width: int) -> Detections | None:
         return None
     raw_ids = table.column(0)
     index = {raw: i for i, raw in enumerate(dict.fromkeys(raw_ids))}
-    if not all(map(_good_id, index)):
+    try:
+        image_ids = tuple(map(_read_id, index))
+    except ValueError:
+        return None
+    if len(set(image_ids)) < len(image_ids):  # one as it is and one escaped
         return None
     try:
         values = table.numbers(1, width)
@@ -367,16 +388,23 @@ def _parse_quick(text: bytes, width: int) -> Detections | None:
     if not (np.abs(values) <= MAX_COORDINATE).all():
         return None
     image = np.fromiter(map(index.__getitem__, raw_ids), np.intp, table.rows)
-    image_ids = tuple(raw.decode("utf-8") for raw in index)
     return Detections(image_ids, image, values[:, 0].copy(), _corners(values[:, 1:]))
 
 
-def _good_id(raw: bytes) -> bool:
-    """Whether an id is UTF-8 text without control characters, short enough to name a file."""
+def _read_id(raw: bytes) -> str:
+    """The id of an image or patch as it stands in a line.
+
+    Raises:
+        ValueError: it cannot be one; the message says why.
+    """
     try:
-        return len(raw) <= MAX_ID_BYTES and raw.decode("utf-8").isprintable()
+        image_id = unescape_id(raw.decode("utf-8"))
     except UnicodeDecodeError:
-        return False
+        raise ValueError("the image id is not UTF-8 text") from None
+    problem = id_problem(image_id, MAX_PATCH_ID_BYTES)
+    if problem is not None:
+        raise ValueError(f"the image id {problem}")
+    return image_id
 
 
 def _parse_strict(rows: list[bytes], width: int, path: Path, first: int, problems: list[Problem] | None) -> Detections:
@@ -396,7 +424,7 @@ def _parse_strict(rows: list[bytes], width: int, path: Path, first: int, problem
                 ),
             )
             continue
-        image.append(index.setdefault(fields[0].decode("utf-8"), len(index)))
+        image.append(index.setdefault(_read_id(fields[0]), len(index)))
         scores.append(float(fields[1]))
         boxes.append([float(field) for field in fields[2:]])
     polys = _corners(np.array(boxes, np.float64).reshape(-1, width - 2))
@@ -406,8 +434,10 @@ def _parse_strict(rows: list[bytes], width: int, path: Path, first: int, problem
 def _row_problem(fields: Sequence[bytes], width: int) -> str | None:
     if len(fields) != width:
         return f"expected id, score and {width - 2} coordinates, got {len(fields)} fields"
-    if not _good_id(fields[0]):
-        return f"the image id is not printable UTF-8 text of at most {MAX_ID_BYTES} bytes"
+    try:
+        _read_id(fields[0])
+    except ValueError as error:
+        return str(error)
     return number_problem(fields[1:2], "score") or number_problem(fields[2:], "coordinate")
 
 

@@ -1,4 +1,4 @@
-"""Output files: written beside the target and renamed; ids that stay inside a folder. See also `outputs`."""
+"""Output files: written beside the target and renamed; names that stay inside a folder. See also `outputs`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["atomic_path", "check_id", "sha256_of", "write_text"]
+__all__ = ["atomic_path", "check_file_name", "sha256_of", "write_text"]
 
 
 @contextmanager
@@ -48,12 +48,12 @@ def sha256_of(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def check_id(name: str) -> str:
-    """``name`` if it can be a file stem inside an output folder.
+def check_file_name(name: str) -> str:
+    """``name`` if it can be the name of a file inside an output folder.
 
     Raises:
         DotaError: it is empty, ``.`` or ``..``, or holds a path separator, a NUL or a line end.
     """
     if not name or name in {".", ".."} or any(c in name for c in "/\\\0\n\r"):
-        raise DotaError(f"image id {name!r} cannot be a file name: it would leave the output folder")
+        raise DotaError(f"{name!r} cannot be a file name: it would leave the output folder")
     return name

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import LabelFormatError
-from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.errors import DotaError, LabelFormatError
+from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.layout import label_files
-from fdam_rotate.dota.names import nearest_name
+from fdam_rotate.dota.names import check_image_id, class_name, id_problem, nearest_name
 from fdam_rotate.dota.problems import Problem, line_problem
 
 __all__ = [
@@ -127,9 +127,12 @@ def read_label_dir(
 ) -> dict[str, Labels]:
     """Read every ``*.txt`` of a folder, or those of ``image_ids``: image id (file stem) -> objects, sorted by id.
 
+    A file whose name cannot be an image id is a problem, and is left out.
+
     Raises:
         FileNotFoundError: the folder, or the file of an asked image, is not there.
-        LabelFormatError: a line is bad and ``problems`` is None.
+        LabelFormatError: a line or a name is bad and ``problems`` is None.
+        DotaError: one of ``image_ids`` cannot be an image id.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -137,8 +140,14 @@ def read_label_dir(
         raise FileNotFoundError(f"label folder {folder} {what}; give the folder with one .txt per image (labelTxt)")
     if image_ids is None:
         paths = {path.stem: path for path in label_files(folder)}
+        for image_id in [one for one in paths if id_problem(one) is not None]:
+            text = f"its image id {id_problem(image_id)}; rename the file; it is left out"
+            found = Problem("id", repr(str(paths.pop(image_id))), 0, text)
+            if problems is None:
+                raise LabelFormatError(str(found))
+            problems.append(found)
     else:
-        paths = {image_id: folder / f"{check_id(image_id)}.txt" for image_id in image_ids}
+        paths = {image_id: folder / f"{check_image_id(image_id)}.txt" for image_id in image_ids}
     return {image_id: read_labels(paths[image_id], classes=classes, problems=problems) for image_id in sorted(paths)}
 
 
@@ -233,9 +242,11 @@ def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
     if reason:
         return reason
     try:
-        name = fields[8].decode("utf-8")
+        name = class_name(fields[8].decode("utf-8"))
     except UnicodeDecodeError:
         return "the class is not UTF-8 text"
+    except DotaError as error:
+        return str(error)
     if classes is not None and name not in classes:
         return unknown_class(name, classes)
     if len(fields) == 9:

@@ -1,17 +1,18 @@
 """Source images and their label files: which there are, and what is amiss with the folders.
 
 ``.png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp`` are taken, in any case. The id of an image is its file name without
-the extension.
+the extension; `fdam_rotate.dota.names` tells what it may hold.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.names import check_image_id, id_problem, plain_form
 from fdam_rotate.dota.problems import Problem
 
 __all__ = [
@@ -23,10 +24,15 @@ __all__ = [
     "image_problem",
     "label_files",
     "list_sources",
+    "passed_over",
     "read_image_list",
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
+
+#: Files that tell more of an image, or that systems leave behind: of these nothing is said.
+_BESIDE_IMAGES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld", ".prj", ".ovr")
+_LEFT_BEHIND = ("thumbs.db", "desktop.ini")
 
 #: Text files that labelling tools leave beside label files.
 _CLASS_LISTS = ("classes.txt", "predefined_classes.txt")
@@ -58,8 +64,8 @@ def list_sources(
     """The images of ``img_dirs`` with their label files in ``ann_dirs``, sorted by id.
 
     Into ``problems`` go images without a label file (``no-label``; they are split as images without objects), label
-    files without an image (``no-image``), and images whose id is taken (``clash``) or cannot name a file (``id``),
-    which are left out.
+    files without an image (``no-image``), images whose id is taken (``clash``) or can be none (``id``), which are left
+    out, and ids that differ only in capitals or in how characters are put together (``alike``), which are kept.
 
     Raises:
         FileNotFoundError: a folder does not exist.
@@ -79,16 +85,19 @@ def list_sources(
                 first = sources[image_id].path
                 problems.append(Problem("clash", _shown(path), 0, f"has the id of {first}; it is left out"))
                 continue
-            try:
-                check_id(image_id).encode("utf-8")
-            except (DotaError, UnicodeEncodeError) as error:
-                problems.append(Problem("id", repr(str(path)), 0, f"{error}; it is left out"))
+            problem = id_problem(image_id)
+            if problem is not None:
+                text = f"its image id {problem}; rename the file; it is left out"
+                problems.append(Problem("id", _shown(path), 0, text))
                 continue
             label = None if ann_dir is None else ann_dir / f"{image_id}.txt"
             if label is not None and not label.is_file():
-                problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}"))
+                near = _alike(label)
+                hint = f"; {near} is there: write both names alike" if near else ""
+                problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}{hint}"))
                 label = None
             sources[image_id] = SourceImage(image_id, path, label)
+    _tell_alike(sources, problems)
     for ann_dir, ids in expected.items():
         for path in label_files(ann_dir):
             if path.stem not in ids:
@@ -99,6 +108,23 @@ def list_sources(
     return [sources[image_id] for image_id in sorted(sources)]
 
 
+def _alike(path: Path) -> str | None:
+    """The name of a file beside where ``path`` would be that differs only in capitals or composition of characters."""
+    wanted = plain_form(path.name)
+    return next((one.name for one in sorted(path.parent.iterdir()) if plain_form(one.name) == wanted), None)
+
+
+def _tell_alike(sources: Mapping[str, SourceImage], problems: list[Problem]) -> None:
+    """Tell images whose ids macOS and Windows do not tell apart."""
+    first: dict[str, str] = {}
+    for image_id in sorted(sources):
+        other = first.setdefault(plain_form(image_id), image_id)
+        if other != image_id:
+            text = f"its id differs from that of {sources[other].path} in capitals or accents only"
+            why = "on discs of macOS and Windows what is written for them would be one file"
+            problems.append(Problem("alike", str(sources[image_id].path), 0, f"{text}; {why}", severity="warning"))
+
+
 def image_files(folder: Path) -> list[Path]:
     """The image files of a folder, sorted; not hidden ones (``._a.png``, as macOS leaves them)."""
     return sorted(
@@ -106,6 +132,29 @@ def image_files(folder: Path) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
     )
+
+
+def passed_over(folder: Path) -> Problem | None:
+    """What a folder of images holds that is not read: folders of images, and files of other kinds; None: nothing."""
+    folders: list[str] = []
+    kinds: Counter[str] = Counter()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        name = path.name.lower()
+        if name.startswith(".") or name in _LEFT_BEHIND or name.endswith((*_BESIDE_IMAGES, ".aux.xml", ".msk")):
+            continue
+        if path.is_dir():
+            if any(one.suffix.lower() in IMAGE_SUFFIXES for one in path.rglob("*")):
+                folders.append(path.name)
+        elif path.suffix.lower() not in IMAGE_SUFFIXES:
+            kinds[path.suffix.lower() or "without extension"] += 1
+    found = [f"{len(folders)} folders of images, such as {folders[0]}"] if folders else []
+    if kinds:
+        most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
+        found.append(f"{kinds.total()} files of other kinds ({most})")
+    if not found:
+        return None
+    text = f"not read: {' and '.join(found)}; images lie in the folder itself and end in {' '.join(IMAGE_SUFFIXES)}"
+    return Problem("unread", _shown(folder), 0, text, severity="warning")
 
 
 def label_files(folder: Path, suffix: str = ".txt") -> list[Path]:
@@ -118,8 +167,9 @@ def label_files(folder: Path, suffix: str = ".txt") -> list[Path]:
 
 
 def _shown(path: Path) -> str:
-    """The path as text that can be written; escaped where its bytes are not UTF-8."""
-    return str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    """The path as one line of text that can be written: bytes that are not UTF-8 and line ends escaped."""
+    text = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode("ascii") for one in text)
 
 
 @dataclass(frozen=True)
@@ -180,7 +230,7 @@ def read_image_list(path: str | Path) -> tuple[str, ...]:
         name = line.strip()
         if name:
             try:
-                ids.add(check_id(name[: name.rindex(".")] if name.lower().endswith(IMAGE_SUFFIXES) else name))
+                ids.add(check_image_id(name[: name.rindex(".")] if name.lower().endswith(IMAGE_SUFFIXES) else name))
             except DotaError as error:
                 raise DotaError(f"{path}:{number}: {error}") from error
     if not ids:

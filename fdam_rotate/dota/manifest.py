@@ -56,8 +56,9 @@ from numpy.typing import NDArray
 
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import ManifestError
-from fdam_rotate.dota.files import check_id, write_text
+from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.jsontext import read_json
+from fdam_rotate.dota.names import MAX_PATCH_ID_BYTES, id_problem
 
 __all__ = ["MANIFEST_NAME", "Manifest", "PatchLocation", "read_manifest"]
 
@@ -207,7 +208,10 @@ def read_manifest(path: str | Path) -> Manifest:
             content["parameters"], content["sources"], content["images"], content["problems"], content["tool_version"]
         )
         totals = manifest.totals()
-        names = [check_id(patch["id"]) for image in manifest.images for patch in image["patches"]]
+        names = [patch["id"] for image in manifest.images for patch in image["patches"]]
+        images = [image["id"] for image in manifest.images]
+        told = [(name, id_problem(name)) for name in images]
+        told += [(name, id_problem(name, MAX_PATCH_ID_BYTES)) for name in names]
         manifest.patch_ids()
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from None
@@ -215,8 +219,11 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ManifestError(f"{path}: a record is incomplete or of the wrong kind: {error!r}") from None
     if totals != {"empty": 0, **(content.get("totals") or {})}:  # older ones do not count those
         raise ManifestError(f"{path}: the totals do not agree with the records: {totals} != {content.get('totals')}")
+    for name, problem in told:
+        if problem is not None:
+            raise ManifestError(f"{path}: the id {name!r} {problem}")
     _refuse_repeated(path, "patch", names)
-    _refuse_repeated(path, "image", [image["id"] for image in manifest.images])
+    _refuse_repeated(path, "image", images)
     return manifest
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import fnmatch
 import json
 import os
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
@@ -21,8 +22,10 @@ from pathlib import Path, PurePosixPath
 from fdam_rotate.dota.errors import OutputExistsError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.jsontext import read_json
+from fdam_rotate.dota.names import plain_form
 
 __all__ = [
+    "check_alike",
     "check_folder",
     "check_inputs",
     "check_links",
@@ -141,6 +144,7 @@ def check_names(folder: Path, names: Iterable[str], earlier: Collection[str]) ->
         OutputExistsError: a file or folder of somebody else is in the way, or a link that leads out of the folder.
     """
     names = list(names)
+    check_alike(folder, names)
     check_links(folder, sorted({PurePosixPath(name).parent.as_posix() for name in names}))
     for name in names:
         target = folder / name
@@ -149,6 +153,22 @@ def check_names(folder: Path, names: Iterable[str], earlier: Collection[str]) ->
         for parent in _folders_of(folder, name):
             if os.path.lexists(parent) and not parent.is_dir():
                 raise OutputExistsError(f"{parent} is a file; give another folder, or move it away")
+
+
+def check_alike(folder: Path, names: Iterable[str]) -> None:
+    """Check that no two of these files would be one on the disc of ``folder``, which may not tell capitals apart.
+
+    Raises:
+        OutputExistsError: two would be; the message names them.
+    """
+    seen: dict[str, str] = {}
+    for name in names:
+        first = seen.setdefault(plain_form(name), name)
+        if first != name and _is_one_file(folder, first, name):
+            raise OutputExistsError(
+                f"{first} and {name} would be one file in {folder}, whose disc takes capitals and accents for alike; "
+                "rename one, or give a folder on another disc"
+            )
 
 
 def check_links(folder: Path, inner: Iterable[str]) -> None:
@@ -232,6 +252,14 @@ def _folders_of(folder: Path, name: str) -> list[Path]:
     """The folders between ``folder`` and the file ``name`` in it."""
     parents = PurePosixPath(name).parents
     return [folder / parent for parent in parents if parent != PurePosixPath(".")]
+
+
+def _is_one_file(folder: Path, first: str, second: str) -> bool:
+    """Whether the disc of ``folder``, which need not exist yet, takes these two names for one; tried out there."""
+    place = next(one for one in (folder.absolute(), *folder.absolute().parents) if one.is_dir())
+    with tempfile.TemporaryDirectory(dir=place, prefix=".tmp-") as trial:
+        (Path(trial) / first.replace("/", "_")).touch()
+        return (Path(trial) / second.replace("/", "_")).exists()
 
 
 def _inside(folder: Path, parent: Path, known: dict[Path, bool]) -> bool:

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from fdam_rotate.dota.classes import resolve_classes
-from fdam_rotate.dota.detections import Detections, format_detections
+from fdam_rotate.dota.detections import Detections, format_detections, task_file_name
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
-from fdam_rotate.dota.names import nearest_name
+from fdam_rotate.dota.names import nearest_name, unescape_id
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.windows import parse_patch_name
@@ -74,8 +74,9 @@ def write_submission(
             + f"; the classes are {', '.join(classes)}"
         )
     empty = Detections.empty()
-    texts = ((_file_name(name, task), format_detections(detections.get(name, empty), task=task)) for name in classes)
-    pack_texts(zip_path, texts)
+    texts = (format_detections(detections.get(name, empty), task=task) for name in classes)
+    names = (task_file_name(name, task) for name in classes)
+    pack_texts(zip_path, zip(names, texts, strict=True))
 
 
 def pack_texts(zip_path: str | Path, texts: Iterable[tuple[str, bytes]]) -> None:
@@ -147,10 +148,6 @@ def _check_task(task: int) -> None:
         raise DotaError(f"task is 1 (oriented boxes) or 2 (horizontal boxes), not {task!r}")
 
 
-def _file_name(name: str, task: int) -> str:
-    return f"Task{task}_{name}.txt"
-
-
 def _error(rule: str, file: str, message: str, line: int = 0, count: int = 1) -> Problem:
     more = f" (and {count - 1} more lines)" if count > 1 else ""
     return Problem(rule, file, line, f"{message}{more}")
@@ -169,7 +166,7 @@ def _check_archive(
     advance: Callable[[int], object],
 ) -> Iterator[Problem]:
     """The problems of all entries, and of the classes and images that have none."""
-    wanted = {_file_name(name, task): name for name in classes}
+    wanted = {task_file_name(name, task): name for name in classes}
     test_ids = None if image_ids is None else frozenset(image_ids)
     met: set[str] = set()
     seen_ids: set[str] = set()
@@ -303,6 +300,9 @@ class _FileCheck:
         """The rule that an image id breaks, with the message, or None."""
         if self.test_ids is not None and image_id in self.test_ids:
             return None
+        plain = unescape_id(image_id)
+        if plain != image_id:
+            return "id", f"{image_id!r} stands for {plain!r}: DOTA's server knows no such id; rename the image"
         try:
             parse_patch_name(image_id)
         except DotaError:

@@ -51,9 +51,9 @@ def test_accepted(tmp_path: Path, data: str | bytes) -> None:
         ("P1 x 0 0 4 0 4 4 0 4", "score 'x' is not a number"),
         ("P1 nan 0 0 4 0 4 4 0 4", "score 'nan' is not a finite number of at most 10000000"),
         ("P1 0.5 0 0 4 0 4 4 0 1e9", "coordinate '1e9' is not a finite"),
-        (b"P\xff 0.5 0 0 4 0 4 4 0 4", "printable UTF-8"),
-        ("P\x01 0.5 0 0 4 0 4 4 0 4", "printable UTF-8"),
-        ("P" * 256 + " 0.5 0 0 4 0 4 4 0 4", "at most 255 bytes"),
+        (b"P\xff 0.5 0 0 4 0 4 4 0 4", "not UTF-8 text"),
+        ("P\x01 0.5 0 0 4 0 4 4 0 4", "holds the character U+0001"),
+        ("P" * 256 + " 0.5 0 0 4 0 4 4 0 4", "has 256 bytes; at most 255"),
     ],
 )
 def test_bad_lines_are_told_and_the_rest_is_read(tmp_path: Path, row: str | bytes, reason: str) -> None:
@@ -151,7 +151,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(tmp_path: Path, monkeypatch: py
 def test_a_line_without_end_is_not_held(tmp_path: Path) -> None:
     source = folder(tmp_path / "d", ship=f"{LINE}\n".encode() + b"x" * 300_000 + f"\n{LINE}\n".encode())
     problems: list[Problem] = []
-    parts = list(module.iter_detections(source, "ship", problems=problems, chunk_bytes=100))
+    parts = list(module.iter_detections(source, "Task1_ship.txt", problems=problems, chunk_bytes=100))
     assert sum(map(len, parts)) == 1
     assert [problem.line for problem in problems] == [2]
     assert problems[0].text.startswith("a line of over 65")
@@ -189,7 +189,7 @@ def test_quick_way_equals_strict_way_in_any_chunks(tmp_path: Path, monkeypatch: 
     source = folder(tmp_path / "d", ship="\n".join(text) + "\n")
     expected = np.array([[float(field) for field in row.split()[1:]] for row in text])
     for size in (100, 4096, 1 << 22):
-        parts = list(module.iter_detections(source, "ship", chunk_bytes=size))
+        parts = list(module.iter_detections(source, "Task1_ship.txt", chunk_bytes=size))
         assert (len(parts) > 1) == (size < 1 << 20)
         found = module.concatenate(parts)
         np.testing.assert_array_equal(np.column_stack([found.scores, found.polys]), expected)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import atomic_path, check_id, sha256_of, write_text
+from fdam_rotate.dota.files import atomic_path, check_file_name, sha256_of, write_text
 
 
 @pytest.fixture
@@ -56,9 +56,9 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a\0", "a\nb", "a\rb", "/a"])
 def test_ids_that_cannot_name_a_file(name: str) -> None:
     with pytest.raises(DotaError):
-        check_id(name)
+        check_file_name(name)
 
 
 @pytest.mark.parametrize("name", ["a", "a.b", "..a", "a__1__0___0", "\u00e9"])
 def test_ids_that_can(name: str) -> None:
-    assert check_id(name) == name
+    assert check_file_name(name) == name

@@ -137,7 +137,7 @@ def other_file(content: dict[str, Any]) -> None:
         (lose_an_object, "in is not kept"),
         (wrong_total, "totals do not agree"),
         (repeat_a_patch, "occurs more than once"),
-        (leave_the_folder, "would leave the output folder"),
+        (leave_the_folder, "holds a slash"),
         (lose_a_field, "a record is incomplete"),
         (later_version, "version 2, expected 1"),
         (other_file, "not a split manifest"),

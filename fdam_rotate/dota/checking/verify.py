@@ -4,8 +4,9 @@ A folder is checked as one part (``images/`` with ``labelTxt/``, or a split with
 ``manifest.json``) or as one part for each of its subfolders that is such a part (``train/``, ``val/``, ...). Images
 without any label folder are a test set. Problems, by kind; the kinds that the splitter tells too mean the same here:
 
-* ``image`` (unreadable, truncated or empty), ``clash`` (two images with one id), ``id`` (cannot name a file),
-  ``worker`` (the process that read it died), ``no-label`` (an image without label file), ``no-image`` (the reverse);
+* ``image`` (unreadable, truncated or empty), ``clash`` (two images with one id), ``id`` (can be no id),
+  ``alike`` (two ids that differ in capitals or accents only), ``worker`` (the process that read it died), ``no-label``
+  (an image without label file), ``no-image`` (the reverse), ``unread`` (folders and files that nothing reads);
 * ``malformed`` (a line that cannot be read: field count, NaN, no number), ``class`` (not in the class list);
 * ``zero-area``, ``thin`` (shorter side under 1 pixel), ``self-crossing``, ``outside`` (no area within the image),
   ``huge`` (more than twice the image's area), ``repeated`` (same class and corners as an earlier line);
@@ -32,7 +33,7 @@ from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import ImageReadError, LabelFormatError, ManifestError
 from fdam_rotate.dota.geometry import is_convex, poly_to_hbb, poly_to_le90, polygon_area
 from fdam_rotate.dota.labels import Labels, read_labels, unknown_class
-from fdam_rotate.dota.layout import SourceImage, find_parts, image_problem, list_sources
+from fdam_rotate.dota.layout import Part, SourceImage, find_parts, image_problem, label_files, list_sources, passed_over
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
@@ -44,8 +45,9 @@ __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "verify"]
 
 #: Every kind of problem that a check tells of.
 PROBLEM_KINDS = (
-    "image", "clash", "id", "worker", "no-label", "no-image", "malformed", "class", "zero-area", "thin",
-    "self-crossing", "outside", "huge", "repeated", "tone", "manifest", "duplicate", "near-duplicate", "shared-source",
+    "image", "clash", "id", "alike", "worker", "no-label", "no-image", "unread", "malformed", "class", "zero-area",
+    "thin", "self-crossing", "outside", "huge", "repeated", "tone", "manifest", "duplicate", "near-duplicate",
+    "shared-source",
 )  # fmt: skip
 
 _HUGE = 2.0  # a visible object may reach out of the image, but hardly by more than the image's own area
@@ -174,6 +176,7 @@ def verify(
     work: list[tuple[int, SourceImage]] = []
     for number, part in enumerate(parts):
         ann_dir = part.annotations
+        problems += [problem for problem in (passed_over(part.folder / "images"), _unread_labels(part)) if problem]
         work += [(number, source) for source in list_sources([part.folder / "images"], [ann_dir], problems)]
     facts: list[ImageFacts | None] = [None] * len(work)
     results = run_tasks(
@@ -193,6 +196,30 @@ def verify(
     order = {kind: rank for rank, kind in enumerate(PROBLEM_KINDS)}
     problems.sort(key=lambda p: (order[p.kind], p.path, p.line, p.text))
     return VerifyReport(reports, problems, frozenset(accept), raster)
+
+
+def _unread_labels(part: Part) -> Problem | None:
+    """A folder of label files beside the images that is not the one that is read."""
+    for folder in sorted(part.folder.iterdir()):
+        if folder.name.startswith(".") or folder.name == "images" or folder == part.annotations or not folder.is_dir():
+            continue
+        if part.annotations is not None and folder.name not in ("labels", "labelTxt", "annfiles"):
+            continue
+        for suffix in (".txt", ".xml", ".json"):
+            files = label_files(folder, suffix)
+            if not files:
+                continue
+            if part.annotations is not None:
+                hint = f"the labels are those in {part.annotations.name}"
+            elif suffix != ".txt":
+                hint = "labels are read from labelTxt or annfiles; fdam-rotate convert-labels writes them"
+            else:
+                lines: list[Problem] = []
+                read_labels(files[0], problems=lines)
+                found = f"{files[0].name}: {lines[0].text}" if lines else "rename the folder"
+                hint = f"labels are read from labelTxt or annfiles; {found}"
+            return Problem("unread", str(folder), 0, f"{len(files)} {suffix} files are not read: {hint}")
+    return None
 
 
 def _died(source: SourceImage, error: WorkerDied) -> ImageFacts:

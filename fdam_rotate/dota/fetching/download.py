@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from fdam_rotate.dota.errors import DownloadError
-from fdam_rotate.dota.files import check_id, sha256_of
+from fdam_rotate.dota.files import check_file_name, sha256_of
 from fdam_rotate.dota.progress import progress_bar
 
 __all__ = ["ARCHIVES", "TERMS", "Archive", "check_space", "fetch", "select"]
@@ -141,7 +141,7 @@ def fetch(
     """
     if not archive.url.startswith(("https://", "http://")):
         raise DownloadError(f"{archive.name}: only http and https are fetched, got {archive.url!r}")
-    target = folder / check_id(archive.name)
+    target = folder / check_file_name(archive.name)
     part = target.with_name(target.name + ".part")
     if target.is_file():
         if sha256_of(target) == archive.sha256:

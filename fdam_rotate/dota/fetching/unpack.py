@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO
 
 from fdam_rotate.dota.errors import DotaError, DownloadError
-from fdam_rotate.dota.files import atomic_path, check_id
+from fdam_rotate.dota.files import atomic_path, check_file_name
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
 from fdam_rotate.dota.outputs import check_links
 from fdam_rotate.dota.progress import progress_over
@@ -102,7 +102,7 @@ def _safe(member: _Member, archive: Path) -> PurePosixPath:
         )
     if member.kind == "file":
         try:
-            check_id(path.name)
+            check_file_name(path.name)
         except DotaError as error:
             raise DownloadError(f"{archive}: refused: {error}") from None
     return path

@@ -7,6 +7,7 @@ What a format cannot hold is counted in ``Losses``, never dropped in silence; wh
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -17,10 +18,11 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.errors import DotaError, ImageReadError
-from fdam_rotate.dota.files import check_id
+from fdam_rotate.dota.errors import DotaError, ImageReadError, LabelFormatError
+from fdam_rotate.dota.files import check_file_name
 from fdam_rotate.dota.labels import MAX_COORDINATE, Labels, unknown_class
 from fdam_rotate.dota.layout import image_problem
+from fdam_rotate.dota.names import class_name, id_problem
 from fdam_rotate.dota.outputs import check_folder, claim_folder
 from fdam_rotate.dota.problems import Problem
 
@@ -132,12 +134,16 @@ class Reading:
         """``text`` as a class name: DOTA's text has no place for white space within one.
 
         Raises:
-            ValueError: it is empty.
+            LabelFormatError: it is empty, or cannot be a class all the same (`fdam_rotate.dota.names`).
         """
         name = "-".join(text.split())
         if not name:
-            raise ValueError("an object without a class name")
-        if name != text.strip() and text not in self._spaced:
+            raise LabelFormatError("an object without a class name")
+        try:
+            name = class_name(name)
+        except DotaError as error:
+            raise LabelFormatError(str(error)) from None
+        if len(text.split()) > 1 and text not in self._spaced:
             self._spaced.add(text)
             self.losses.add("class names with spaces (written with - instead)")
         return name
@@ -201,7 +207,8 @@ def inner_path(name: object) -> PurePosixPath | None:
     """A file name as labels give it, if it is a path within some folder, else None; Windows' separators are taken."""
     text = str(name or "").replace("\\", "/")
     path = PurePosixPath(text)
-    outside = path.is_absolute() or ".." in path.parts or ":" in text or "\0" in text or not path.stem
+    drive = re.match(r"[A-Za-z]:/", text) is not None
+    outside = path.is_absolute() or ".." in path.parts or drive or "\0" in text or not path.stem
     return None if outside else path
 
 
@@ -223,6 +230,11 @@ def make_item(
         reading: where problems go, and whether an image is needed.
         missing: text of the problem that the image is not there.
     """
+    problem = id_problem(image_id)
+    if problem is not None:
+        shown = repr(str(image or image_id))
+        reading.problems.append(Problem("id", shown, 0, f"its image id {problem}; it is left out"))
+        return None
     if image is None:
         if reading.need_images or stated is None or min(stated) < 1:
             reading.problems.append(Problem("no-image", image_id, 0, missing))
@@ -285,7 +297,7 @@ def place_image(item: Item, folder: Path, placement: str) -> None:
     if placement == "none" or item.path is None:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    target = folder / check_id(item.file_name)
+    target = folder / check_file_name(item.file_name)
     if placement == "copy":
         shutil.copyfile(item.path, target)
         return

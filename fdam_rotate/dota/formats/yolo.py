@@ -101,11 +101,11 @@ def _data_yaml(names: Sequence[str], classes: Sequence[str]) -> str:
     keys = {name: name for name in names if name in _SPLITS}
     if "train" not in keys:
         keys = {"train": names[0], **keys}
-    lines += [f"{key}: {json.dumps(f'images/{name}')}" for key, name in keys.items()]
+    lines += [f"{key}: {json.dumps(f'images/{name}', ensure_ascii=False)}" for key, name in keys.items()]
     if "val" not in keys:
         lines.append("# val: needed to train; there was no part of that name")
     lines.append("names:")
-    lines += [f"  {k}: {json.dumps(name)}" for k, name in enumerate(classes)]
+    lines += [f"  {k}: {json.dumps(name, ensure_ascii=False)}" for k, name in enumerate(classes)]
     return "\n".join(lines) + "\n"
 
 

@@ -35,6 +35,7 @@ from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
 from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Locate, Placer
+from fdam_rotate.dota.names import escape_id, unescape_id
 from fdam_rotate.dota.outputs import check_folder, check_names, claim_file, claim_folder, earlier_files
 from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.progress import progress_bar
@@ -61,6 +62,7 @@ class MergeSummary:
         dropped: reason -> detections that were left out for it.
         empty_classes: classes for which no input holds a file.
         whole: ids that were taken as whole images, because no manifest was given and they are no names of patches.
+        escaped: image ids that do not stand in the files as they are (`fdam_rotate.dota.names`).
     """
 
     images: int = 0
@@ -70,6 +72,7 @@ class MergeSummary:
     dropped: Counter[str] = field(default_factory=Counter)
     empty_classes: list[str] = field(default_factory=list)
     whole: list[str] = field(default_factory=list)
+    escaped: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
@@ -270,8 +273,10 @@ class _Job:
             self.placer.find(patch_id)
         places = self.placer.places
         self.summary.patches = len(places)
-        self.summary.images = len({place[0] for place in places.values() if place})
         self.summary.whole = self.placer.whole
+        ids = {place[0] for place in places.values() if place}
+        self.summary.images = len(ids)
+        self.summary.escaped = sorted(one for one in ids if escape_id(one) != one)
         self.summary.empty_classes = [name for name in classes if name not in self.sizes]
         reason = "suppressed or fused" if self.options.fuse == "wbf" else "suppressed"
         self.summary.dropped[reason] = self.summary.boxes - self.summary.kept - self.summary.dropped.total()
@@ -337,7 +342,7 @@ class _Job:
         unplaced: dict[str, str] = {}
         known = len(self.problems) if self.problems is not None else 0
         score_thr = self.options.score_thr
-        for found in iter_detections(source, name, task=self.task, problems=self.problems):
+        for found in iter_detections(source, file_name, task=self.task, problems=self.problems):
             placed, lost = self.placer.place(found)
             unplaced.update(lost)
             self.summary.boxes += len(found)
@@ -352,11 +357,11 @@ class _Job:
 
     def _tell_unplaced(self, source: Path, file_name: str, unplaced: dict[str, str]) -> None:
         """Report the first line of each patch that has no place."""
-        left = {patch_id.encode("utf-8"): reason for patch_id, reason in unplaced.items()}
+        left = dict(unplaced)
         with open_file(source, file_name) as stream:
             for line, row in enumerate(stream, start=1):
                 fields = row.split(maxsplit=1)
-                reason = left.pop(fields[0], None) if fields else None
+                reason = left.pop(unescape_id(fields[0].decode("utf-8", "replace")), None) if fields else None
                 if reason is not None:
                     problem = line_problem(
                         "malformed", source / file_name, line, reason, row.decode("utf-8", "replace").strip()

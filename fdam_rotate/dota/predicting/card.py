@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.names import class_name
 
 __all__ = ["CARD_KEY", "CardError", "ModelCard"]
 
@@ -112,6 +113,13 @@ class ModelCard:
             return "classes must be names"
         if not 1 <= len(classes) <= _MOST_CLASSES or len(set(classes)) < len(classes):
             return f"expected 1 to {_MOST_CLASSES:,} different classes, got {len(classes):,}"
+        for name in classes:
+            try:
+                plain = class_name(name)
+            except DotaError as error:
+                return str(error)
+            if plain != name:
+                return f"class {name!r} is not in Unicode's form NFC"
         for name, least, most in (
             ("height", 1, _MOST_PIXELS),
             ("width", 1, _MOST_PIXELS),

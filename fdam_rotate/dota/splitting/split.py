@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,7 @@ from fdam_rotate import __version__
 from fdam_rotate.dota.errors import DotaError, ManifestError, OutputExistsError
 from fdam_rotate.dota.layout import SourceImage, list_sources
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
-from fdam_rotate.dota.outputs import check_folder, check_links
+from fdam_rotate.dota.outputs import check_alike, check_folder, check_links
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.splitting.options import SplitOptions, differences
@@ -46,13 +46,16 @@ from fdam_rotate.dota.splitting.tasks import (
 from fdam_rotate.dota.windows import parse_patch_name
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
-__all__ = ["PROBLEM_KINDS", "run_split"]
+__all__ = ["NAME_PROBLEMS", "PROBLEM_KINDS", "run_split"]
 
 #: Every kind of problem that a split tells of.
 PROBLEM_KINDS = (
     "image", "clash", "id", "worker", "malformed", "zero-area", "outside", "self-crossing", "class", "no-label",
-    "no-image",
+    "no-image", "alike",
 )  # fmt: skip
+
+#: Of these, those of the images' names.
+NAME_PROBLEMS = ("clash", "id", "alike")
 
 
 def run_split(
@@ -65,6 +68,7 @@ def run_split(
     scheduler: str | None = None,
     strict: bool = False,
     accept: Sequence[str] = (),
+    tell: Callable[[Problem], object] = lambda problem: None,
     progress: bool = False,
 ) -> Manifest:
     """Split every image of ``img_dirs`` into ``save_dir``, or go on with a split that was stopped.
@@ -78,6 +82,7 @@ def run_split(
         scheduler: address of a Dask scheduler to use instead; its workers must see the same folders.
         strict: stop at the first problem whose kind is not in ``accept``.
         accept: kinds of problem that are known of.
+        tell: called with each problem of the images' names before the first image is read.
         progress: show a progress bar on stderr, if it is a terminal.
 
     Returns:
@@ -99,6 +104,10 @@ def run_split(
     label_folders = [None if ann_dirs is None else Path(ann_dirs[i]) for i in range(len(image_folders))]
     sources = list_sources(image_folders, label_folders, problems)
     _stop_if_strict(problems, strict, accept)
+    for problem in problems:
+        if problem.kind in NAME_PROBLEMS:
+            tell(problem)
+    check_alike(out, [source.image_id for source in sources])
     finished = _open_output(out, options, {source.image_id for source in sources})
     tasks = [_task(source, out, options, finished.get(source.image_id)) for source in sources]
 

@@ -156,7 +156,7 @@ def test_sources(tmp_path: Path) -> None:
         ("clash", "e.tiff"),
         ("no-label", "c d.jpeg"),
         ("no-image", "orphan.txt"),
-        ("id", "back\\\\slash.png"),
+        ("id", "back\\slash.png"),
     }
     assert "e.jpg" in next(p.text for p in problems if p.kind == "clash")
 

@@ -398,7 +398,7 @@ def test_classes_may_be_a_version_or_one_name_but_no_name_twice() -> None:
     found, truths = {"ship": detections(("a", 0.9, square(0)))}, {"a": labels((square(0), "ship", 0))}
     assert evaluate(found, truths, "ship").classes == ("ship",)
     assert evaluate(found, truths, "v1.0").classes == DOTA_CLASSES["v1.0"]
-    with pytest.raises(DotaError, match=r"repeated \['ship'\]"):
+    with pytest.raises(DotaError, match="'ship' more than once"):
         evaluate(found, truths, ("ship", "ship"))
 
 

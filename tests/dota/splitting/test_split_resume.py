@@ -222,13 +222,13 @@ def bad_data(root: Path) -> Path:
     return data
 
 
-LONG = "x" * 245  # too long for a name once the place of a patch is added
+LONG = "x" * 245  # no room for the place of a patch behind it
 
 TOLD = {
     ("latin.txt", 1, "malformed"), ("utf16.txt", 1, "malformed"), ("malformed.txt", 1, "malformed"),
     ("numbers.txt", 1, "malformed"), ("numbers.txt", 2, "malformed"), ("shapes.txt", 1, "zero-area"),
     ("shapes.txt", 2, "self-crossing"), ("spelling.txt", 1, "class"), ("zero.png", 0, "image"),
-    ("half.png", 0, "image"), ("link.png", 0, "image"), (f"{LONG}.png", 0, "image"),
+    ("half.png", 0, "image"), ("link.png", 0, "image"), (f"{LONG}.png", 0, "id"),
     ("unlabelled.png", 0, "no-label"), ("orphan.txt", 0, "no-image"),
 }  # fmt: skip
 
@@ -249,7 +249,7 @@ def test_bad_input_is_told_and_the_rest_is_done(nproc: int, tmp_path: Path) -> N
     assert totals["skipped"] == 4
     texts = {Path(p["file"]).name: p["text"] for p in manifest.all_problems()}
     assert texts["link.png"] == "cannot be read: No such file or directory"
-    assert texts[f"{LONG}.png"] == f"cannot write {tmp_path}/out/images/{LONG}__64__0___0.png: File name too long"
+    assert texts[f"{LONG}.png"].startswith("its image id has 245 bytes; at most 200")
     assert ids["numbers"]["objects"] == {"in": 3, "kept": 1, "cut": 0, "dropped": {"malformed": 2}}
     assert ids["shapes"]["objects"] == {"in": 3, "kept": 2, "cut": 0, "dropped": {"zero-area": 1}}
     assert len(list((tmp_path / "out/images").glob("unlabelled__*"))) == 2
@@ -264,6 +264,6 @@ def test_strict_stops_at_the_first_problem(tmp_path: Path) -> None:
     with pytest.raises(DotaError, match=r"no label file|no image for this label"):
         run(data, tmp_path / "out", strict=True)
     with pytest.raises(DotaError, match=r"half.png: cannot be decoded"):
-        run(data, tmp_path / "out", strict=True, accept=["no-label", "no-image"])
+        run(data, tmp_path / "out", strict=True, accept=["no-label", "no-image", "id"])
     kinds = sorted({kind for _, _, kind in TOLD})
     assert run(data, tmp_path / "out", strict=True, accept=kinds)["images"] == 10
