@@ -17,7 +17,7 @@ FLOORS = (
     ("dota",),
     ("dota/rasters", "dota/scoring", "dota/merging"),
     ("dota/splitting",),
-    ("dota/formats", "dota/checking", "dota/fetching", "dota/synthetic"),
+    ("dota/formats", "dota/checking", "dota/fetching", "dota/synthetic", "dota/viewing"),
     ("dota/predicting",),
     ("host",),
     ("models",),

@@ -52,9 +52,10 @@ def test_the_wheel_predicts_in_an_empty_environment(repo, tmp_path):
     cv2.imwrite(str(tmp_path / "a.png"), pixels)
     model = write_square_model(tmp_path / "m.onnx")
     elsewhere = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = run(programs / "fdam-rotate", "predict", model, tmp_path / "a.png", "--out", tmp_path / "out", cwd=tmp_path,
-               env=elsewhere)  # fmt: skip
+    done = run(programs / "fdam-rotate", "predict", model, tmp_path / "a.png", "--out", tmp_path / "out", "--html",
+               cwd=tmp_path, env=elsewhere)  # fmt: skip
     assert done.returncode == 0, done.stderr
+    assert "new Boxes(" in (tmp_path / "out" / "html" / "a.html").read_text(), "the page's script came along"
     (line,) = Path(tmp_path / "out" / "Task1_plane.txt").read_text().splitlines()
     image_id, score, *_ = line.split()
     assert image_id == "a"

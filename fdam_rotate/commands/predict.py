@@ -89,6 +89,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
     parser.add_argument("--gpkg", action="store_true", help="a GeoPackage beside each GeoJSON file, gpkg/<id>.gpkg")
+    parser.add_argument(
+        "--html",
+        action="store_true",
+        help="a page an image, html/<id>.html, with the image inside: pan, zoom, choose by score and class",
+    )
     labels = "also write OUT/labels, to correct by hand and train again: " + ", ".join(FORMATS)
     parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
     parser.add_argument(
@@ -193,15 +198,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         iou_thr=args.iou_thr,
         keep_crs=args.keep_crs,
         gpkg=args.gpkg,
+        html=args.html,
         overwrite=args.overwrite,
         progress=True,
     )
     failures += summary.failures
     resumed = f" ({summary.resumed:,} of them earlier)" if summary.resumed else ""
     empty = f", {summary.empty:,} without data" if summary.empty else ""
+    pages = f", {summary.pages:,} pages in {args.out / 'html'}" if args.html else ""
     print(
         f"{summary.images:,} images, {summary.windows:,} patches{resumed}{empty}: {summary.detections:,} detections in "
-        f"{args.out}, {summary.geojson} GeoJSON files; {len(failures)} images left out; "
+        f"{args.out}, {summary.geojson} GeoJSON files{pages}; {len(failures)} images left out; "
         f"{time.monotonic() - started:.1f} s"
     )
     if args.labels is not None:

@@ -3,12 +3,15 @@
 Examples:
     fdam-rotate show data/val/images work_dirs/demo/merged --gt data/val/labelTxt --out pictures
     fdam-rotate show data/val/images --gt data/val/labelTxt --out pictures
+    fdam-rotate show data/val/images work_dirs/demo/merged --html --out pages
     fdam-rotate show data/val/images --examples scores.json --out worst
 
 IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt
 (image_id score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found
 objects are outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted.
-Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below. With --examples,
+Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below. With --html it is
+one page, <image_id>.html, that needs nothing beside it: pan and zoom, least score by a slider, classes on and off, and
+a click on a box tells its class, score, length, width and angle. With --examples,
 which takes what evaluate.py --causes --json wrote, each of the worst mistakes is cut out:
 <cause>_<number>_<image_id>.
 
@@ -28,6 +31,8 @@ from fdam_rotate.commands.arguments import add_class_options, add_raster_argumen
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
+    from fdam_rotate.dota.layout import SourceImage
+    from fdam_rotate.dota.problems import Problem
     from fdam_rotate.dota.rasters.options import RasterOptions
 
 
@@ -61,6 +66,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
     parser.add_argument(
+        "--html", action="store_true", help="write pages in place of pictures; --score-thr is where their slider begins"
+    )
+    parser.add_argument(
         "--overwrite", action="store_true", help="replace the pictures of an earlier run in the output folder"
     )
     return parser
@@ -74,24 +82,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--examples holds the boxes to draw: give neither DETECTIONS nor --gt")
     if args.detections is None and args.gt is None and args.examples is None:
         parser.error("nothing to draw: give DETECTIONS, --gt LABEL_DIR, or both")
+    if args.html and (args.detections is None or args.gt or args.scores or args.no_legend):
+        parser.error("--html shows detections: give DETECTIONS, and neither --gt, --scores nor --no-legend")
     if not 0.0 <= args.iou < 1.0:
         parser.error(f"--iou {args.iou} is not in [0, 1)")
     raster = raster_options(parser, args)
     if args.examples:
         return _draw_examples(args, raster)
 
-    import cv2
-
-    from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.errors import ImageReadError
-    from fdam_rotate.dota.files import atomic_path
-    from fdam_rotate.dota.labels import read_labels
+    from fdam_rotate.dota.detections import by_image, read_detections
     from fdam_rotate.dota.layout import list_sources, passed_over, read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_folder
-    from fdam_rotate.dota.problems import Problem, format_problems
-    from fdam_rotate.dota.progress import progress_over
-    from fdam_rotate.dota.rasters.images import open_pixels
-    from fdam_rotate.dota.scoring.drawing import draw_detections
+    from fdam_rotate.dota.problems import format_problems
+    from fdam_rotate.dota.viewing.pages import page_name, write_pages
 
     check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.detections, args.gt, args.image_list])
     lines: list[Problem] = []
@@ -105,10 +108,46 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = [source for source in sources if source.image_id in wanted]
     found = None
     if args.detections is not None:
-        found = _by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
+        found = by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
         _check_ids(found, [source.image_id for source in sources])
-    names = [f"{source.image_id}{args.ext}" for source in sources]
+    names = [page_name(source.image_id) if args.html else f"{source.image_id}{args.ext}" for source in sources]
     out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
+    if args.html:
+        assert found is not None
+        written = write_pages(
+            sources, found, out, classes=args.classes, raster=raster, least=args.score_thr, progress=True
+        )
+        print(f"wrote {written.pages} pages to {out}")
+        notes += written.notes
+        failures += written.failures
+    else:
+        count = _draw_pictures(args, raster, sources, found, notes, failures, lines)
+        without = sum(problem.kind == "no-label" for problem in told)
+        note = f", {without} without label file and so without a verdict" if without else ""
+        print(f"wrote {count} pictures to {out}{note}")
+    for line in [*notes, *failures, *format_problems(lines)]:
+        print(line, file=sys.stderr)
+    return 1 if failures or lines else 0
+
+
+def _draw_pictures(
+    args: argparse.Namespace,
+    raster: RasterOptions,
+    sources: Sequence[SourceImage],
+    found: Mapping[str, Mapping[str, Detections]] | None,
+    notes: list[str],
+    failures: list[str],
+    lines: list[Problem],
+) -> int:
+    """Draw each image; return how many; add notes, and images and lines that could not be read."""
+    import cv2
+
+    from fdam_rotate.dota.errors import ImageReadError
+    from fdam_rotate.dota.files import atomic_path
+    from fdam_rotate.dota.labels import read_labels
+    from fdam_rotate.dota.progress import progress_over
+    from fdam_rotate.dota.rasters.images import open_pixels
+    from fdam_rotate.dota.scoring.drawing import draw_detections
 
     quality = [cv2.IMWRITE_JPEG_QUALITY, 92, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
     written = 0
@@ -134,18 +173,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             show_scores=args.scores,
             legend=not args.no_legend,
         )
-        with atomic_path(out / f"{source.image_id}{args.ext}") as temporary:
+        with atomic_path(args.out / f"{source.image_id}{args.ext}") as temporary:
             if not cv2.imwrite(str(temporary), picture, quality if args.ext == ".jpg" else []):
-                raise OSError(f"cannot write {out / source.image_id}{args.ext}")
+                raise OSError(f"cannot write {args.out / source.image_id}{args.ext}")
         written += 1
-    without = sum(problem.kind == "no-label" for problem in told)
-    note = f", {without} without label file and so without a verdict" if without else ""
     for name, count in sorted(unknown.items()):
         print(f"warning: {count} objects of class {name!r}, which is not in the class list, were left out")
-    print(f"wrote {written} pictures to {out}{note}")
-    for line in [*notes, *failures, *format_problems(lines)]:
-        print(line, file=sys.stderr)
-    return 1 if failures or lines else 0
+    return written
 
 
 def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
@@ -188,19 +222,6 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
-
-
-def _by_image(detections: Mapping[str, Detections]) -> dict[str, dict[str, Detections]]:
-    """Detections by image id, then by class."""
-    import numpy as np
-
-    out: dict[str, dict[str, Detections]] = {}
-    for name, found in detections.items():
-        order = np.argsort(found.image, kind="stable")
-        ends = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
-        for k, image_id in enumerate(found.image_ids):
-            out.setdefault(image_id, {})[name] = found.take(order[ends[k] : ends[k + 1]])
-    return out
 
 
 def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:

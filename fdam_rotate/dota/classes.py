@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.names import class_name
 
-__all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "resolve_classes"]
+__all__ = ["DOTA_CLASSES", "PALETTE", "class_colour", "colour_of", "resolve_classes"]
 
 _V10 = (
     "plane", "baseball-diamond", "bridge", "ground-track-field", "small-vehicle", "large-vehicle", "ship",
@@ -74,3 +74,9 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
 def class_colour(index: int) -> tuple[int, int, int]:
     """The RGB colour of class number ``index``; colours repeat past the eighteenth."""
     return PALETTE[index % len(PALETTE)]
+
+
+def colour_of(name: str, classes: Sequence[str]) -> tuple[int, int, int]:
+    """RGB colour of a class: MMRotate's for a class of DOTA, else by its place in ``classes``."""
+    known = DOTA_CLASSES["v2.0"]
+    return class_colour(known.index(name) if name in known else classes.index(name))

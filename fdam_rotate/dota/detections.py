@@ -41,6 +41,7 @@ from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
     "Detections",
+    "by_image",
     "concatenate",
     "detection_files",
     "file_size",
@@ -127,6 +128,17 @@ def concatenate(parts: Sequence[Detections]) -> Detections:
     ids, image = unify_ids(parts)
     scores = np.concatenate([part.scores for part in parts])
     return Detections(ids, image, scores, np.concatenate([part.polys for part in parts]))
+
+
+def by_image(detections: Mapping[str, Detections]) -> dict[str, dict[str, Detections]]:
+    """Detections by image id, then by class, in their order."""
+    out: dict[str, dict[str, Detections]] = {}
+    for name, found in detections.items():
+        order = np.argsort(found.image, kind="stable")
+        ends = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1))
+        for k, image_id in enumerate(found.image_ids):
+            out.setdefault(image_id, {})[name] = found.take(order[ends[k] : ends[k + 1]])
+    return out
 
 
 def read_detections(

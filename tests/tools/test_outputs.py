@@ -66,6 +66,12 @@ TOOLS = {
         "a.png",
         ("set/images", "found", "set/labelTxt", "set"),
     ),
+    "show-html": Tool(
+        "tools/show.py",
+        lambda d, out: [d / "set/images", d / "found", "--html", "--out", out],
+        "a.html",
+        ("set/images", "found", "set"),
+    ),
     "merge": Tool("tools/merge.py", lambda d, out: [d / "patches", out], "Task1_ship.txt", ("patches",)),
     "evaluate": Tool(
         "tools/evaluate.py",

@@ -15,6 +15,7 @@ from scripts import ROOT, load_script
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
+from page_data import page_data
 from square_model import SIZE, square_card, write_square_model
 
 from fdam_rotate.dota.detections import read_detections
@@ -112,3 +113,50 @@ def test_a_threshold_for_each_class(tmp_path, image, capsys):
         with pytest.raises(SystemExit):
             predict([model, str(image), "--out", str(tmp_path / "bad"), "--score-thr", str(tmp_path / "bad.json")])
         assert message in capsys.readouterr().err
+
+
+def test_pages_of_what_was_found(tmp_path, image, capsys):
+    predict = load_script("tools/predict.py")
+    model = write_square_model(tmp_path / "m.onnx")
+    cv2.imwrite(str(image / "empty.png"), np.full((SIZE, SIZE, 3), 20, np.uint8))
+    words = [str(model), str(image), "--out", str(tmp_path / "out"), "--runtime", "onnxruntime"]
+    assert predict.main([*words, "--html"]) == 0
+    assert f"0 GeoJSON files, 2 pages in {tmp_path / 'out' / 'html'};" in capsys.readouterr().out
+    pages = {path.name: page_data(path.read_text()) for path in (tmp_path / "out" / "html").iterdir()}
+    assert sorted(pages) == ["city.html", "empty.html"]
+    found = read_detections(tmp_path / "out", classes=("plane", "ship"))
+    columns = pages["city.html"]["boxes"]
+    assert columns["cls"] == ["plane", "plane", "ship"]
+    assert columns["corners"].tolist() == np.concatenate([found["plane"].polys, found["ship"].polys]).tolist()
+    assert len(pages["empty.html"]["boxes"]["scores"]) == 0
+    # the same page as of the files that were written
+    show = load_script("tools/show.py")
+    again = [str(image), str(tmp_path / "out"), "--classes", "plane,ship", "--html", "--out", str(tmp_path / "p")]
+    assert show.main(again) == 0
+    for name in pages:
+        assert (tmp_path / "p" / name).read_bytes() == (tmp_path / "out" / "html" / name).read_bytes()
+    # a run without pages leaves none of an earlier one behind, and other files alone
+    (tmp_path / "out" / "html" / "mine.html").write_text("mine")
+    assert predict.main([*words, "--overwrite"]) == 0
+    assert [path.name for path in (tmp_path / "out" / "html").iterdir()] == ["mine.html"]
+    assert " pages in " not in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_no_page_of_somebody_else_is_replaced(tmp_path, image):
+    predict = load_script("tools/predict.py")
+    model = write_square_model(tmp_path / "m.onnx")
+    (tmp_path / "out" / "html").mkdir(parents=True)
+    (tmp_path / "out" / "html" / "city.html").write_text("mine")
+    words = [
+        str(model),
+        str(image),
+        "--out",
+        str(tmp_path / "out"),
+        "--runtime",
+        "onnxruntime",
+        "--html",
+        "--overwrite",
+    ]
+    with pytest.raises(DotaError, match=r"city\.html was not written by this command"):
+        predict.main(words)
+    assert (tmp_path / "out" / "html" / "city.html").read_text() == "mine"

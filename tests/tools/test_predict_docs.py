@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from page_data import page_data
 from scripts import ROOT, load_script
 
 rasterio = pytest.importorskip("rasterio")
@@ -29,7 +30,8 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
         file.write(pixels)
     monkeypatch.chdir(tmp_path)
     lines = [line.split() for line in (ROOT / "docs/predict.md").read_text().splitlines() if line.startswith("    ")]
-    assert [line[:2] for line in lines] == [["fdam-rotate", "export"], ["fdam-rotate", "predict"]]
+    commands = ["export", "predict", "predict", "show"]
+    assert [line[:2] for line in lines] == [["fdam-rotate", command] for command in commands]
     for _, command, *words in lines:
         assert load_script(f"tools/{command}.py").main(words) == 0
     boxes = pyogrio.raw.read(tmp_path / "found/gpkg/city.gpkg")
@@ -37,3 +39,8 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
     west, south, east, north = pyogrio.read_info(tmp_path / "found/gpkg/city.gpkg")["total_bounds"]
     assert 14.9 < west < east < 15.1, "UTM zone 33 has 15 degrees at 500,000 m"
     assert 36.1 < south < north < 36.2
+    page = page_data((tmp_path / "seen/html/city.html").read_text())
+    assert len(page["boxes"]["scores"]) == len(boxes[2])
+    half = page["boxes"]["sides"][:, :2] / 2  # pixels of half a metre, on the middle meridian
+    np.testing.assert_allclose(page["boxes"]["metres"], half / 0.9996, rtol=1e-4)
+    assert (tmp_path / "pages/city.html").read_bytes() == (tmp_path / "seen/html/city.html").read_bytes()

@@ -10,6 +10,9 @@ from types import ModuleType
 import cv2
 import numpy as np
 import pytest
+from page_data import page_data
+
+from fdam_rotate.dota.errors import OutputExistsError
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Load = Callable[[str], ModuleType]
@@ -170,3 +173,41 @@ def test_the_worst_examples_of_a_score_are_cut_out(
     with pytest.raises(SystemExit) as stop:
         show(load_tool, data, "--examples", scores, gt=False)
     assert stop.value.code == 2
+
+
+def test_pages_in_place_of_pictures(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    assert show(load_tool, data, "--html", "--score-thr", "0.5", gt=False) == 0
+    assert "wrote 3 pages" in capsys.readouterr().out
+    assert sorted(p.name for p in (data / "out").glob("[!.]*")) == ["a.b.html", "c.html", "d.html"]
+    page = page_data((data / "out" / "a.b.html").read_text())
+    assert (page["name"], page["width"], page["height"], page["least"]) == ("a.b", 300, 200, 0.5)
+    assert page["boxes"]["scores"].tolist() == [0.9, 0.4]
+    assert page["boxes"]["corners"][1].tolist() == [22, 20, 82, 20, 82, 80, 22, 80]
+    with pytest.raises(OutputExistsError, match="--overwrite"):
+        show(load_tool, data, "--html", gt=False)
+    (data / "out" / "mine.html").write_text("mine")
+    assert show(load_tool, data, "--html", "--overwrite", "--classes", "plane", gt=False) == 1  # ship: unknown class
+    assert len(page_data((data / "out" / "a.b.html").read_text())["boxes"]["scores"]) == 0
+    assert (data / "out" / "mine.html").read_text() == "mine"
+
+
+def test_pages_name_images_that_cannot_be_read(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
+    (data / "images" / "c.JPG").write_bytes(b"")
+    assert show(load_tool, data, "--html", gt=False) == 1
+    assert f"{data / 'images' / 'c.JPG'}: the file is empty" in capsys.readouterr().err
+    assert sorted(p.name for p in (data / "out").glob("[!.]*")) == ["a.b.html", "d.html"]
+
+
+@pytest.mark.parametrize("more", [("--scores",), ("--no-legend",)])
+def test_options_of_pictures_are_none_of_pages(data: Path, load_tool: Load, more: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        show(load_tool, data, "--html", *more, gt=False)
+
+
+def test_pages_need_detections_and_show_no_truth(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for which in ({"det": False}, {"gt": True}):
+        with pytest.raises(SystemExit, match="2"):
+            show(load_tool, data, "--html", **which)
+        assert "--html shows detections: give DETECTIONS, and neither --gt" in capsys.readouterr().err

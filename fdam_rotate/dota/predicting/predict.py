@@ -32,12 +32,14 @@ from fdam_rotate.dota.rasters.georeference import read_georeference
 from fdam_rotate.dota.rasters.images import image_size, open_pixels
 from fdam_rotate.dota.rasters.padding import pad_patch
 from fdam_rotate.dota.splitting.options import Level, SplitOptions, plan_levels
+from fdam_rotate.dota.viewing.pages import page_name, write_pages
 
 __all__ = ["PredictSummary", "predict_images", "windows"]
 
 JOURNALS = "patches"
 GEOJSON = "geojson"
 GPKG = "gpkg"
+PAGES = "html"
 
 # Of the settings of a split, those that decide the pixels of the windows.
 _WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "bands", "scale_range")
@@ -55,6 +57,7 @@ class PredictSummary:
         resumed: of the windows, those found in journals.
         detections: after merging.
         geojson: files written; images that are not georeferenced have none.
+        pages: HTML pages written.
         empty: of the windows, those without data (nodata, mask, alpha), which the model does not see.
         failures: one line for each image that could not be read.
         notes: one line for each image that was scaled to 8 bits, shows next to nothing, or has no place on the
@@ -66,6 +69,7 @@ class PredictSummary:
     resumed: int = 0
     detections: int = 0
     geojson: int = 0
+    pages: int = 0
     empty: int = 0
     failures: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -82,6 +86,7 @@ def predict_images(
     iou_thr: float = 0.1,
     keep_crs: bool = False,
     gpkg: bool = False,
+    html: bool = False,
     overwrite: bool = False,
     progress: bool = False,
 ) -> PredictSummary:
@@ -98,6 +103,7 @@ def predict_images(
         iou_thr: of the merge.
         keep_crs: GeoJSON in each image's own coordinate system.
         gpkg: write a GeoPackage beside each GeoJSON file.
+        html: write a page for each image, on which its detections are looked at (`fdam_rotate.dota.viewing.pages`).
         overwrite: replace the files of a finished run, and no others; windows of the same model, settings and image
             stay predicted.
         progress: draw a progress bar.
@@ -121,23 +127,30 @@ def predict_images(
     model.prepare()
     summary = PredictSummary()
     merged: list[dict[str, Detections]] = []
+    done: list[SourceImage] = []
     with progress_bar(_count_windows(sources, options), "predict", "patch", shown=progress, mininterval=1.0) as bar:
         for source in sources:
             bar.set_postfix_str(source.image_id, refresh=False)
             try:
-                found = _predict_image(model, source, out, options, head, batch_size, overwrite, summary, bar)
+                patches = _predict_image(model, source, out, options, head, batch_size, overwrite, summary, bar)
             except (ImageReadError, OSError) as error:
                 summary.failures.append(str(error))
                 continue
             summary.images += 1
-            whole = merge_patches(found, MergeOptions(iou_thr=iou_thr, score_thr=min(thresholds.values())))
+            whole = merge_patches(patches, MergeOptions(iou_thr=iou_thr, score_thr=min(thresholds.values())))
             if isinstance(score_thr, Mapping):
                 whole = {name: one.take(one.scores >= thresholds[name]) for name, one in whole.items()}
             _write_ground(source, whole, out, summary, keep_crs=keep_crs, gpkg=gpkg)
             merged.append(whole)
+            done.append(source)
     together = {name: concatenate([one[name] for one in merged]) for name in model.classes}
     write_detections(out, together, classes=model.classes)
     summary.detections = sum(map(len, together.values()))
+    if html:
+        found = {source.image_id: one for source, one in zip(done, merged, strict=True)}
+        written = write_pages(done, found, out / PAGES, classes=model.classes, raster=options.raster, progress=progress)
+        summary.pages = written.pages
+        summary.failures += written.failures
     return summary
 
 
@@ -246,9 +259,8 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     journals = earlier_files(out, [f"{JOURNALS}/*.jsonl"])
     texts = earlier_files(out, ["Task1_*.txt"])
     predicted = {Path(name).stem for name in journals}
-    maps = {
-        name for name in earlier_files(out, [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg"]) if Path(name).stem in predicted
-    }
+    patterns = [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg", f"{PAGES}/*.html"]
+    maps = {name for name in earlier_files(out, patterns) if Path(name).stem in predicted}
     if not overwrite:
         own = {out / name for name in journals | texts | maps}
         foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
@@ -259,6 +271,7 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     image_ids = [source.image_id for source in sources]
     kept = {f"{JOURNALS}/{image_id}.jsonl" for image_id in image_ids}
     names = [f"{folder}/{image_id}.{folder}" for folder in (GEOJSON, GPKG) for image_id in image_ids]
+    names += [f"{PAGES}/{page_name(image_id)}" for image_id in image_ids]
     names += map(task_file_name, classes)
     check_names(out, [*names, *kept], journals | texts | maps)
     remove_files(out, texts | maps | (journals - kept))

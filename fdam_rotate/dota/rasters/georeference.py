@@ -28,6 +28,9 @@ _WGS84 = "OGC:CRS84"
 # Larger coordinates are no place on Earth; PROJ would count their turns round it one by one.
 _FARTHEST = 1e12
 
+# The WGS 84 ellipsoid: its equator's radius in metres, and the square of its eccentricity.
+_RADIUS, _ECCENTRICITY_2 = 6_378_137.0, 0.00669437999014
+
 # Of Newton's method; each doubles the number of right digits.
 _STEPS = 5
 
@@ -89,6 +92,28 @@ class GeoReference:
         if self.crs is None:
             raise GeoReferenceError("no coordinate system is known")
         return transform_points(self.crs, _WGS84, ground)
+
+    def metres(self, start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64] | None:
+        """Length on the ground, in metres, from each pixel point (N, 2) to another, (N,); NaN where there is none.
+
+        Lengths of some kilometres at most are meant. They are those on the ellipsoid WGS 84: a map's own metres are
+        half as long at 60 degrees north in Web Mercator.
+
+        Returns:
+            None if no point of the image has a longitude and latitude.
+        """
+        try:
+            ends = [self.lon_lat(self.ground(points)).T for points in (start, end)]
+        except GeoReferenceError:
+            return None
+        lon, lat = np.stack(ends, axis=1)
+        phi = np.radians(lat.mean(axis=0))
+        squeezed = 1 - _ECCENTRICITY_2 * np.sin(phi) ** 2
+        turn = np.radians((np.diff(lon, axis=0)[0] + 180) % 360 - 180)
+        east = _RADIUS / np.sqrt(squeezed) * np.cos(phi) * turn
+        north = _RADIUS * (1 - _ECCENTRICITY_2) / squeezed**1.5 * np.radians(np.diff(lat, axis=0)[0])
+        length: NDArray[np.float64] = np.hypot(east, north)
+        return length
 
 
 def transform_points(source: Any, target: Any, points: NDArray[np.float64]) -> NDArray[np.float64]:

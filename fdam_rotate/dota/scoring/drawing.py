@@ -19,13 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import DOTA_CLASSES, class_colour
+from fdam_rotate.dota.classes import colour_of
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.scoring.examples import Example
 from fdam_rotate.dota.scoring.matching import FALSE_POSITIVE, NEUTRAL, TRUE_POSITIVE, best_matches, iou_pairs, judge
 
-__all__ = ["Verdicts", "colour_of", "draw_detections", "draw_example", "judge_image"]
+__all__ = ["Verdicts", "draw_detections", "draw_example", "judge_image"]
 
 Image = NDArray[np.uint8]
 Colour = tuple[int, int, int]
@@ -68,12 +68,6 @@ class Verdicts:
     truth_polys: NDArray[np.float64]
     difficult: NDArray[np.bool_]
     found: NDArray[np.bool_]
-
-
-def colour_of(name: str, classes: Sequence[str]) -> Colour:
-    """RGB colour of a class: MMRotate's for a class of DOTA, else by its place in ``classes``."""
-    known = DOTA_CLASSES["v2.0"]
-    return class_colour(known.index(name) if name in known else classes.index(name))
 
 
 def judge_image(

@@ -7,6 +7,7 @@ import html
 from collections.abc import Mapping, Sequence
 
 from fdam_rotate.dota.scoring.tables import Table, to_html
+from fdam_rotate.dota.webpage import web_page
 
 __all__ = ["CAPTIONS", "html_page"]
 
@@ -26,8 +27,7 @@ CAPTIONS = {
 _OF_TABLE = {"scores": ("ap", "pr_curves"), "by_size": ("ap_by_size",), "worst_images": ("worst_images",)}
 
 _STYLE = """
-:root { color-scheme: light dark; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem; padding: 1.5rem; }
+body { margin: 0 auto; max-width: 76rem; padding: 1.5rem; }
 h1 { font-size: 1.6rem; margin: 0 0 .2rem; }
 h2 { font-size: 1.15rem; margin: 2.2rem 0 .6rem; border-top: 1px solid #8884; padding-top: 1.2rem; }
 .figures { display: flex; gap: 1rem 2.5rem; flex-wrap: wrap; margin: 1rem 0; }
@@ -73,14 +73,11 @@ def html_page(
     large = "".join(f"<div>{html.escape(name)}<b>{html.escape(text)}</b></div>" for name, text in headline.items())
     links = "".join(f'<a href="#{key}">{html.escape(name)}</a> ' for key, name, _ in sections)
     parts = [f'<h2 id="{key}">{html.escape(name)}</h2>\n{body}' for key, name, body in sections]
-    return (
-        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
+    body = (
         f'<h1>{html.escape(title)}</h1>\n<div class="figures">{large}</div>\n<nav>{links}</nav>\n{_list(notes)}'
         + "\n".join(parts)
-        + "\n</body>\n</html>\n"
     )
+    return web_page(title, body, style=_STYLE)
 
 
 def _list(notes: Sequence[str]) -> str:

@@ -353,3 +353,32 @@ def test_without_pyogrio_gpkg_ends_before_the_work(tmp_path: Path, monkeypatch: 
     with pytest.raises(DotaError, match="pip install pyogrio"):
         predict([picture(tmp_path / "a.tif")], tmp_path / "out", gpkg=True)
     assert not (tmp_path / "out").exists()
+
+
+def metres(epsg: int, transform: tuple[float, ...], steps: list[tuple[float, float]]) -> np.ndarray:
+    start = np.zeros((len(steps), 2))
+    found = GeoReference(CRS.from_epsg(epsg), transform).metres(start, np.array(steps, float))
+    assert found is not None
+    return found
+
+
+def test_lengths_are_those_on_the_ground() -> None:
+    # UTM: the map is 0.9996 of the ground on the middle meridian
+    np.testing.assert_allclose(
+        metres(32633, (0.5, 0, 500_000, 0, -0.5, 4_000_000), [(100, 0), (0, 100), (60, 80)]), 50 / 0.9996, rtol=1e-6
+    )
+    # Web Mercator at 60 degrees: the map's metres are sqrt(1 - e2 sin2) / cos of those on the ground, from west to east
+    north = 6378137 * np.log(np.tan(np.pi / 4 + np.radians(60) / 2))
+    (east,) = metres(3857, (1, 0, 1_000_000, 0, -1, north), [(100, 0)])
+    assert abs(east - 100 * 0.5 / np.sqrt(1 - 0.00669437999014 * 0.75)) < 1e-3
+    # a degree of latitude at the equator is 110.574 km, of longitude 111.320 km
+    np.testing.assert_allclose(
+        metres(4326, (1e-3, 0, 20, 0, -1e-3, 0), [(0, 1), (1, 0)]), [110.574, 111.320], rtol=1e-5
+    )
+    # across 180 degrees
+    np.testing.assert_allclose(metres(4326, (1e-3, 0, 179.9995, 0, -1e-3, 0), [(1, 0)]), 111.320, rtol=1e-5)
+
+
+def test_lengths_without_longitude_and_latitude() -> None:
+    for crs in (CRS.from_wkt(MARS), CRS.from_wkt(SITE), None):
+        assert GeoReference(crs, (2, 0, 0, 0, -2, 0)).metres(np.zeros((1, 2)), np.ones((1, 2))) is None

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE
+from fdam_rotate.dota.classes import DOTA_CLASSES, PALETTE, colour_of
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels
-from fdam_rotate.dota.scoring.drawing import colour_of, draw_detections, draw_example, judge_image
+from fdam_rotate.dota.scoring.drawing import draw_detections, draw_example, judge_image
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.examples import Example
 
