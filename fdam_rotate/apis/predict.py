@@ -35,7 +35,7 @@ class TorchModel:
         cfg: MMRotate config; its test pipeline and classes are used.
         checkpoint: file, read as tensors only unless ``unsafe_load``.
         batch_size: the most windows that it will get at a time.
-        gpu_id: GPU to use, where there is one.
+        device: as for ``start_runtime``.
         precision: as for ``set_precision``.
         unsafe_load: open a checkpoint that carries code.
 
@@ -49,7 +49,7 @@ class TorchModel:
         checkpoint: str | Path,
         *,
         batch_size: int = 1,
-        gpu_id: int = 0,
+        device: str = "auto",
         precision: str = "fp32",
         unsafe_load: bool = False,
     ) -> None:
@@ -62,17 +62,17 @@ class TorchModel:
             "precision": precision,
         }
         self._pipeline = _pipeline(dataset.pipeline, batch_size)
-        self._cfg, self._checkpoint, self._gpu_id, self._unsafe_load = cfg, checkpoint, gpu_id, unsafe_load
+        self._cfg, self._checkpoint, self._device, self._unsafe_load = cfg, checkpoint, device, unsafe_load
         self._precision = precision
         self._model: torch.nn.Module | None = None
 
     def prepare(self) -> None:
-        """Build the detector and load the checkpoint, onto the GPU if there is one.
+        """Build the detector and load the checkpoint, onto the device.
 
         Raises:
             DotaError: the checkpoint does not fit.
         """
-        runtime = start_runtime("none", self._gpu_id)
+        runtime = start_runtime("none", self._device)
         setup_multi_processes(self._cfg)
         device = "cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"
         model = load_detector(self._cfg, self._checkpoint, self.classes, unsafe_load=self._unsafe_load)

@@ -12,7 +12,7 @@ import torch.distributed as dist
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.host.devices import accept_int_devices, share_seeds_on_cpu
 
-__all__ = ["Runtime", "data_parallel", "start_runtime"]
+__all__ = ["Runtime", "data_parallel", "find_device", "start_runtime"]
 
 
 @dataclass(frozen=True)
@@ -30,38 +30,63 @@ class Runtime:
         return dist.is_available() and dist.is_initialized()
 
 
-def start_runtime(launcher: str, gpu_id: int = 0, dist_params: dict[str, Any] | None = None) -> Runtime:
-    """Join the process group of ``launcher`` ('none', 'pytorch', 'slurm', 'mpi') and choose the device.
+def find_device(name: str = "auto") -> torch.device:
+    """The device ``name``: ``cpu``, ``cuda``, ``cuda:N``, or ``auto``: a GPU where there is one, else the CPU.
 
-    Without CUDA, or with CUDA_VISIBLE_DEVICES empty, everything runs on the CPU, several processes with gloo.
+    ``auto:N`` is GPU N where there is any, as MMRotate's ``--gpu-id N`` has it.
 
     Raises:
-        DotaError: the launcher's variables are missing, or ``gpu_id`` does not exist.
+        DotaError: this machine has no such GPU.
     """
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    kind, _, number = name.partition(":")
+    if kind == "auto":
+        kind = "cuda" if count else "cpu"
+    if kind == "cpu":
+        return torch.device("cpu")
+    if int(number or 0) >= count:
+        raise DotaError(f"no device {name}: torch {torch.__version__} sees {count} GPUs here; use --device cpu")
+    return torch.device(kind, int(number or 0))
+
+
+def start_runtime(launcher: str, device: str = "auto", dist_params: dict[str, Any] | None = None) -> Runtime:
+    """Join the process group of ``launcher`` ('none', 'pytorch', 'slurm', 'mpi') and choose the device.
+
+    Without CUDA everything runs on the CPU, several processes with gloo. Under a launcher each process has the GPU of
+    its rank; ``device`` says no more than whether it is to be the CPU.
+
+    Raises:
+        DotaError: the launcher's variables are missing, or there is no such ``device``.
+    """
     accept_int_devices()
     if launcher == "none":
-        if device == "cuda" and gpu_id >= torch.cuda.device_count():
-            raise DotaError(f"GPU {gpu_id} does not exist: {torch.cuda.device_count()} found")
-        return Runtime(device, gpu_id, 0, 1)
+        found = find_device(device)
+        return Runtime(found.type, found.index or 0, 0, 1)
     if launcher == "pytorch" and "RANK" not in os.environ:
         raise DotaError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=N tools/train.py CONFIG ...")
-    if device == "cuda":
+    if device != "cpu" and torch.cuda.is_available():
         from mmcv.runner import init_dist
 
         init_dist(launcher, **(dist_params or {"backend": "nccl"}))
-        gpu_id = torch.cuda.current_device()
-    elif launcher == "pytorch":
-        dist.init_process_group("gloo")
-        share_seeds_on_cpu()
-    else:
+        return Runtime("cuda", torch.cuda.current_device(), dist.get_rank(), dist.get_world_size())
+    if launcher != "pytorch":
         raise DotaError(f"--launcher {launcher} needs GPUs; on the CPU use torchrun with --launcher pytorch")
-    return Runtime(device, gpu_id, dist.get_rank(), dist.get_world_size())
+    dist.init_process_group("gloo")
+    share_seeds_on_cpu()
+    return Runtime("cpu", 0, dist.get_rank(), dist.get_world_size())
 
 
 def data_parallel(model: torch.nn.Module, runtime: Runtime, *, find_unused_parameters: bool = False) -> Any:
     """``model`` on its device in mmcv's wrapper: unpacks data containers, shares gradients if distributed."""
     from mmcv.parallel import MMDataParallel, MMDistributedDataParallel
+
+    class OnCPU(MMDataParallel):
+        """mmcv's wrapper wants GPUs wherever CUDA is there; without ``device_ids`` it unpacks data containers only."""
+
+        def __init__(self, module: torch.nn.Module) -> None:
+            torch.nn.Module.__init__(self)
+            self.module, self.dim = module, 0
+            self.device_ids: list[int] = []
 
     class CPUDistributed(MMDistributedDataParallel):
         """mmcv's wrapper unpacks data containers on GPUs only."""
@@ -73,7 +98,7 @@ def data_parallel(model: torch.nn.Module, runtime: Runtime, *, find_unused_param
     if not runtime.distributed:
         if runtime.device == "cuda":
             return MMDataParallel(model.cuda(runtime.gpu_id), device_ids=[runtime.gpu_id])
-        return MMDataParallel(model, device_ids=[-1])
+        return OnCPU(model.cpu())
     if runtime.device == "cuda":
         return MMDistributedDataParallel(
             model.cuda(),

@@ -51,7 +51,7 @@ def run_test(
     fuse_conv_bn: bool = False,
     precision: str = "fp32",
     launcher: str = "none",
-    gpu_id: int = 0,
+    device: str = "auto",
     overwrite: bool = False,
     unsafe_load: bool = False,
 ) -> int:
@@ -67,7 +67,7 @@ def run_test(
         fuse_conv_bn: fold BatchNorm into convolutions before predicting.
         precision: as for ``set_precision``.
         launcher: as for ``start_runtime``.
-        gpu_id: as for ``start_runtime``.
+        device: as for ``start_runtime``.
         overwrite: replace the files of an earlier test in these folders.
         unsafe_load: open a checkpoint that carries code.
 
@@ -76,7 +76,7 @@ def run_test(
     """
     if cfg.data.get(split) is None:
         raise DotaError(f"the config has no data.{split}")
-    runtime = start_runtime(launcher, gpu_id, cfg.get("dist_params"))
+    runtime = start_runtime(launcher, device, cfg.get("dist_params"))
     logger = get_root_logger(log_level=cfg.get("log_level", "INFO") if runtime.rank == 0 else "ERROR")
     setup_multi_processes(cfg)
     dataset, loader = _loader(cfg, split, runtime.distributed)

@@ -1,11 +1,18 @@
-"""Options that commands share, and the types of their values; imports nothing heavy, so that --help is instant."""
+"""Options that commands share, and the types of their values; imports nothing heavy, so that --help is instant.
+
+One flag has one type and one meaning in every command: ``--out``, ``--overwrite``, ``--classes``, ``--task``,
+``--iou-thr``, ``--score-thr`` and ``--device`` above all. A flag that has another name in MMRotate has that name too.
+"""
 
 from __future__ import annotations
 
 import argparse
 import ast
+import math
 import re
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,62 +24,248 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
 
 __all__ = [
-    "add_class_options",
+    "CommandParser",
+    "add_cfg_options",
+    "add_classes",
     "add_device",
+    "add_iou_thr",
+    "add_out",
+    "add_overwrite",
     "add_precision",
     "add_raster_arguments",
     "add_run_arguments",
-    "check_run_arguments",
+    "add_score_thr",
+    "add_task",
+    "add_unsafe_load",
+    "class_list",
     "command_parser",
     "config_file",
+    "device",
+    "existing_file",
+    "existing_folder",
+    "existing_path",
+    "fraction",
+    "gpu_number",
+    "key_value",
+    "non_negative_int",
     "output_file",
     "output_folder",
-    "parse_options",
+    "positive_float",
+    "positive_int",
+    "problem_kind",
     "raster_options",
-    "require_files",
+    "usage_errors",
 ]
 
+#: The version from which the former names of flags are gone.
+FORMER_NAMES_END = "0.3.0"
 
-def command_parser(name: str, description: str | None, script: str) -> argparse.ArgumentParser:
+
+class CommandParser(argparse.ArgumentParser):
+    """The parser of one command.
+
+    A usage error is one line. Former names of flags work, with one line on stderr, and are not in ``--help``. Files and
+    folders to read (types `existing_file`, `existing_folder`, `existing_path`, `config_file`) are looked for once all
+    words are understood; one that is missing is a `FileNotFoundError`, as it is in the library.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._former: dict[str, tuple[str, Callable[[list[str]], list[str]] | None, bool]] = {}
+        self._former_out: str | None = None
+        #: What is asked of several options together: it calls ``parser.error``.
+        self.check: Callable[[CommandParser, argparse.Namespace], None] | None = None
+
+    def add_former(
+        self, old: str, new: str, rewrite: Callable[[list[str]], list[str]] | None = None, *, many: bool = False
+    ) -> None:
+        """Take the flag ``old`` for ``new``.
+
+        Args:
+            old: the former name; the present one where only its values were written in another way.
+            new: the present name.
+            rewrite: makes the values of ``new`` of those of ``old``; None: they are the same.
+            many: whether ``rewrite`` gets all words up to the next flag, in place of one.
+        """
+        self._former[old] = (new, rewrite, many)
+
+    def add_former_out(self, metavar: str) -> None:
+        """Take the last word that has no flag for the value of ``--out`` where that is not given."""
+        self._former_out = metavar
+
+    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse does; then options are checked together, then the files and folders to read are looked for."""
+        found = super().parse_args(args, namespace)
+        if self.check is not None:
+            self.check(self, found)
+        for action in self._actions:
+            value = getattr(found, action.dest, None)
+            for path in value if isinstance(value, (list, tuple)) else [value]:
+                if path is not None:
+                    _check_input(action, path)
+        return found
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """As argparse does, former names of flags included."""
+        words = self._respelled(list(sys.argv[1:] if args is None else args))
+        out = self._option_string_actions.get("--out")
+        if out is None or self._former_out is None:
+            return super().parse_known_args(words, namespace)
+        needed = out.required
+        out.required = needed and bool({"-h", "--help"} & set(words))  # only its help says that it is needed
+        try:
+            found, rest = super().parse_known_args(words, namespace)
+        finally:
+            out.required = needed
+        if found.out is None:
+            place = _last_word(found, rest)
+            if place is not None:
+                self._note(f"{self._former_out} is now --out {out.metavar}")
+                found.out = Path(place)
+            elif needed:
+                self.error("the following arguments are required: --out")
+        return found, rest
+
+    def error(self, message: str) -> Any:
+        """End the program with exit code 2 and one line."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+    def _respelled(self, words: list[str]) -> list[str]:
+        """The words with today's names of flags."""
+        done: list[str] = []
+        while words:
+            word = words.pop(0)
+            if word == "--":
+                return [*done, word, *words]
+            flag, equals, value = word.partition("=")
+            if flag not in self._former:
+                done.append(word)
+                continue
+            new, rewrite, many = self._former[flag]
+            values = [value] if equals else []
+            while rewrite and not equals and words and not words[0].startswith("-") and (many or not values):
+                values.append(words.pop(0))
+            changed = rewrite(values) if rewrite and values else values
+            if new != flag or changed != values:
+                self._note(f"{' '.join([flag, *values])} is now {' '.join([new, *changed])}")
+            done += [f"{new}={value}"] if equals and not rewrite else [new, *changed]
+        return done
+
+    def _note(self, what: str) -> None:
+        if __import__("os").environ.get("NOFORMER"):
+            raise RuntimeError(what)
+        print(f"note: {self.prog}: {what}; the former spelling ends with version {FORMER_NAMES_END}", file=sys.stderr)
+
+
+def _last_word(found: argparse.Namespace, rest: list[str]) -> str | None:
+    """The last word without a flag, taken from what argparse left over or else from the detections."""
+    free = [word for word in rest if not word.startswith("-")]
+    if free:
+        rest.remove(free[-1])
+        return free[-1]
+    detections = getattr(found, "detections", None)
+    return str(detections.pop()) if isinstance(detections, list) and len(detections) > 1 else None
+
+
+def _check_input(action: argparse.Action, path: Any) -> None:
+    """Look for a file or folder to read, if the type of the argument says that it is one.
+
+    Raises:
+        OSError: it is missing, or of the other kind.
+    """
+    name = "/".join(action.option_strings) or (action.metavar if isinstance(action.metavar, str) else action.dest)
+    kinds = {existing_file: "file", config_file: "file", existing_folder: "folder", existing_path: "file or folder"}
+    kind = kinds.get(action.type)
+    if kind is None:
+        return
+    if not path.exists():
+        hint = did_you_mean(path.stem, _shipped_configs()) if action.type is config_file else ""
+        raise FileNotFoundError(f"{name}: no such {kind}: {path}{hint}")
+    if kind == "file" and path.is_dir():
+        raise IsADirectoryError(f"{name}: {path} is a folder; a file is expected")
+    if kind == "folder" and not path.is_dir():
+        raise NotADirectoryError(f"{name}: {path} is a file; a folder is expected")
+
+
+def command_parser(
+    name: str,
+    description: str | None,
+    script: str,
+    check: Callable[[CommandParser, argparse.Namespace], None] | None = None,
+) -> CommandParser:
     """The parser of one command; its usage lines name ``fdam-rotate``, whichever way it was started.
 
     Args:
         name: of the command.
         description: the docstring of its module.
         script: the same command in a checkout.
+        check: what is asked of several options together; it calls ``parser.error``.
     """
-    return argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"fdam-rotate {name}",
         description=description,
         epilog=f"The same in a checkout: python {script}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.check = check
+    return parser
 
 
-def add_class_options(parser: argparse.ArgumentParser) -> None:
-    """Add ``--classes``, whose value is a tuple of names, and ``--task``, 1 or 2."""
-    parser.add_argument(
-        "--classes",
-        type=_class_list,
-        default="v1.0",
-        help="DOTA version (v1.0, v1.5, v2.0), a .txt file with a name per line, or names with commas (default: v1.0)",
-    )
-    parser.add_argument(
-        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
-    )
-
-
-def _class_list(text: str) -> tuple[str, ...]:
+@contextmanager
+def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
+    """Turn what the library says of several options together into a usage error."""
     try:
-        return resolve_classes(text)
+        yield
     except DotaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+        parser.error(str(error))
 
 
-def add_precision(parser: argparse.ArgumentParser) -> None:
-    """Add ``--precision``."""
-    help = "bf16: networks in bfloat16, faster where the processor has it; boxes and scores differ a little"
-    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help=f"{help} (default: fp32)")
+# -- types of values --------------------------------------------------------------------------------------------------
+
+
+def positive_int(text: str) -> int:
+    """Type of an option: a whole number of at least 1."""
+    return _number(text, int, lambda number: number >= 1, "a whole number of at least 1")
+
+
+def non_negative_int(text: str) -> int:
+    """Type of an option: a whole number of at least 0."""
+    return _number(text, int, lambda number: number >= 0, "a whole number of at least 0")
+
+
+def positive_float(text: str) -> float:
+    """Type of an option: a finite number above 0."""
+    return _number(text, float, lambda number: 0 < number < math.inf, "a number above 0")
+
+
+def fraction(text: str) -> float:
+    """Type of an option: a number from 0 to 1, both included."""
+    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
+
+
+def _number(text: str, kind: Callable[[str], Any], holds: Callable[[Any], bool], expected: str) -> Any:
+    try:
+        number = kind(text)
+    except ValueError:
+        number = math.nan
+    if not holds(number):
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
+    return number
+
+
+def existing_file(text: str) -> Path:
+    """Type of an argument that names a file to read; `CommandParser.parse_args` looks for it."""
+    return Path(text)
+
+
+def existing_folder(text: str) -> Path:
+    """Type of an argument that names a folder to read; `CommandParser.parse_args` looks for it."""
+    return Path(text)
+
+
+def existing_path(text: str) -> Path:
+    """Type of an argument that names a file or a folder to read; `CommandParser.parse_args` looks for it."""
+    return Path(text)
 
 
 def output_file(text: str) -> Path:
@@ -89,53 +282,50 @@ def output_folder(text: str) -> Path:
     return Path(text)
 
 
-def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add ``--bands`` and ``--scale-range``; `raster_options` reads them."""
-    add = parser.add_argument_group("rasters (TIFF, JPEG 2000, images of 16 bits; docs/rasters.md)").add_argument
-    bands = (
-        "numbers, from 1, of the bands that are red, green and blue, or of one for grey (default: those that the file "
-        "names so, else its first three; alpha is never a colour)"
-    )
-    add("--bands", nargs="+", type=int, metavar="N", help=bands)
-    scale_range = (
-        "values that become 0 and 255, such as 0 2047; 8-bit images stay as they are (default auto: for each image the "
-        "values below which 0.5 %% and 99.5 %% of all lie)"
-    )
-    add("--scale-range", nargs="+", default=["auto"], metavar="V", help=f"auto, or LOW HIGH: {scale_range}")
-
-
-def raster_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> RasterOptions:
-    """The values of `add_raster_arguments`; impossible ones end the program with a usage error."""
-    from fdam_rotate.dota.rasters.options import RasterOptions
-
-    words = [args.scale_range] if isinstance(args.scale_range, str) else list(args.scale_range)
-    scale_range: Any = "auto"
-    if words != ["auto"]:
-        try:
-            scale_range = tuple(float(word) for word in words)
-        except ValueError:
-            scale_range = ()
-        if len(scale_range) != 2:
-            parser.error(f"--scale-range: expected auto, or LOW HIGH, got {' '.join(map(str, words))}")
+def class_list(text: str) -> tuple[str, ...]:
+    """Type of an option that names classes: a version of DOTA, a ``.txt`` file, or names with commas."""
     try:
-        return RasterOptions(args.bands, scale_range)
+        return resolve_classes(text)
     except DotaError as error:
-        parser.error(f"--bands, --scale-range: {error}")
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def parse_options(parser: argparse.ArgumentParser, words: Sequence[str] | None) -> dict[str, Any]:
-    """``KEY=VALUE`` words as a dict, as ``--cfg-options`` of MMRotate takes them.
+def device(text: str) -> str:
+    """Type of an option that names a device; whether this machine has it, ``apis.runtime.find_device`` says."""
+    if not re.fullmatch(r"auto(:\d+)?|cpu|cuda(:\d+)?", text):
+        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N, got {text!r}")
+    return text
 
-    A value is a Python literal (``5e-5``, ``None``, ``True``, ``[1,2]``, ``"(a,b)"``), ``true`` or ``false``, a
+
+def gpu_number(words: list[str]) -> list[str]:
+    """The value of ``--device`` for that of MMRotate's ``--gpu-id``, which counts for nothing where there is no GPU."""
+    return [f"auto:{word}" for word in words]
+
+
+def problem_kind(module: str) -> Callable[[str], str]:
+    """Type of an option that names one of the ``PROBLEM_KINDS`` of a module, which is imported when it is needed."""
+
+    def problem_kind(text: str) -> str:
+        import importlib
+
+        kinds: Sequence[str] = importlib.import_module(module).PROBLEM_KINDS
+        if text not in kinds:
+            raise argparse.ArgumentTypeError(f"no kind of problem {text!r}; the kinds are {' '.join(kinds)}")
+        return text
+
+    return problem_kind
+
+
+def key_value(text: str) -> tuple[str, Any]:
+    """Type of a ``KEY=VALUE`` word, as ``--cfg-options`` of MMRotate takes them.
+
+    The value is a Python literal (``5e-5``, ``None``, ``True``, ``[1,2]``, ``"(a,b)"``), ``true`` or ``false``, a
     comma-separated list of those, or else text.
     """
-    options: dict[str, Any] = {}
-    for word in words or ():
-        key, equals, value = word.partition("=")
-        if not key or not equals:
-            parser.error(f"expected KEY=VALUE, got {word!r}")
-        options[key] = _literal(value)
-    return options
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
+    return key, _literal(value)
 
 
 def _literal(text: str) -> Any:
@@ -151,17 +341,11 @@ def _literal(text: str) -> Any:
     return text
 
 
-def config_folder() -> Path:
-    """The folder of the configs: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    return next((folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()), package)
-
-
 def config_file(text: str) -> Path:
-    """Type of an option that names a config: a file, or the name of one that comes with the package.
+    """Type of an argument that names a config: a file, or the name of one that comes with the package.
 
     ``lsk_s_fpn_1x_dota_le90``, ``lsknet/lsk_s_fpn_1x_dota_le90.py`` and ``configs/lsknet/lsk_s_fpn_1x_dota_le90.py``
-    are found from any folder. What is not found is returned as it is; `require_files` reports it.
+    are found from any folder. What is not found is returned as it is; `CommandParser.parse_args` reports it.
     """
     path = Path(text)
     if path.exists() or path.is_absolute():
@@ -170,17 +354,10 @@ def config_file(text: str) -> Path:
     return _shipped_configs().get(name, path)
 
 
-def require_files(*paths: str | Path | None) -> None:
-    """Check that files are there before anything slow begins; None is passed over.
-
-    Raises:
-        FileNotFoundError: one is not.
-    """
-    for path in paths:
-        if path is not None and not Path(path).is_file():
-            name = Path(path).stem
-            hint = did_you_mean(name, _shipped_configs()) if Path(path).suffix in ("", ".py") else ""
-            raise FileNotFoundError(f"no such file: {path}{hint}")
+def config_folder() -> Path:
+    """The folder of the configs: in the installed package, or beside it in a checkout."""
+    package = Path(__file__).resolve().parent.parent
+    return next((folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()), package)
 
 
 def _shipped_configs() -> dict[str, Path]:
@@ -193,25 +370,175 @@ def _shipped_configs() -> dict[str, Path]:
     return found
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add a model, perhaps a second, images, and a folder for the results."""
-    parser.add_argument("config", type=config_file, help="config file (Python)")
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint; without it the weights are random")
-    parser.add_argument("--images", type=Path, required=True, help="folder of images; the centre of each is used")
-    parser.add_argument("--out", type=Path, required=True, help="folder for picture and JSON; must be new or empty")
-    parser.add_argument("--versus", nargs=2, metavar=("CONFIG", "CHECKPOINT"), help="a second model beside the first")
-    parser.add_argument("--layers", nargs="+", help="modules, such as backbone.block1.0 (default: blocks and neck)")
-    parser.add_argument("--size", type=int, default=512, help="side of the square cut from each image, pixels (512)")
-    parser.add_argument("--max-images", type=int, default=16, help="how many images, by name (default: 16)")
-    add_device(parser)
-    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier run in --out")
+# -- options ----------------------------------------------------------------------------------------------------------
+
+_Group = argparse._ActionsContainer  # a parser or a group of one
+
+
+def add_out(
+    parser: _Group, what: str, *, metavar: str = "DIR", mmrotate: str | None = None, required: bool = True
+) -> None:
+    """Add ``--out``: the folder (``DIR``) or file (``FILE``) that the command writes.
+
+    Args:
+        parser: or a group of one.
+        what: the help.
+        metavar: ``DIR`` or ``FILE``.
+        mmrotate: the name of this flag in MMRotate.
+        required: whether there is no default.
+    """
+    names = ["--out", *([mmrotate] if mmrotate else [])]
+    parser.add_argument(*names, dest="out", type=Path, metavar=metavar, required=required, help=what)
+
+
+def add_overwrite(parser: _Group, what: str) -> None:
+    """Add ``--overwrite``: what an earlier run of the command wrote, and nothing else, may be replaced."""
+    parser.add_argument("--overwrite", action="store_true", help=f"replace {what}")
+
+
+def add_classes(parser: _Group, default: str | None = "v1.0", *, what: str = "classes", without: str = "") -> None:
+    """Add ``--classes``, whose value is a tuple of names.
+
+    Args:
+        parser: or a group of one.
+        default: the list that holds without the flag; None: None.
+        what: what the classes are for.
+        without: what holds without the flag, where ``default`` does not say it.
+    """
+    parser.add_argument(
+        "--classes",
+        type=class_list,
+        default=default,
+        metavar="LIST",
+        help=f"{what}: v1.0, v1.5 or v2.0 (of DOTA), a .txt file with a name per line, or names with commas (default: "
+        f"{without or default})",
+    )
+
+
+def add_task(parser: _Group) -> None:
+    """Add ``--task``, 1 or 2."""
+    parser.add_argument(
+        "--task", type=int, choices=(1, 2), default=1, help="1: oriented boxes (default); 2: horizontal boxes"
+    )
+
+
+def add_iou_thr(parser: _Group, what: str, default: float | None, **more: Any) -> None:
+    """Add ``--iou-thr``: the overlap (IoU) above which two boxes are taken for one object."""
+    without = "" if default is None else f" (default: {default:g})"
+    parser.add_argument(
+        "--iou-thr", type=fraction, default=default, metavar="IOU", help=f"{what}, 0 to 1{without}", **more
+    )
+
+
+def add_score_thr(parser: _Group, what: str, default: float, *, mmrotate: str | None = None) -> None:
+    """Add ``--score-thr``: the least score of a detection that counts."""
+    names = ["--score-thr", *([mmrotate] if mmrotate else [])]
+    parser.add_argument(
+        *names, dest="score_thr", type=fraction, default=default, metavar="SCORE", help=f"{what} (default: {default:g})"
+    )
+
+
+def add_device(parser: CommandParser, what: str = "") -> None:
+    """Add ``--device``."""
+    parser.add_argument(
+        "--device",
+        type=device,
+        default="auto",
+        metavar="DEVICE",
+        help=f"cpu, cuda, cuda:N or auto: a GPU where there is one (default: auto){what}",
+    )
+
+
+def add_precision(parser: _Group) -> None:
+    """Add ``--precision``."""
+    help = "bf16: networks in bfloat16, faster where the processor has it; boxes and scores differ a little"
+    parser.add_argument("--precision", choices=("fp32", "bf16"), default="fp32", help=f"{help} (default: fp32)")
+
+
+def add_cfg_options(parser: _Group, what: str = "override settings of the config") -> None:
+    """Add ``--cfg-options``, whose value is a list of pairs, or None."""
+    parser.add_argument("--cfg-options", nargs="+", type=key_value, default=(), metavar="KEY=VALUE", help=what)
+
+
+def add_unsafe_load(parser: _Group) -> None:
+    """Add ``--unsafe-load``."""
     parser.add_argument("--unsafe-load", action="store_true", help="open checkpoints that carry code; only if trusted")
 
 
-def check_run_arguments(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    """Leave with a usage error (code 2) where a number of :func:`add_run_arguments` makes no sense."""
-    if min(args.size, args.max_images) < 1:
-        parser.error("--size and --max-images must be at least 1")
+def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add ``--bands`` and ``--scale-range``; `raster_options` reads them."""
+    add = parser.add_argument_group("rasters (TIFF, JPEG 2000, images of 16 bits; docs/rasters.md)").add_argument
+    bands = (
+        "numbers, from 1, of the bands that are red, green and blue, or of one for grey (default: those that the file "
+        "names so, else its first three; alpha is never a colour)"
+    )
+    add("--bands", nargs="+", type=positive_int, metavar="N", help=bands)
+    scale_range = (
+        "values that become 0 and 255, such as 0 2047; 8-bit images stay as they are (default auto: for each image the "
+        "values below which 0.5 %% and 99.5 %% of all lie)"
+    )
+    add(
+        "--scale-range",
+        nargs="+",
+        type=_scale_value,
+        default=["auto"],
+        metavar="V",
+        help=f"auto, or LOW HIGH: {scale_range}",
+    )
+
+
+def _scale_value(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"expected auto or a number, got {text!r}") from None
+
+
+def raster_options(parser: argparse.ArgumentParser, args: argparse.Namespace) -> RasterOptions:
+    """The values of `add_raster_arguments`; impossible ones end the program with a usage error."""
+    from fdam_rotate.dota.rasters.options import RasterOptions
+
+    values = list(args.scale_range)
+    if values != ["auto"] and (len(values) != 2 or "auto" in values):
+        parser.error(f"--scale-range: expected auto, or LOW HIGH, got {' '.join(map(str, values))}")
+    with usage_errors(parser):
+        return RasterOptions(args.bands, "auto" if values == ["auto"] else (values[0], values[1]))
+
+
+def add_run_arguments(parser: CommandParser) -> None:
+    """Add a model, perhaps a second, images, and a folder for the results."""
+    parser.add_argument("config", type=config_file, help="config file (Python)")
+    parser.add_argument(
+        "checkpoint", type=existing_file, nargs="?", help="checkpoint; without it the weights are random"
+    )
+    parser.add_argument(
+        "--img-dir",
+        type=existing_folder,
+        required=True,
+        metavar="DIR",
+        help="folder of images; the centre of each is used",
+    )
+    add_out(parser, "folder for picture and JSON; must be new or empty")
+    parser.add_argument(
+        "--second", nargs=2, type=config_file, metavar=("CONFIG", "CHECKPOINT"), help="a second model beside the first"
+    )
+    parser.add_argument("--layers", nargs="+", help="modules, such as backbone.block1.0 (default: blocks and neck)")
+    parser.add_argument(
+        "--crop",
+        type=positive_int,
+        default=512,
+        metavar="PX",
+        help="side of the square cut from each image (default: 512)",
+    )
+    parser.add_argument("--max-images", type=positive_int, default=16, help="how many images, by name (default: 16)")
+    add_device(parser)
+    add_overwrite(parser, "the files of an earlier run in --out")
+    add_unsafe_load(parser)
+    parser.add_former("--images", "--img-dir")
+    parser.add_former("--size", "--crop")
+    parser.add_former("--versus", "--second")
 
 
 def measure_layers(args: argparse.Namespace, measure: Callable[..., list[Any]], stem: str) -> dict[str, list[Any]]:
@@ -222,25 +549,14 @@ def measure_layers(args: argparse.Namespace, measure: Callable[..., list[Any]], 
         measure,
         args.config,
         args.checkpoint,
-        args.images,
+        args.img_dir,
         args.out,
-        versus=args.versus,
+        second=args.second,
         layers=args.layers,
-        size=args.size,
+        size=args.crop,
         max_images=args.max_images,
         device=args.device,
         names=[f"{stem}.png", f"{stem}.json"],
         overwrite=args.overwrite,
         unsafe=args.unsafe_load,
     )
-
-
-def add_device(parser: argparse.ArgumentParser) -> None:
-    """Add ``--device``; whether this machine has it, ``features.find_device`` says."""
-    parser.add_argument("--device", type=_device, default="cpu", help="cpu, cuda or cuda:N (default: cpu)")
-
-
-def _device(text: str) -> str:
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"expected cpu, cuda or cuda:N, got {text!r}")
-    return text

@@ -2,7 +2,7 @@
 
     fdam-rotate benchmark configs/lsknet/lsk_s_fpn_1x_dota_le90.py \
         configs/lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py --shape 512 512
-    fdam-rotate benchmark A.py B.py --device cuda --amp float16 --batch 8 --train
+    fdam-rotate benchmark A.py B.py --device cuda --amp float16 --batch-size 8 --backward
 
 Every round runs each model once, so that all share the machine's moods; the median of the rounds counts. Peak memory is
 what a call needs beyond what was there before it. Images are noise, and weights are random unless --checkpoints are
@@ -14,58 +14,67 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from fdam_rotate.commands.arguments import add_device, command_parser, config_file
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_device,
+    add_unsafe_load,
+    command_parser,
+    config_file,
+    existing_file,
+    non_negative_int,
+    positive_int,
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Configs, and what to run of them."""
-    parser = command_parser("benchmark", __doc__, "tools/analysis/benchmark.py")
+    parser = command_parser("benchmark", __doc__, "tools/analysis/benchmark.py", _check)
     parser.add_argument("configs", nargs="+", type=config_file, help="config files (Python)")
     parser.add_argument(
-        "--checkpoints", nargs="+", type=Path, help="one a config, in their order (default: random weights)"
+        "--checkpoints", nargs="+", type=existing_file, help="one per config, in their order (default: random weights)"
     )
     parser.add_argument(
-        "--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
+        "--shape", nargs=2, type=positive_int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
     )
-    parser.add_argument("--batch", type=int, default=1, help="images in a call (default: 1)")
+    parser.add_argument("--batch-size", type=positive_int, default=1, metavar="N", help="images in a call (default: 1)")
     parser.add_argument(
         "--part",
         choices=["backbone", "features", "detector"],
         default="features",
         help="features: backbone and neck (default); detector: with heads and NMS",
     )
-    parser.add_argument("--train", action="store_true", help="forward and backward instead of inference")
+    parser.add_argument("--backward", action="store_true", help="forward and backward instead of inference")
     add_device(parser)
     parser.add_argument("--amp", choices=["float16", "bfloat16"], help="run under autocast")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's choice)")
-    parser.add_argument("--rounds", type=int, default=10, help="rounds that count (default: 10)")
-    parser.add_argument("--warmup", type=int, default=2, help="rounds before them (default: 2)")
-    parser.add_argument("--unsafe-load", action="store_true", help="open checkpoints that carry code; only if trusted")
+    parser.add_argument("--threads", type=positive_int, help="CPU threads (default: torch's choice)")
+    parser.add_argument("--rounds", type=positive_int, default=10, help="rounds that count (default: 10)")
+    parser.add_argument("--warmup", type=non_negative_int, default=2, help="rounds before them (default: 2)")
+    add_unsafe_load(parser)
+    parser.add_former("--batch", "--batch-size")
+    parser.add_former("--train", "--backward")
     return parser
+
+
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
+    if args.backward and args.part == "detector":
+        parser.error("--backward times the backbone or the features; the detector is inference only")
+    if args.checkpoints and len(args.checkpoints) != len(args.configs):
+        parser.error(f"--checkpoints: expected {len(args.configs)}, one per config, got {len(args.checkpoints)}")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Time and print."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.train and args.part == "detector":
-        parser.error("--train times the backbone or the features; the detector is inference only")
-    if min(args.batch, args.rounds, *args.shape) < 1 or args.warmup < 0:
-        parser.error("--batch, --rounds and --shape must be at least 1, --warmup at least 0")
-    if args.threads is not None and args.threads < 1:
-        parser.error("--threads must be at least 1")
+    args = build_parser().parse_args(argv)
     checkpoints = args.checkpoints or [None] * len(args.configs)
-    if len(checkpoints) != len(args.configs):
-        parser.error(f"--checkpoints: expected {len(args.configs)}, one a config, got {len(checkpoints)}")
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     import torch
 
     from fdam_rotate.apis.analysis.benchmark import benchmark, make_call
-    from fdam_rotate.apis.analysis.features import build_model, find_device
+    from fdam_rotate.apis.analysis.features import build_model
+    from fdam_rotate.apis.runtime import find_device
 
     device = find_device(args.device)
     if args.threads is not None:
@@ -78,17 +87,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name in calls:  # one config with several checkpoints
             name = f"{path} ({len(calls) + 1})"
         calls[name] = make_call(
-            model.to(device), args.shape, batch=args.batch, part=args.part, train=args.train, amp=amp
+            model.to(device), args.shape, batch=args.batch_size, part=args.part, train=args.backward, amp=amp
         )
-    timings = benchmark(calls, batch=args.batch, rounds=args.rounds, warmup=args.warmup)
+    timings = benchmark(calls, batch=args.batch_size, rounds=args.rounds, warmup=args.warmup)
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} CPU threads"
-    what = f"{'training step' if args.train else 'inference'} of {args.part}"
-    images = f"{args.batch} image(s) of {args.shape[0]} x {args.shape[1]}, {args.amp or 'float32'}"
+    what = f"{'training step' if args.backward else 'inference'} of {args.part}"
+    images = f"{args.batch_size} image(s) of {args.shape[0]} x {args.shape[1]}, {args.amp or 'float32'}"
     print(f"{what}, {images}, {where}, median of {args.rounds}")
     width = max(map(len, calls))
     print(f"{'config':{width}}  {'images/s':>9}  {'ms':>9}  {'ratio':>6}  {'peak memory':>11}")
     for t in timings:
         peak = f"{t.peak_bytes / 2**20:.0f} MiB" if t.peak_bytes is not None else "unknown"
-        ms = 1000 * args.batch / t.images_per_second
+        ms = 1000 * args.batch_size / t.images_per_second
         print(f"{t.name:{width}}  {t.images_per_second:9.2f}  {ms:9.1f}  {t.ratio:6.3f}  {peak:>11}")
     return 0

@@ -15,22 +15,30 @@ Exit code: 0 done; 1 a run failed (the others are done) or data is missing; 2 wr
 
 from __future__ import annotations
 
-import argparse
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file, parse_options
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_cfg_options,
+    command_parser,
+    config_file,
+    non_negative_int,
+    positive_int,
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Configs, seeds, folders."""
     parser = command_parser("compare", __doc__, "tools/compare.py")
     parser.add_argument(
         "configs", nargs="+", type=config_file, metavar="CONFIG", help="config files; the first is the base"
     )
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], metavar="N", help="seeds (default: 0 1 2)")
+    parser.add_argument(
+        "--seeds", nargs="+", type=non_negative_int, default=[0, 1, 2], metavar="N", help="seeds (default: 0 1 2)"
+    )
     parser.add_argument("--work-dir", type=Path, required=True, metavar="DIR", help="runs, records and the report")
     parser.add_argument(
         "--records",
@@ -43,23 +51,19 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--dry-run", action="store_true", help="name the missing runs and their hours, and stop")
     parser.add_argument("--report-only", action="store_true", help="train nothing; report what is finished")
     parser.add_argument(
-        "--jobs", type=int, metavar="N", help="runs at a time (default: one per GPU, or one on the CPU)"
+        "--jobs", type=positive_int, metavar="N", help="runs at a time (default: one per GPU, or one on the CPU)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=2000, metavar="N", help="draws behind an interval (default: 2000)"
+        "--resamples", type=positive_int, default=2000, metavar="N", help="draws behind an interval (default: 2000)"
     )
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of every config")
+    add_cfg_options(parser, "override settings of every config")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Plan, run what is missing, report."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    options = parse_options(parser, args.cfg_options)
-    for option, value in (("--jobs", args.jobs), ("--resamples", args.resamples)):
-        if value is not None and value < 1:
-            parser.error(f"{option} must be at least 1, got {value}")
+    args = build_parser().parse_args(argv)
+    options = dict(args.cfg_options)
     for folder in args.records:
         if folder.exists() and not folder.is_dir():
             raise NotADirectoryError(f"--records {folder} is not a folder")

@@ -1,9 +1,9 @@
 """Convert data sets of oriented boxes between DOTA, training frameworks and the tools that people draw with.
 
 Examples:
-  fdam-rotate convert-labels data/split_ss_dota data/dota_yolo --to yolo-obb
-  fdam-rotate convert-labels cvat_export data/mine --to dota
-  fdam-rotate convert-labels data/mine data/mine_json --to x-anylabeling --images copy
+  fdam-rotate convert-labels data/split_ss_dota --out data/dota_yolo --to yolo-obb
+  fdam-rotate convert-labels cvat_export --out data/mine --to dota
+  fdam-rotate convert-labels data/mine --out data/mine_json --to x-anylabeling --images copy
 
 SOURCE is a folder or a label file: DOTA (images/ with labelTxt/ or annfiles/, or train/ and val/ of such), YOLO-OBB (of
 Ultralytics, Roboflow, CVAT or Label Studio), COCO JSON (CVAT's with rotation), CVAT for images 1.1 (XML), labelme and
@@ -20,7 +20,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import command_parser
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_out,
+    add_overwrite,
+    command_parser,
+    existing_folder,
+    existing_path,
+)
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -29,43 +37,43 @@ if TYPE_CHECKING:
 _TOLD = 20
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line."""
-    parser = command_parser("convert-labels", __doc__, "data_prep/convert_labels.py")
-    parser.add_argument("source", type=Path, metavar="SOURCE", help="data set to read")
-    parser.add_argument("out_dir", type=Path, metavar="OUT_DIR", help="new or empty folder")
+    parser = command_parser("convert-labels", __doc__, "data_prep/convert_labels.py", _check)
+    parser.add_argument("source", type=existing_path, metavar="SOURCE", help="data set to read")
+    add_out(parser, "new or empty folder")
+    parser.add_former_out("OUT_DIR")
     formats = "; ".join(f"{one.name}: {one.what}" for one in FORMATS.values())
     parser.add_argument(
         "--from", dest="source_format", choices=tuple(FORMATS), help="format to read (default: by its files)"
     )
-    parser.add_argument("--to", dest="format", choices=tuple(FORMATS), required=True, help=formats)
-    classes = (
-        "classes and their order: v1.0, v1.5, v2.0, a .txt file with one name per line, or names with commas (default: "
-        "the shortest list of DOTA's versions that holds every name found, else the names found, sorted)"
-    )
-    parser.add_argument("--classes", metavar="LIST", help=classes)
+    parser.add_argument("--to", choices=tuple(FORMATS), required=True, help=formats)
+    found = "the shortest list of DOTA's versions that holds every name found, else the names found, sorted"
+    add_classes(parser, None, what="classes and their order", without=found)
     outside = (
         "YOLO-OBB only, for objects with a corner outside the image, whose images Ultralytics ignores: clip moves "
         "the corners to the border, drop leaves the objects out, keep writes them (default clip)"
     )
     parser.add_argument("--outside", choices=("clip", "keep", "drop"), default="clip", help=outside)
     parser.add_argument("--drop-difficult", action="store_true", help="leave objects with difficult > 0 out")
-    placement = "how images get into OUT_DIR: links (default), copies, or not at all"
+    placement = "how images get into --out: links (default), copies, or not at all"
     parser.add_argument("--images", choices=("symlink", "copy", "none"), default="symlink", help=placement)
     parser.add_argument(
-        "--img-dir", type=Path, metavar="DIR", help="folder of images, if not where the format has them"
+        "--img-dir", type=existing_folder, metavar="DIR", help="folder of images, if not where the format has them"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the files of an earlier conversion in OUT_DIR"
-    )
+    add_overwrite(parser, "the files of an earlier conversion in --out")
     return parser
+
+
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
+    if args.source_format == args.to:
+        parser.error(f"--from and --to are both {args.to}: nothing to convert")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read, write, report; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.formats.interchange import (
         Losses,
@@ -77,29 +85,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     from fdam_rotate.dota.formats.sniff import sniff_format
 
-    if args.source_format == args.format:
-        parser.error(f"--from and --to are both {args.format}: nothing to convert")
-    given = None if args.classes is None else resolve_classes(args.classes)
     source_format = args.source_format or sniff_format(args.source)
     if source_format is None:
         raise DotaError(f"{args.source}: no format that is known here ({', '.join(FORMATS)}); name it with --from")
-    if source_format == args.format:
-        parser.error(f"{args.source} and --to are both {args.format}: nothing to convert")
+    if source_format == args.to:
+        parser.error(f"{args.source} and --to are both {args.to}: nothing to convert")
 
     started = time.monotonic()
     losses = Losses()
     reading = Reading(
-        classes=given, img_dir=args.img_dir, need_images=args.images != "none", progress=True, losses=losses
+        classes=args.classes, img_dir=args.img_dir, need_images=args.images != "none", progress=True, losses=losses
     )
     problems = reading.problems
-    with staged(args.out_dir, overwrite=args.overwrite, inputs=[args.source, args.img_dir]) as folder:
+    with staged(args.out, overwrite=args.overwrite, inputs=[args.source, args.img_dir]) as folder:
         parts = _read(args.source, source_format, reading)
-        classes = given or _class_list(parts)
+        classes = args.classes or _class_list(parts)
         parts = only_classes(parts, classes, problems)
         if args.drop_difficult:
             parts = drop_difficult(parts, losses)
         writing = Writing(classes, args.images, outside=args.outside, progress=True, losses=losses)
-        FORMATS[args.format].write(parts, folder, writing)
+        FORMATS[args.to].write(parts, folder, writing)
     for problem in problems[:_TOLD]:
         print(f"{problem.kind}: {problem}")
     if len(problems) > _TOLD:
@@ -112,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     objects = sum(len(item.labels) for part in parts for item in part.items)
     seconds = time.monotonic() - started
     print(
-        f"wrote {args.out_dir} as {args.format}: {images} images, {objects} objects of {len(classes)} classes read; "
+        f"wrote {args.out} as {args.to}: {images} images, {objects} objects of {len(classes)} classes read; "
         f"{len(problems)} problems; {seconds:.1f} s"
     )
     return 1 if problems else 0

@@ -24,7 +24,18 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file, config_folder, require_files
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_overwrite,
+    command_parser,
+    config_file,
+    config_folder,
+    existing_file,
+    existing_folder,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
@@ -71,34 +82,35 @@ checkpoint_config = dict(interval={iters})
 """
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Few flags: this is a tour, not a tool."""
     parser = command_parser("demo", __doc__, "tools/demo.py")
-    parser.add_argument("--data", type=Path, help="DOTA-layout folder (default: generate scenes)")
+    parser.add_argument(
+        "--data", type=existing_folder, metavar="DIR", help="DOTA-layout folder (default: generate scenes)"
+    )
     parser.add_argument("--work-dir", type=Path, default=Path("work_dirs/demo"), help="default: work_dirs/demo")
-    parser.add_argument("--iters", type=int, help="training steps (default: 1000, or by --minutes with --data)")
-    parser.add_argument(
-        "--minutes", type=float, help=f"let the training take about so long (default with --data: {MINUTES})"
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--iters", type=positive_int, help="training steps (default: 1000, or by --minutes with --data)"
+    )
+    length.add_argument(
+        "--minutes", type=positive_float, help=f"let the training take about so long (default with --data: {MINUTES})"
     )
     parser.add_argument(
-        "--init", type=Path, metavar="FILE", help="start from the LSKNet or LSKNet-FDAM backbone of this checkpoint"
+        "--init",
+        type=existing_file,
+        metavar="FILE",
+        help="start from the LSKNet or LSKNet-FDAM backbone of this checkpoint",
     )
-    parser.add_argument("--scenes", type=int, default=180, help="generated training scenes (default: 180)")
-    parser.add_argument("--seed", type=int, default=0, help="of scenes and training (default: 0)")
-    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier demo in WORK_DIR")
+    parser.add_argument("--scenes", type=positive_int, default=180, help="generated training scenes (default: 180)")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of scenes and training (default: 0)")
+    add_overwrite(parser, "the files of an earlier demo in --work-dir")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the steps; a failing one stops the tour with its exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.iters is not None and args.minutes is not None:
-        parser.error("--iters and --minutes exclude each other")
-    for option, value in (("--iters", args.iters), ("--minutes", args.minutes)):
-        if value is not None and not value > 0:
-            parser.error(f"{option} must be above 0, got {value:g}")
-    require_files(args.init)
+    args = build_parser().parse_args(argv)
     work = args.work_dir
     if args.data is not None:
         check_inputs(work, [args.data, *([args.init] if args.init else [])])
@@ -121,8 +133,8 @@ def _run_steps(args: argparse.Namespace) -> None:
         data = work / "scenes"
         _step(
             "Generate scenes in DOTA's layout",
-            "synthetic", data, "--train", args.scenes, "--val", max(2, args.scenes // 8),
-            "--size", 512, "--gsd", 0.18, 0.28, "--seed", args.seed, "--classes", *SCENE_CLASSES,
+            "synthetic", "--out", data, "--train", args.scenes, "--val", max(2, args.scenes // 8),
+            "--size", 512, "--gsd", 0.18, 0.28, "--seed", args.seed, "--classes", ",".join(SCENE_CLASSES),
         )  # fmt: skip
     _show_released(work, data)
     classes = _classes(data)
@@ -132,7 +144,7 @@ def _run_steps(args: argparse.Namespace) -> None:
         _step(
             f"Split the {part} images into patches of {size} pixels that overlap by {gap}",
             "split", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
-            "--sizes", size, "--gaps", gap, "--save-dir", patches / part, "--accept", "zero-area", "self-crossing",
+            "--sizes", size, "--gaps", gap, "--out", patches / part, "--accept", "zero-area", "self-crossing",
         )  # fmt: skip
 
     config = work / "config.py"
@@ -156,9 +168,9 @@ def _run_steps(args: argparse.Namespace) -> None:
     _step("Detect on every patch of the val images, none of which were trained on",
           "test", config, train / "latest.pth", "--work-dir", test)  # fmt: skip
     _step("Merge the patches into whole images; write the submission files and their zip",
-          "merge", test / "patch_detections", merged, "--manifest", patches / "val" / "manifest.json",
+          "merge", test / "patch_detections", "--out", merged, "--manifest", patches / "val" / "manifest.json",
           "--classes", ",".join(classes))  # fmt: skip
-    _step("Check the zip as the server would", "submit", "--check", f"{merged}.zip",
+    _step("Check the zip as the server would", "submit", f"{merged}.zip", "--check",
           "--classes", ",".join(classes))  # fmt: skip
     _step("Score whole images", "evaluate", merged, "--gt", data / "val" / "labelTxt",
           "--classes", ",".join(classes), "--json", work / "scores.json")  # fmt: skip

@@ -7,14 +7,13 @@ Ends with 'ok' (exit 0), or with one line for each thing that is wrong and the c
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import command_parser
+from fdam_rotate.commands.arguments import CommandParser, command_parser
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """One flag."""
     parser = command_parser("doctor", __doc__, "tools/doctor.py")
     parser.add_argument("--quiet", action="store_true", help="print only what is wrong, and the last line")

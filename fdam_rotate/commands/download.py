@@ -1,11 +1,11 @@
 """Fetch DOTA's train and val sets, or unpack the zip files of its page, into the layout that everything here reads.
 
 Examples:
-  fdam-rotate download data/DOTA --version v1.0 --accept-terms
-  fdam-rotate download data/DOTA --unpack train train/*.zip --unpack val val/*.zip
+  fdam-rotate download --out data/DOTA --version v1.0 --accept-terms
+  fdam-rotate download --out data/DOTA --unpack train train/*.zip --unpack val val/*.zip
 
-Writes OUT_DIR/train and OUT_DIR/val with images/ and labelTxt/. Archives (tar.gz, from the copy that TorchGeo hosts)
-are kept in OUT_DIR/archives; SHA-256 checksums are verified. Stopped at any moment, the same command goes on where it
+Writes OUT/train and OUT/val with images/ and labelTxt/. Archives (tar.gz, from the copy that TorchGeo hosts)
+are kept in OUT/archives; SHA-256 checksums are verified. Stopped at any moment, the same command goes on where it
 stopped. The test images are not hosted there: get them from DOTA's page and use --unpack test. Exit code: 0 done,
 1 failed, 2 usage.
 """
@@ -20,15 +20,22 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.commands.arguments import command_parser
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_out,
+    command_parser,
+    non_negative_int,
+    positive_float,
+)
 
 _STATE = "download.json"
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line."""
-    parser = command_parser("download", __doc__, "data_prep/download.py")
-    parser.add_argument("out_dir", type=Path, help="folder of the data set; one version of DOTA a folder")
+    parser = command_parser("download", __doc__, "data_prep/download.py", _check)
+    add_out(parser, "folder of the data set; one version of DOTA per folder")
+    parser.add_former_out("OUT_DIR")
     parser.add_argument("--version", choices=("v1.0", "v1.5", "v2.0"), default="v1.0", help="of DOTA (default v1.0)")
     parser.add_argument(
         "--splits", nargs="+", choices=("train", "val"), default=("train", "val"), help="(default both)"
@@ -45,20 +52,22 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--dry-run", action="store_true", help="tell what would be fetched; fetch nothing")
     retries = "attempts to take up a connection that breaks without a byte gained (default 5)"
-    parser.add_argument("--retries", type=int, default=5, metavar="N", help=retries)
-    parser.add_argument("--timeout", type=float, default=60, metavar="SECONDS", help="wait for a byte (default 60)")
+    parser.add_argument("--retries", type=non_negative_int, default=5, metavar="N", help=retries)
+    parser.add_argument(
+        "--timeout", type=positive_float, default=60, metavar="SECONDS", help="wait for a byte (default 60)"
+    )
     return parser
+
+
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
+    for split, *files in args.unpack or ():
+        if split not in ("train", "val", "test") or not files:
+            parser.error("--unpack takes train, val or test and then the archives")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Fetch, check and unpack; returns the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    for split, *files in args.unpack or ():
-        if split not in ("train", "val", "test") or not files:
-            parser.error("--unpack takes train, val or test and then the archives")
-    if args.retries < 0 or not args.timeout > 0:
-        parser.error("--retries must be at least 0 and --timeout positive")
+    args = build_parser().parse_args(argv)
     from fdam_rotate.dota.fetching.download import TERMS
 
     print(TERMS)
@@ -75,7 +84,7 @@ def _download(args: argparse.Namespace) -> int:
     from fdam_rotate.dota.fetching.unpack import unpack
 
     archives = select(ARCHIVES, args.version, args.splits)
-    state = _read_state(args.out_dir, args.version)
+    state = _read_state(args.out, args.version)
     todo = [archive for archive in archives if archive.name not in state["unpacked"]]
     total = sum(archive.size for archive in todo)
     for archive in archives:
@@ -85,26 +94,26 @@ def _download(args: argparse.Namespace) -> int:
     if args.dry_run:
         return 0
     started = time.monotonic()
-    folder = args.out_dir / "archives"
+    folder = args.out / "archives"
     folder.mkdir(parents=True, exist_ok=True)
-    _write_state(args.out_dir, state)
+    _write_state(args.out, state)
     there = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
     largest = max((archive.size for archive in todo), default=0)
     # with --delete-archives no more than one archive lies beside the unpacked files
-    check_space(args.out_dir, total + largest if args.delete_archives else max(0, 2 * total - there))
+    check_space(args.out, total + largest if args.delete_archives else max(0, 2 * total - there))
     for archive in todo:
         brought = (folder / archive.name).is_file() and archive.name not in state.get("fetched", [])
         path = fetch(archive, folder, retries=args.retries, timeout=args.timeout, progress=True)
         if not brought:
             state["fetched"] = sorted({*state.get("fetched", []), archive.name})
-            _write_state(args.out_dir, state)
-        summary = unpack(path, args.out_dir / archive.split, version=args.version, progress=True)
+            _write_state(args.out, state)
+        summary = unpack(path, args.out / archive.split, version=args.version, progress=True)
         _tell(archive.name, summary)
         state["unpacked"][archive.name] = {"images": summary.images, "labels": summary.labels}
-        _write_state(args.out_dir, state)
+        _write_state(args.out, state)
         if args.delete_archives and not brought:
             path.unlink()
-    _conclude(args.out_dir, args.splits, time.monotonic() - started)
+    _conclude(args.out, args.splits, time.monotonic() - started)
     return 0
 
 
@@ -116,11 +125,11 @@ def _unpack_local(args: argparse.Namespace) -> int:
         for file in files:
             if not Path(file).is_file():
                 raise FileNotFoundError(f"archive {file} does not exist")
-    _write_state(args.out_dir, _read_state(args.out_dir, args.version))
+    _write_state(args.out, _read_state(args.out, args.version))
     for split, *files in args.unpack:
         for file in files:
-            _tell(file, unpack(Path(file), args.out_dir / split, version=args.version, progress=True))
-    _conclude(args.out_dir, [split for split, *_ in args.unpack], time.monotonic() - started)
+            _tell(file, unpack(Path(file), args.out / split, version=args.version, progress=True))
+    _conclude(args.out, [split for split, *_ in args.unpack], time.monotonic() - started)
     return 0
 
 
@@ -160,4 +169,4 @@ def _conclude(out_dir: Path, splits: Sequence[str], seconds: float) -> None:
         images, labels = (len(list((out_dir / split / name).glob("*"))) for name in ("images", "labelTxt"))
         counts.append(f"{split} {images} images, {labels} label files")
     print(f"{out_dir}: {'; '.join(counts)}; {seconds:.1f} s")
-    print(f"next: python data_prep/verify.py {out_dir} --accept zero-area self-crossing")
+    print(f"next: fdam-rotate verify {out_dir} --accept zero-area self-crossing")

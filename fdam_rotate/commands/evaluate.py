@@ -6,7 +6,7 @@ Examples:
 
 DETECTIONS is a folder or zip of Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images; or the JSON of Ultralytics, of
-COCO or GeoJSON. The labels are a folder of one <image_id>.txt an image (x1 y1 ... x4 y4 class difficult), a YOLO-OBB
+COCO or GeoJSON. The labels are a folder of one <image_id>.txt per image (x1 y1 ... x4 y4 class difficult), a YOLO-OBB
 data set or a COCO file. Every image that has labels is scored; one whose labels are empty is background, where every
 detection is false. Difficult objects are neutral. A class without objects has no AP and is left out of the mean.
 
@@ -17,15 +17,31 @@ nothing (no ground truth, no detections, none of the images labelled, patches ag
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import add_class_options, command_parser, output_file, output_folder
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_iou_thr,
+    add_overwrite,
+    add_score_thr,
+    add_task,
+    command_parser,
+    existing_file,
+    existing_folder,
+    existing_path,
+    non_negative_int,
+    output_file,
+    output_folder,
+    positive_int,
+    usage_errors,
+)
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -36,15 +52,19 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.scoring.tables import Table
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the command line's parser."""
-    parser = command_parser("evaluate", __doc__, "tools/evaluate.py")
+    parser = command_parser("evaluate", __doc__, "tools/evaluate.py", _check_usage)
     parser.add_argument(
-        "detections", type=Path, nargs="+", metavar="DETECTIONS", help="folder, zip or JSON; several runs with --versus"
+        "detections",
+        type=existing_path,
+        nargs="+",
+        metavar="DETECTIONS",
+        help="folder, zip or JSON; several runs with --versus",
     )
     parser.add_argument(
         "--gt",
-        type=Path,
+        type=existing_path,
         required=True,
         metavar="LABELS",
         help="folder of label files (labelTxt), data set or COCO file",
@@ -56,24 +76,22 @@ def build_parser() -> argparse.ArgumentParser:
         help="voc07: 11 points, as the DOTA server (default); voc12: area under the curve, as several papers quote; "
         "coco: COCO's matching and 101 points",
     )
-    parser.add_argument(
-        "--iou",
-        nargs="+",
-        default=["0.5:0.95"],
-        metavar="THR",
-        help="IoU thresholds in [0, 1), or 0.5:0.95 for steps of 0.05 (default); the first is the one of 'map'",
-    )
-    add_class_options(parser)
+    overlaps = "overlaps above which an object is found (default: 0.5 to 0.95 in steps of 0.05); 'map' is of the first"
+    add_iou_thr(parser, overlaps, None, nargs="+")
+    parser.add_former("--iou", "--iou-thr", _expand, many=True)
+    parser.add_former("--html", "--page")
+    add_classes(parser)
+    add_task(parser)
     _add_image_options(parser)
     _add_format_options(parser)
     sure = parser.add_argument_group("how sure it is")
     sure.add_argument(
-        "--bootstrap", type=int, metavar="N", help="intervals from N draws of source images (1000 is usual)"
+        "--bootstrap", type=positive_int, metavar="N", help="intervals from N draws of source images (1000 is usual)"
     )
-    sure.add_argument("--seed", type=int, default=0, help="of the draws (default: 0)")
+    sure.add_argument("--seed", type=non_negative_int, default=0, help="of the draws (default: 0)")
     sure.add_argument(
         "--versus",
-        type=Path,
+        type=existing_path,
         nargs="+",
         metavar="DETECTIONS",
         help="compare with these runs on the same images: what they gain by class, and how sure that is",
@@ -102,7 +120,7 @@ def _add_more_options(parser: argparse.ArgumentParser) -> None:
         help="write {class: score threshold} of the greatest F1, chosen on --choose-on, reported on the others",
     )
     group.add_argument(
-        "--choose-on", type=Path, metavar="LIST", help="images to choose --thresholds on, one id per line"
+        "--choose-on", type=existing_path, metavar="LIST", help="images to choose --thresholds on, one id per line"
     )
 
 
@@ -115,13 +133,13 @@ def _add_cause_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--manifest",
-        type=Path,
+        type=existing_path,
         metavar="FILE",
         help="of the split that was predicted on: --causes then tells what was cut at the seams of its windows",
     )
     group.add_argument(
         "--patches",
-        type=Path,
+        type=existing_path,
         metavar="DIR",
         help="detections before merging, with ids of patches: --causes then tells what was lost in merging",
     )
@@ -131,19 +149,19 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("which images")
     group.add_argument(
         "--image-list",
-        type=Path,
+        type=existing_path,
         metavar="FILE",
         help="score these images only (one id per line, or the manifest.json of a split); each needs labels",
     )
     group.add_argument(
         "--train-list",
-        type=Path,
+        type=existing_path,
         metavar="FILE",
         help="images trained on (one id per line, or the manifest.json of their split): warned of where scored",
     )
     group.add_argument(
         "--train-img-dir",
-        type=Path,
+        type=existing_folder,
         metavar="DIR",
         help="folder of the images trained on: a warning where one shows the same picture as one of --img-dir",
     )
@@ -165,10 +183,16 @@ def _add_format_options(parser: argparse.ArgumentParser) -> None:
         "--first-class", type=int, choices=(0, 1), help="number of the first class of Ultralytics' or COCO's detections"
     )
     group.add_argument(
-        "--annotations", type=Path, metavar="FILE", help="COCO file that names images and classes (default: --gt)"
+        "--annotations",
+        type=existing_file,
+        metavar="FILE",
+        help="COCO file that names images and classes (default: --gt)",
     )
     group.add_argument(
-        "--img-dir", type=Path, metavar="DIR", help="the scored images: for GeoJSON, --by border, --train-img-dir"
+        "--img-dir",
+        type=existing_folder,
+        metavar="DIR",
+        help="the scored images: for GeoJSON, --by border, --train-img-dir",
     )
 
 
@@ -188,21 +212,24 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="draw curves, AP by class and size, confusion and worst images",
     )
+    add_score_thr(group, "least score for the confusion matrix and the list of worst images; AP counts all scores", 0.3)
     group.add_argument(
-        "--score-thr",
-        type=float,
-        default=0.3,
-        metavar="SCORE",
-        help="least score for the confusion matrix and the list of worst images; AP counts all scores (default: 0.3)",
-    )
-    group.add_argument(
-        "--html",
+        "--page",
         type=output_file,
         metavar="FILE",
         help="one page with all of it, pictures inside; adds --bootstrap 1000, --causes, --calibration and all of --by "
         "that can be told",
     )
-    group.add_argument("--overwrite", action="store_true", help="replace these files and pictures where they exist")
+    add_overwrite(group, "these files and pictures where they exist")
+
+
+def _expand(words: list[str]) -> list[str]:
+    """The thresholds of the former ``--iou``, which took ranges such as 0.5:0.95, each by itself."""
+    from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
+
+    with suppress(DotaError):  # what is no threshold is reported by the type of --iou-thr
+        return [f"{thr:g}" for thr in parse_iou_thrs(words)]
+    return words
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -210,23 +237,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     args = parser.parse_args(argv)
 
-    from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.outputs import check_folder, claim_file
     from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
-    try:
-        thrs = parse_iou_thrs(args.iou)
-    except DotaError as error:
-        parser.error(str(error))
-    _check_usage(parser, args)
-    if args.html:
+    with usage_errors(parser):
+        thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
+    if args.page:
         args.bootstrap = args.bootstrap or 1000
         args.causes = args.calibration = True
         args.by = ["aspect", "angle", "density", *(["border"] if args.img_dir else [])]
     inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
     inputs += [args.manifest, args.patches, args.choose_on, args.img_dir, args.train_img_dir]
-    for path in (args.json, args.markdown, args.latex, args.thresholds, args.html):
+    for path in (args.json, args.markdown, args.latex, args.thresholds, args.page):
         if path is not None:
             claim_file(path, overwrite=args.overwrite, inputs=inputs)
     if args.plot_dir is not None:
@@ -241,27 +264,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if problems else 0
 
 
-def _check_usage(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+def _check_usage(parser: CommandParser, args: argparse.Namespace) -> None:
     """Stop with exit code 2 at what cannot be meant."""
-    if math.isnan(args.score_thr):
-        parser.error("--score-thr must be a number")
-    if args.bootstrap is not None and args.bootstrap < 1:
-        parser.error(f"--bootstrap must be at least 1, got {args.bootstrap}")
-    if args.seed < 0:
-        parser.error(f"--seed must be at least 0, got {args.seed}")
     if len(args.detections) > 1 and not args.versus:
         parser.error("several runs are compared with others: give those with --versus")
     if args.versus and (args.plot_dir or args.causes):
         parser.error("--versus compares; give --plot-dir and --causes with one run alone")
-    if args.versus and (args.by or args.calibration or args.thresholds or args.html):
-        parser.error("--versus compares; give --by, --calibration, --thresholds and --html with one run alone")
+    if args.versus and (args.by or args.calibration or args.thresholds or args.page):
+        parser.error("--versus compares; give --by, --calibration, --thresholds and --page with one run alone")
     if args.train_img_dir and not args.img_dir:
         parser.error("--train-img-dir is compared with the scored images: give --img-dir")
     if "border" in args.by and not args.img_dir:
         parser.error("--by border needs the sizes of the images: give --img-dir")
     if bool(args.thresholds) != bool(args.choose_on):
         parser.error("--thresholds FILE and --choose-on LIST go together: chosen on the list, reported on the others")
-    if (args.manifest or args.patches) and not (args.causes or args.html):
+    if (args.manifest or args.patches) and not (args.causes or args.page):
         parser.error("--manifest and --patches serve --causes: give that too")
 
 
@@ -351,10 +368,10 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
     for table in parts:
         print("\n".join(["", table.title, to_text(table), *table.notes]))
     parts = [table for table in parts if table.key != "by_size"]  # which the files have anyway
-    if args.json or args.markdown or args.plot_dir or args.html:
+    if args.json or args.markdown or args.plot_dir or args.page:
         sizes = score_by_size(result)
         # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
-        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir or args.html else None
+        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir or args.page else None
         worst = worst_images(result, score_thr=args.score_thr)
     if args.plot_dir and confused:
         from fdam_rotate.dota.scoring.plots import write_plots
@@ -371,13 +388,13 @@ def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Probl
         write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, parts, intervals))
     if args.latex:
         write_text(args.latex, "\n\n".join(map(to_latex, [score_table(result, intervals), *parts])) + "\n")
-    if args.html and confused:
+    if args.page and confused:
         from fdam_rotate.dota.scoring.page import html_page
         from fdam_rotate.dota.scoring.plots import draw_plots
 
         tables = [score_table(result, intervals), *parts, strata_table(result, "size", sizes), worst_table(worst)]
         pictures = draw_plots(result, sizes, confused, worst, parts)
-        write_text(args.html, html_page(title, headline(result, intervals), notes, tables, pictures))
+        write_text(args.page, html_page(title, headline(result, intervals), notes, tables, pictures))
     if len(costs.seconds) > 2:
         print(costs)
     print(f"mAP {result.map:.4f}")

@@ -16,50 +16,68 @@ says. FFTs become products with fixed matrices, so that any runtime can run them
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file, parse_options, require_files
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_cfg_options,
+    add_out,
+    add_overwrite,
+    add_unsafe_load,
+    command_parser,
+    config_file,
+    existing_file,
+    non_negative_int,
+    positive_float,
+    positive_int,
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """A model, a file and a size."""
     parser = command_parser("export", __doc__, "tools/export.py")
     parser.add_argument("config", type=config_file, help="config file (Python)")
-    parser.add_argument("checkpoint", type=Path, nargs="?", help="checkpoint; without it the weights are random")
-    parser.add_argument("--out", type=Path, required=True, help="file to write: .onnx (with --features .pt too)")
+    parser.add_argument(
+        "checkpoint", type=existing_file, nargs="?", help="checkpoint; without it the weights are random"
+    )
+    add_out(parser, "file to write: .onnx (with --features .pt too)", metavar="FILE")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--features", action="store_true", help="backbone and neck only")
     form.add_argument(
         "--for", dest="form", choices=("deepness",), help="the form of a program: Deepness, a QGIS plugin"
     )
-    parser.add_argument("--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024)")
-    parser.add_argument("--batch", type=int, default=1, help="images in a call (default: 1)")
     parser.add_argument(
-        "--gap", type=int, default=200, metavar="PX", help="overlap of windows, kept in the card (default: 200)"
+        "--shape", nargs=2, type=positive_int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024)"
+    )
+    parser.add_argument("--batch-size", type=positive_int, default=1, metavar="N", help="images in a call (default: 1)")
+    parser.add_former("--batch", "--batch-size")
+    parser.add_argument(
+        "--gap",
+        type=non_negative_int,
+        default=200,
+        metavar="PX",
+        help="overlap of windows, kept in the card (default: 200)",
     )
     parser.add_argument("--trained-on", metavar="TEXT", help="the training data in words, kept in the card")
     parser.add_argument("--licence", metavar="TEXT", help="licence of these data, kept in the card")
-    parser.add_argument("--gsd", type=float, metavar="M", help="metres per pixel that it was trained at, for the card")
+    parser.add_argument(
+        "--gsd", type=positive_float, metavar="M", help="metres per pixel that it was trained at, for the card"
+    )
     parser.add_argument("--check", action="store_true", help="run the file and compare it with the detector")
     parser.add_argument(
-        "--tolerance", type=float, help="largest difference that passes (default: 1e-3 of a score, 1e-4 of features)"
+        "--tolerance",
+        type=positive_float,
+        help="largest difference that passes (default: 1e-3 of a score, 1e-4 of features)",
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace --out")
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of the config")
-    parser.add_argument("--unsafe-load", action="store_true", help="open a checkpoint that carries code")
+    add_overwrite(parser, "--out")
+    add_cfg_options(parser)
+    add_unsafe_load(parser)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Export, and say what was written."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if min(args.batch, *args.shape) < 1:
-        parser.error("--batch and --shape must be at least 1")
-    cfg_options = parse_options(parser, args.cfg_options)
-    require_files(args.config, args.checkpoint)
+    args = build_parser().parse_args(argv)
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
@@ -68,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     suffixes = (".onnx", ".pt") if args.features else (".onnx",)
     check_export_target(args.out, suffixes=suffixes, overwrite=args.overwrite, inputs=[args.config, args.checkpoint])
-    detector, cfg = build_model(args.config, args.checkpoint, unsafe=args.unsafe_load, options=cfg_options)
+    detector, cfg = build_model(args.config, args.checkpoint, unsafe=args.unsafe_load, options=dict(args.cfg_options))
     if args.features:
         from fdam_rotate.apis.exporting.features import export_features
 
@@ -76,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             detector,
             args.out,
             args.shape,
-            batch=args.batch,
+            batch=args.batch_size,
             check=args.check,
             tolerance=1e-4 if args.tolerance is None else args.tolerance,
             norm=cfg.get("img_norm_cfg"),
@@ -95,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             norm=normalisation(cfg),
             classes=class_names(cfg),
             config=args.config.name,
-            batch=args.batch,
+            batch=args.batch_size,
             gap=args.gap,
             checkpoint_sha256=None if args.checkpoint is None else sha256_of(args.checkpoint),
             trained_on=args.trained_on,

@@ -1,24 +1,23 @@
 """Show by depth how many directions the features of a detector span, and how alike its places have become.
 
-    fdam-rotate feature-rank CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/rank
-    fdam-rotate feature-rank FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
+    fdam-rotate feature-rank CONFIG CHECKPOINT --img-dir data/DOTA/val/images --out work_dirs/rank
+    fdam-rotate feature-rank FDAM_CONFIG FDAM.pth --img-dir DIR --out OUT --second PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/feature_rank.png and OUT/feature_rank.json and prints a table: effective rank (exponential of the entropy of
 the singular values, at most the lesser of channels and places), and the mean cosine similarity between places. A low
 rank and a cosine near 1 are the collapse that FDAM is meant to prevent. "FDAM off" is the same checkpoint with AttInv's
-gammas and FreqScale's filters at zero; for a model trained without FDAM use --versus.
+gammas and FreqScale's filters at zero; for a model trained without FDAM use --second.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser, measure_layers
+from fdam_rotate.commands.arguments import CommandParser, add_run_arguments, command_parser, measure_layers
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """A model, images, and a folder for the results."""
     parser = command_parser("feature-rank", __doc__, "tools/analysis/feature_rank.py")
     add_run_arguments(parser)
@@ -27,9 +26,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, draw and print."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check_run_arguments(parser, args)
+    args = build_parser().parse_args(argv)
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()

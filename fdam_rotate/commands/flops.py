@@ -10,28 +10,24 @@ except where mmcv's own operators are needed (S2A-Net, R3Det).
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import command_parser, config_file
+from fdam_rotate.commands.arguments import CommandParser, command_parser, config_file, positive_int
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Configs and an image size."""
     parser = command_parser("flops", __doc__, "tools/analysis/flops.py")
     parser.add_argument("configs", nargs="+", type=config_file, help="config files (Python)")
     parser.add_argument(
-        "--shape", nargs=2, type=int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
+        "--shape", nargs=2, type=positive_int, default=[1024, 1024], metavar=("H", "W"), help="pixels (1024 1024)"
     )
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Count and print."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if min(args.shape) < 1:
-        parser.error("--shape must be at least 1")
+    args = build_parser().parse_args(argv)
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()

@@ -1,7 +1,7 @@
 """Merge detections on patches into detections on whole images, ready to submit.
 
 Example:
-    fdam-rotate merge work_dirs/demo/test/patch_detections work_dirs/demo/submission --manifest data/val
+    fdam-rotate merge work_dirs/demo/test/patch_detections --out work_dirs/demo/submission --manifest data/val
 
 PATCH_DETECTIONS is a folder or zip of Task1_<class>.txt (patch_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (patch_id score xmin ymin xmax ymax); several of them, such as scales or models, merge in one go.
@@ -9,55 +9,70 @@ Where a patch lies is told by the manifest of the split, or else by its name: P0
 size, x, y in the image) or P0001__0.5__824___0 (DOTA_devkit: rate, x, y in the resized image; a number with a dot, or
 below 16, is a rate). Then, for each image and class, a box goes if a better one overlaps it with IoU > --iou-thr.
 
-Written: OUT_DIR with one file per class, empty ones too, and OUT_DIR.zip with the same files at its top level.
+Written: OUT with one file per class, empty ones too, and OUT.zip with the same files at its top level.
 Exit code: 0 merged; 1 merged, but lines could not be read (each is named), or nothing was written; 2 wrong usage.
 """
 
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import add_class_options, command_parser
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_iou_thr,
+    add_out,
+    add_overwrite,
+    add_score_thr,
+    add_task,
+    command_parser,
+    existing_path,
+    fraction,
+    positive_float,
+    positive_int,
+)
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the command line's parser."""
-    parser = command_parser("merge", __doc__, "tools/merge.py")
+    parser = command_parser("merge", __doc__, "tools/merge.py", _check)
     parser.add_argument(
-        "detections", type=Path, nargs="+", metavar="PATCH_DETECTIONS", help="folders or zips with one file per class"
+        "detections",
+        type=existing_path,
+        nargs="+",
+        metavar="PATCH_DETECTIONS",
+        help="folders or zips with one file per class",
     )
-    parser.add_argument("out", type=Path, metavar="OUT_DIR", help="folder for the merged files; OUT_DIR.zip beside it")
+    add_out(parser, "folder for the merged files; DIR.zip beside it")
+    parser.add_former_out("OUT_DIR")
     parser.add_argument(
-        "--manifest", type=Path, metavar="FILE", help="manifest.json of the split, or its folder (default: by names)"
+        "--manifest",
+        type=existing_path,
+        metavar="FILE",
+        help="manifest.json of the split, or its folder (default: by names)",
     )
-    parser.add_argument(
-        "--iou-thr",
-        type=float,
-        default=0.1,
-        metavar="IOU",
-        help="overlap in [0, 1] above which a box goes (default: 0.1)",
-    )
+    add_iou_thr(parser, "overlap above which the box of the lower score goes", 0.1)
     parser.add_argument(
         "--nms",
         choices=("obb", "hbb", "none"),
         default="obb",
         help="obb: by the IoU of the boxes (default); hbb: by that of their upright bounds; none: keep all",
     )
+    add_score_thr(parser, "leave out detections scored below", 0.0)
     parser.add_argument(
-        "--score-thr", type=float, default=0.0, metavar="SCORE", help="leave out detections scored below (default: 0)"
-    )
-    parser.add_argument(
-        "--max-per-image", type=int, metavar="N", help="keep the N best of an image over all classes (default: all)"
+        "--max-per-image",
+        type=positive_int,
+        metavar="N",
+        help="keep the N best of an image over all classes (default: all)",
     )
     parser.add_argument(
         "--fuse",
@@ -66,46 +81,41 @@ def build_parser() -> argparse.ArgumentParser:
         help="several inputs: suppress over all together (nms, default), or weighted box fusion after each one's own",
     )
     parser.add_argument(
-        "--fuse-iou-thr", type=float, default=0.55, metavar="IOU", help="wbf joins boxes above this (default: 0.55)"
+        "--fuse-iou-thr", type=fraction, default=0.55, metavar="IOU", help="wbf joins boxes above this (default: 0.55)"
     )
     parser.add_argument(
-        "--weights", type=float, nargs="+", metavar="W", help="one positive number for each input (default: all equal)"
+        "--weights",
+        type=positive_float,
+        nargs="+",
+        metavar="W",
+        help="one positive number for each input (default: all equal)",
     )
-    labels = "also write OUT_DIR/labels, to correct by hand and train again (needs --manifest): " + ", ".join(FORMATS)
+    labels = "also write OUT/labels, to correct by hand and train again (needs --manifest): " + ", ".join(FORMATS)
     parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
-    add_class_options(parser)
+    add_classes(parser)
+    add_task(parser)
     parser.add_argument(
-        "--nproc", type=int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
+        "--nproc", type=positive_int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
     )
     parser.add_argument(
         "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers take the place of the processes"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace the files of an earlier merge in OUT_DIR")
+    add_overwrite(parser, "the files of an earlier merge in --out")
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Merge and pack; return the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
     if args.weights is not None and len(args.weights) != len(args.detections):
         parser.error(f"--weights: expected {len(args.detections)} numbers, one for each input; got {len(args.weights)}")
-    if args.weights is not None and not all(0 < weight < float("inf") for weight in args.weights):
-        parser.error("--weights must be positive")
-    for option, value in (("--iou-thr", args.iou_thr), ("--fuse-iou-thr", args.fuse_iou_thr)):
-        if not 0 <= value <= 1:
-            parser.error(f"{option} must lie in [0, 1], got {value}")
-    if args.nproc < 1:
-        parser.error(f"--nproc must be at least 1, got {args.nproc}")
-    if args.max_per_image is not None and args.max_per_image < 1:
-        parser.error(f"--max-per-image must be at least 1, got {args.max_per_image}")
-    if math.isnan(args.score_thr):
-        parser.error("--score-thr must be a number")
     if args.labels is not None and args.manifest is None:
         parser.error("--labels needs the sizes of the images: give --manifest")
     if args.fuse == "wbf" and len(args.detections) < 2:
         parser.error("--fuse wbf needs several inputs")
 
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Merge and pack; return the exit code."""
+    args = build_parser().parse_args(argv)
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
     from fdam_rotate.dota.merging.options import MergeOptions
     from fdam_rotate.dota.names import escape_id

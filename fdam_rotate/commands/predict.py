@@ -22,16 +22,28 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_cfg_options,
+    add_device,
+    add_iou_thr,
+    add_out,
+    add_overwrite,
     add_precision,
     add_raster_arguments,
+    add_score_thr,
+    add_unsafe_load,
     command_parser,
     config_file,
-    parse_options,
+    existing_path,
+    gpu_number,
+    non_negative_int,
+    positive_float,
+    positive_int,
     raster_options,
-    require_files,
+    usage_errors,
 )
 from fdam_rotate.dota.formats.table import FORMATS
 
@@ -40,9 +52,9 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.predicting.model import WindowModel
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line; windows have the flags of data_prep/split.py."""
-    parser = command_parser("predict", __doc__, "tools/predict.py")
+    parser = command_parser("predict", __doc__, "tools/predict.py", _check)
     parser.usage = "%(prog)s (MODEL.onnx | CONFIG CHECKPOINT) IMAGE [IMAGE ...] --out DIR [options]"
     parser.add_argument(
         "model",
@@ -52,41 +64,46 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "images",
         nargs="+",
-        type=Path,
+        type=existing_path,
         metavar="IMAGE",
         help="images, or folders of images; before them the checkpoint (.pth or .safetensors) where a config is given",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="output folder, or a run to go on with")
+    add_out(parser, "output folder, or a run to go on with")
     parser.add_argument(
-        "--sizes", nargs="+", type=int, metavar="PX", help="windows (default: what model.onnx says, else 1024)"
+        "--sizes",
+        nargs="+",
+        type=positive_int,
+        metavar="PX",
+        help="windows (default: what model.onnx says, else 1024)",
     )
     parser.add_argument(
         "--gaps",
         nargs="+",
-        type=int,
+        type=non_negative_int,
         metavar="PX",
         help="their overlap, one per size (default: what model.onnx says, else 200)",
     )
     parser.add_argument(
         "--rates",
         nargs="+",
-        type=float,
+        type=positive_float,
         default=[1.0],
         metavar="RATE",
         help="scales: windows of size/rate (default: 1)",
     )
     add_raster_arguments(parser)
-    parser.add_argument("--batch-size", type=int, default=1, metavar="N", help="windows at a time (default: 1)")
     parser.add_argument(
-        "--score-thr",
-        type=_score_thr,
-        default=0.05,
-        metavar="SCORE|FILE",
-        help="least score that is written (default: 0.05), or a file with one per class (evaluate --thresholds)",
+        "--batch-size", type=positive_int, default=1, metavar="N", help="windows at a time (default: 1)"
     )
-    parser.add_argument(
-        "--iou-thr", type=float, default=0.1, metavar="IOU", help="overlap above which a box goes (default: 0.1)"
+    scores = parser.add_mutually_exclusive_group()
+    add_score_thr(scores, "least score that is written", 0.05)
+    scores.add_argument(
+        "--score-thr-file",
+        type=_class_scores,
+        metavar="FILE",
+        help="least score per class, as fdam-rotate evaluate --thresholds writes them",
     )
+    add_iou_thr(parser, "overlap above which the box of the lower score goes", 0.1)
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
     parser.add_argument("--gpkg", action="store_true", help="a GeoPackage beside each GeoJSON file, gpkg/<id>.gpkg")
     parser.add_argument(
@@ -102,53 +119,46 @@ def build_parser() -> argparse.ArgumentParser:
         default="auto",
         help="what runs model.onnx (default: auto, OpenVINO where it is installed)",
     )
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of model.onnx (default: cpu)")
+    add_device(parser, "; auto runs model.onnx on the CPU")
     add_precision(parser)
-    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU for a checkpoint (default: 0)")
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace a finished run; what it has predicted alike is not repeated"
-    )
-    parser.add_argument("--cfg-options", nargs="+", metavar="KEY=VALUE", help="override settings of the config")
-    parser.add_argument("--unsafe-load", action="store_true", help="open a checkpoint that carries code")
+    add_overwrite(parser, "a finished run; what it has predicted alike is not repeated")
+    add_cfg_options(parser)
+    add_unsafe_load(parser)
+    parser.add_former("--gpu-id", "--device", gpu_number)
     return parser
 
 
-def _score_thr(text: str) -> float | dict[str, float]:
-    """A threshold in [0, 1], or a JSON file of class -> threshold."""
+def _class_scores(text: str) -> dict[str, float]:
+    """Type of an option: a JSON file of class -> least score in [0, 1]."""
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.jsontext import read_json
 
     try:
-        content: object = float(text)
-    except ValueError:
-        try:
-            content = read_json(Path(text))
-        except (OSError, DotaError):
-            raise argparse.ArgumentTypeError(
-                f"{text} is neither a number nor a JSON file of class: threshold"
-            ) from None
-    numbers = content if isinstance(content, dict) else {"": content}
-    for name, value in numbers.items():
+        content = read_json(Path(text))
+    except (OSError, DotaError):
+        content = None
+    if not isinstance(content, dict):
+        raise argparse.ArgumentTypeError(f"{text} is no JSON file of class: least score")
+    for name, value in content.items():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-            where = f"{text}: {name}: " if name else ""
-            raise argparse.ArgumentTypeError(f"{where}expected a number in [0, 1], got {value!r}")
-    return {name: float(value) for name, value in numbers.items()} if isinstance(content, dict) else numbers[""]
+            raise argparse.ArgumentTypeError(f"{text}: {name}: expected a number from 0 to 1, got {value!r}")
+    return {name: float(value) for name, value in content.items()}
+
+
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
+    exported = args.model.suffix == ".onnx"
+    if not exported and len(args.images) < 2:
+        parser.error("give CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE...")
+    if exported and args.precision != "fp32":
+        parser.error(f"--precision {args.precision} needs CONFIG CHECKPOINT: an exported model has its own precision")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then predict."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    cfg_options = parse_options(parser, args.cfg_options)
-    if not 0 <= args.iou_thr <= 1:
-        parser.error(f"--iou-thr must lie in [0, 1], got {args.iou_thr}")
-    if args.batch_size < 1:
-        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
     exported = args.model.suffix == ".onnx"
     checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
-    if not images:
-        parser.error("give CONFIG CHECKPOINT IMAGE..., or MODEL.onnx IMAGE...")
-    require_files(args.model, checkpoint)
 
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.outputs import check_inputs
@@ -159,23 +169,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if exported:
         from fdam_rotate.dota.predicting.onnx_model import OnnxModel
 
-        if args.precision != "fp32":
-            parser.error(
-                f"--precision {args.precision} needs CONFIG CHECKPOINT: an exported model has its own precision"
-            )
         model = OnnxModel(args.model, runtime=args.runtime, device=args.device)
         size, gap = model.card.height, model.card.gap
         if model.card.width != size:
             raise DotaError(f"{args.model} takes {size} x {model.card.width} pixels; windows are square: export it so")
-    try:
+    raster = raster_options(parser, args)
+    with usage_errors(parser):
         options = SplitOptions(
-            sizes=tuple(args.sizes or [size]),
-            gaps=tuple(args.gaps or [gap]),
-            rates=tuple(args.rates),
-            raster=raster_options(parser, args),
+            sizes=tuple(args.sizes or [size]), gaps=tuple(args.gaps or [gap]), rates=tuple(args.rates), raster=raster
         )
-    except DotaError as error:
-        parser.error(str(error))
     check_inputs(args.out, [args.model, *args.images])
     failures: list[str] = []
     notes: list[str] = []
@@ -183,7 +185,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in [*notes, *failures]:
         print(line, file=sys.stderr)
     if checkpoint is not None:
-        model = _torch_model(args, checkpoint, cfg_options)
+        model = _torch_model(args, checkpoint)
 
     from fdam_rotate.dota.predicting.predict import predict_images
 
@@ -194,7 +196,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.out,
         options,
         batch_size=args.batch_size,
-        score_thr=args.score_thr,
+        score_thr=args.score_thr_file or args.score_thr,
         iou_thr=args.iou_thr,
         keep_crs=args.keep_crs,
         gpkg=args.gpkg,
@@ -218,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _torch_model(args: argparse.Namespace, checkpoint: Path, cfg_options: dict[str, Any]) -> WindowModel:
+def _torch_model(args: argparse.Namespace, checkpoint: Path) -> WindowModel:
     from fdam_rotate.apis.compat import load_config
     from fdam_rotate.host.quiet import quiet_host
 
@@ -226,10 +228,10 @@ def _torch_model(args: argparse.Namespace, checkpoint: Path, cfg_options: dict[s
     from fdam_rotate.apis.predict import TorchModel
 
     return TorchModel(
-        load_config(args.model, cfg_options),
+        load_config(args.model, dict(args.cfg_options)),
         checkpoint,
         batch_size=args.batch_size,
-        gpu_id=args.gpu_id,
+        device=args.device,
         precision=args.precision,
         unsafe_load=args.unsafe_load,
     )
@@ -275,8 +277,6 @@ def _sources(images: Sequence[Path], failures: list[str], notes: list[str]) -> l
             failures += [str(problem) for problem in problems if problem.severity == "error"]
             problems += filter(None, [passed_over(path)])
             notes += [str(problem) for problem in problems if problem.severity == "warning"]
-        elif not path.is_file():
-            raise FileNotFoundError(f"no such image or folder: {path}")
         elif path.suffix.lower() not in (*IMAGE_SUFFIXES, ".vrt"):  # a VRT names other files: never from a folder
             raise DotaError(f"{path}: expected one of {' '.join(IMAGE_SUFFIXES)} .vrt")
         else:

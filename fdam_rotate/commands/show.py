@@ -9,7 +9,7 @@ Examples:
 IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a folder or zip of Task1_<class>.txt
 (image_id score x1 y1 ... x4 y4), in pixels of these images; without it the objects alone are drawn. With --gt, found
 objects are outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted.
-Classes have MMRotate's colours. One picture an image goes to the output folder, with a legend below. With --html it is
+Classes have MMRotate's colours. One picture per image goes to the output folder, with a legend below. With --html it is
 one page, <image_id>.html, that needs nothing beside it: pan and zoom, least score by a slider, classes on and off, and
 a click on a box tells its class, score, length, width and angle. With --examples,
 which takes what evaluate.py --causes --json wrote, each of the worst mistakes is cut out:
@@ -24,10 +24,23 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import add_class_options, add_raster_arguments, command_parser, raster_options
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_iou_thr,
+    add_out,
+    add_raster_arguments,
+    add_score_thr,
+    add_task,
+    command_parser,
+    existing_file,
+    existing_folder,
+    existing_path,
+    raster_options,
+    usage_errors,
+)
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -36,33 +49,34 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the command line's parser."""
-    parser = command_parser("show", __doc__, "tools/show.py")
-    parser.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
+    parser = command_parser("show", __doc__, "tools/show.py", _check)
+    parser.add_argument("images", type=existing_folder, metavar="IMAGES", help="folder of images")
     parser.add_argument(
-        "detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file per class"
+        "detections", type=existing_path, nargs="?", metavar="DETECTIONS", help="folder or zip, one file per class"
     )
-    parser.add_argument("--gt", type=Path, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
+    parser.add_argument("--gt", type=existing_path, metavar="LABEL_DIR", help="folder of label files (labelTxt)")
     parser.add_argument(
         "--examples",
-        type=Path,
+        type=existing_file,
         metavar="FILE",
         help="draw the worst mistakes of evaluate.py --causes --json FILE instead",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the pictures")
-    parser.add_argument(
-        "--score-thr", type=float, default=0.3, metavar="SCORE", help="least score that is drawn (default: 0.3)"
-    )
-    parser.add_argument(
-        "--iou", type=float, default=0.5, metavar="THR", help="IoU above which an object is found (default: 0.5)"
-    )
-    add_class_options(parser)
+    add_out(parser, "folder for the pictures")
+    add_score_thr(parser, "least score that is drawn", 0.3)
+    add_iou_thr(parser, "overlap above which an object is found", 0.5)
+    parser.add_former("--iou", "--iou-thr")
+    add_classes(parser)
+    add_task(parser)
     add_raster_arguments(parser)
     parser.add_argument("--scores", action="store_true", help="write the score at each detection, where there is room")
     parser.add_argument("--no-legend", action="store_true", help="leave out the strip below the image")
     parser.add_argument(
-        "--image-list", type=Path, metavar="FILE", help="draw only these images: one id per line, or a manifest.json"
+        "--image-list",
+        type=existing_path,
+        metavar="FILE",
+        help="draw only these images: one id per line, or a manifest.json",
     )
     parser.add_argument("--ext", choices=(".jpg", ".png"), default=".jpg", help="file type (default: .jpg, quality 92)")
     parser.add_argument(
@@ -74,18 +88,23 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Draw every image; return the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
     if args.examples and (args.detections or args.gt):
         parser.error("--examples holds the boxes to draw: give neither DETECTIONS nor --gt")
     if args.detections is None and args.gt is None and args.examples is None:
         parser.error("nothing to draw: give DETECTIONS, --gt LABEL_DIR, or both")
     if args.html and (args.detections is None or args.gt or args.scores or args.no_legend):
         parser.error("--html shows detections: give DETECTIONS, and neither --gt, --scores nor --no-legend")
-    if not 0.0 <= args.iou < 1.0:
-        parser.error(f"--iou {args.iou} is not in [0, 1)")
+    from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
+
+    with usage_errors(parser):
+        parse_iou_thrs([args.iou_thr])
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Draw every image; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
     raster = raster_options(parser, args)
     if args.examples:
         return _draw_examples(args, raster)
@@ -168,7 +187,7 @@ def _draw_pictures(
             classes=args.classes,
             truth=truth,
             score_thr=args.score_thr,
-            iou_thr=args.iou,
+            iou_thr=args.iou_thr,
             task=args.task,
             show_scores=args.scores,
             legend=not args.no_legend,
@@ -232,7 +251,7 @@ def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:
     if missing and len(missing) == len(found):
         raise DotaError(
             f"none of the {len(found)} image ids of the detections, such as {missing[0]!r}, has an image; ids such as "
-            f"P0001__1024__0___0 name patches, which tools/merge.py maps to whole images"
+            f"P0001__1024__0___0 name patches, which fdam-rotate merge maps to whole images"
         )
     if missing:
         print(f"{len(missing)} image ids of the detections have no image here, for instance {missing[0]}")

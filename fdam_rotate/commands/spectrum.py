@@ -1,22 +1,21 @@
 """Show which frequencies each layer of a trained detector keeps, with FDAM and with FDAM switched off.
 
-    fdam-rotate spectrum CONFIG CHECKPOINT --images data/DOTA/val/images --out work_dirs/spectrum
-    fdam-rotate spectrum FDAM_CONFIG FDAM.pth --images DIR --out OUT --versus PLAIN_CONFIG PLAIN.pth
+    fdam-rotate spectrum CONFIG CHECKPOINT --img-dir data/DOTA/val/images --out work_dirs/spectrum
+    fdam-rotate spectrum FDAM_CONFIG FDAM.pth --img-dir DIR --out OUT --second PLAIN_CONFIG PLAIN.pth
 
 Writes OUT/spectrum.png (log amplitude over frequency for each layer, and the share of energy above half of Nyquist) and
 OUT/spectrum.json with the same numbers, and prints a table. "FDAM off" is the same checkpoint with AttInv's gammas and
-FreqScale's filters at zero: what FDAM does to these very weights. For a model trained without it use --versus.
+FreqScale's filters at zero: what FDAM does to these very weights. For a model trained without it use --second.
 """
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import add_run_arguments, check_run_arguments, command_parser, measure_layers
+from fdam_rotate.commands.arguments import CommandParser, add_run_arguments, command_parser, measure_layers
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """A model, images, and a folder for the results."""
     parser = command_parser("spectrum", __doc__, "tools/analysis/spectrum.py")
     add_run_arguments(parser)
@@ -25,9 +24,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Measure, draw and print."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    check_run_arguments(parser, args)
+    args = build_parser().parse_args(argv)
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()

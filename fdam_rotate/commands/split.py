@@ -1,13 +1,13 @@
 r"""Split DOTA images into patches, as MMRotate's img_split.py or as DOTA_devkit's ImgSplit does.
 
 Flags, defaults and output are those of MMRotate's img_split.py (names, label text and pixels are equal), so its
-commands and JSON configs work unchanged. DOTA-v1.0 for training, at one scale:
+commands and JSON configs work unchanged; --out is its --save-dir. DOTA-v1.0 for training, at one scale:
 
     fdam-rotate split --preset dota-v1.0-ss-train \
-        --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --save-dir data/split_ss_dota/train
+        --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --out data/split_ss_dota/train
 
 Reads .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp of any size, type and number of bands, and labelTxt files. Writes
-SAVE_DIR/images, SAVE_DIR/annfiles, and SAVE_DIR/manifest.json, which tells where each patch and each object went.
+OUT/images, OUT/annfiles, and OUT/manifest.json, which tells where each patch and each object went.
 Stopped at any moment, the same command goes on where it stopped. Exit code: 0 done, 1 some input was bad (the rest is
 done), 2 usage.
 """
@@ -22,7 +22,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdam_rotate.commands.arguments import add_raster_arguments, command_parser, raster_options
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_out,
+    add_raster_arguments,
+    command_parser,
+    existing_file,
+    fraction,
+    non_negative_int,
+    positive_float,
+    positive_int,
+    problem_kind,
+    raster_options,
+    usage_errors,
+)
 from fdam_rotate.dota.splitting.presets import PRESETS
 
 if TYPE_CHECKING:
@@ -33,49 +47,64 @@ if TYPE_CHECKING:
 _TOLD = 40
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line."""
     parser = command_parser("split", __doc__, "data_prep/split.py")
-    add = parser.add_argument_group("input and output").add_argument
+    group = parser.add_argument_group("input and output")
+    add = group.add_argument
+    # folders are looked for when they are read: those of a preset or a JSON file may be replaced here
     add("--img-dirs", nargs="+", metavar="DIR", help="folders of images (needed)")
     add("--ann-dirs", nargs="+", metavar="DIR", help="as many folders of labelTxt files; leave out for a test set")
-    add("--save-dir", default=".", metavar="DIR", help="output folder: new, empty, or a run to go on with (default .)")
+    out = "output folder: new, empty, or a run to go on with (default: this folder)"
+    add_out(group, out, mmrotate="--save-dir", required=False)
     extensions = [".png", ".jpg", ".bmp", "bmp", ".tif"]
     add("--save-ext", default=".png", choices=extensions, help="kind of the patch files (default .png)")
-    add("--base-json", metavar="FILE", help="JSON file of these options, such as MMRotate's split_configs")
+    add(
+        "--base-json",
+        type=existing_file,
+        metavar="FILE",
+        help="JSON file of these options, such as MMRotate's split_configs",
+    )
     preset = (
         "a usual split of DOTA, with its folders data/DOTA/...: dota-VERSION-SCALE-SET; VERSION v1.0, v1.5 or v2.0; "
         "SCALE ss (1024, overlap 200) or ms (rates 0.5 1.0 1.5, overlap 500); SET train, val, trainval or test"
     )
     add("--preset", choices=sorted(PRESETS), metavar="NAME", help=preset)
 
-    add = parser.add_argument_group("windows and objects").add_argument
+    group = parser.add_argument_group("windows and objects")
+    add = group.add_argument
     style = "mmrotate: windows of size/rate over the original; devkit: image resized by the rate, polygons clipped"
     add("--style", default="mmrotate", choices=["mmrotate", "devkit"], help=f"{style} (default mmrotate)")
-    add("--sizes", nargs="+", type=int, default=[1024], metavar="PX", help="sides of the windows (default 1024)")
+    add(
+        "--sizes",
+        nargs="+",
+        type=positive_int,
+        default=[1024],
+        metavar="PX",
+        help="sides of the windows (default 1024)",
+    )
     gaps = "overlap of neighbouring windows, not the stride; one for each size (default 512)"
-    add("--gaps", nargs="+", type=int, default=[512], metavar="PX", help=gaps)
+    add("--gaps", nargs="+", type=non_negative_int, default=[512], metavar="PX", help=gaps)
     rates = "scales, above 0 and below 16; --style tells how they are taken (default 1.0)"
-    add("--rates", nargs="+", type=float, default=[1.0], metavar="RATE", help=rates)
+    add("--rates", nargs="+", type=positive_float, default=[1.0], metavar="RATE", help=rates)
     rate = "a window needs more than this share of image, 0 to 1 (default 0.6)"
-    add("--img-rate-thr", type=float, default=0.6, metavar="SHARE", help=rate)
+    add("--img-rate-thr", type=fraction, default=0.6, metavar="SHARE", help=rate)
     iof = "a window takes the objects of which it holds at least this share, 0 to 1 (default 0.7)"
-    add("--iof-thr", type=float, default=0.7, metavar="SHARE", help=iof)
+    add("--iof-thr", type=fraction, default=0.7, metavar="SHARE", help=iof)
     add("--no-padding", action="store_true", help="do not fill up patches at the border")
     padding = "one value, or blue green red, 0 to 255 (default 0)"
-    add("--padding-value", nargs="+", type=int, default=[0], metavar="V", help=padding)
-    classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: any)"
-    add("--classes", metavar="LIST", help=classes)
+    add("--padding-value", nargs="+", type=non_negative_int, default=[0], metavar="V", help=padding)
+    add_classes(group, None, what="allowed classes", without="any")
 
     add_raster_arguments(parser)
     add = parser.add_argument_group("running").add_argument
     nproc = min(10, os.cpu_count() or 1)
     add(
         "--nproc",
-        type=int,
+        type=positive_int,
         default=nproc,
         metavar="N",
-        help=f"local processes (default: one a core, up to 10: {nproc})",
+        help=f"local processes (default: one per core, up to 10: {nproc})",
     )
     scheduler = (
         "a Dask scheduler, for instance tcp://node1:8786, to run on its workers instead; all must see the same folders "
@@ -88,57 +117,91 @@ def build_parser() -> argparse.ArgumentParser:
         "kinds of problem (in brackets behind each) that are known of: told, but no reason for exit code 1; for "
         "instance zero-area self-crossing, which DOTA's own files hold (a preset accepts those)"
     )
-    add("--accept", nargs="+", default=[], metavar="KIND", help=accept)
+    kind = problem_kind("fdam_rotate.dota.splitting.split")
+    add("--accept", nargs="+", type=kind, default=[], metavar="KIND", help=accept)
+    parser.set_defaults(out=Path())
     return parser
 
 
-def parse_args(argv: Sequence[str] | None) -> tuple[argparse.ArgumentParser, argparse.Namespace]:
+def parse_args(argv: Sequence[str] | None) -> tuple[CommandParser, argparse.Namespace]:
     """Parse; the command line overrides --base-json, and that overrides --preset."""
     parser = build_parser()
     args = parser.parse_args(argv)
     if args.preset is not None:
         parser.set_defaults(**PRESETS[args.preset])
     if args.base_json is not None:
-        parser.set_defaults(**_read_base_json(parser, args))
+        with usage_errors(parser):
+            parser.set_defaults(**_read_base_json(parser, args))
     args = parser.parse_args(argv)
     if not args.img_dirs:
         parser.error("--img-dirs is needed: the folders of images")
     if args.ann_dirs is not None and len(args.ann_dirs) != len(args.img_dirs):
         parser.error(f"--ann-dirs: expected {len(args.img_dirs)}, one for each of --img-dirs, got {len(args.ann_dirs)}")
-    if args.nproc < 1:
-        parser.error(f"--nproc must be at least 1, got {args.nproc}")
     return parser, args
 
 
-def _read_base_json(parser: argparse.ArgumentParser, args: argparse.Namespace) -> dict[str, Any]:
+def _read_base_json(parser: CommandParser, args: argparse.Namespace) -> dict[str, Any]:
+    """The options of a JSON file; each value has to be what the command line takes.
+
+    Raises:
+        DotaError: it is not such a file, or holds something else.
+        OSError: it cannot be read.
+    """
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.jsontext import read_json
 
+    content = read_json(args.base_json, DotaError)
+    if not isinstance(content, dict):
+        raise DotaError(f"{args.base_json}: expected a JSON object of options")
+    if "save_dir" in content:  # MMRotate's name
+        content["out"] = content.pop("save_dir")
+    actions = {action.dest: action for action in parser._actions if action.dest not in ("help", "base_json", "preset")}
+    if unknown := sorted(set(content) - set(actions)):
+        raise DotaError(f"{args.base_json}: unknown {' '.join(unknown)}; known are {' '.join(sorted(actions))}")
+    return {name: _typed(args.base_json, actions[name], value) for name, value in content.items()}
+
+
+def _typed(path: Path, action: argparse.Action, value: Any) -> Any:
+    """A value of a JSON file as the command line gives it.
+
+    Raises:
+        DotaError: it is none.
+    """
+    from fdam_rotate.dota.errors import DotaError
+
+    where = f"{path}: {action.dest}"
+    if value is None:
+        return action.default
+    if action.nargs == 0:
+        if not isinstance(value, bool):
+            raise DotaError(f"{where}: expected true or false, got {value!r}")
+        return value
+    values = value if isinstance(value, list) else [value]
+    if (isinstance(value, list) and action.nargs is None) or not all(
+        isinstance(one, (str, int, float)) for one in values
+    ):
+        raise DotaError(
+            f"{where}: expected {'text or numbers' if action.nargs else 'one text or number'}, got {value!r}"
+        )
+    if action.choices is not None and value not in action.choices:
+        raise DotaError(f"{where}: expected one of {' '.join(map(str, action.choices))}, got {value!r}")
+    kind = action.type if callable(action.type) else str
     try:
-        content = read_json(Path(args.base_json))
-    except (OSError, DotaError) as error:
-        parser.error(f"--base-json {args.base_json}: {error}")
-    known = set(vars(args)) - {"base_json", "preset"}
-    unknown = sorted(set(content) - known) if isinstance(content, dict) else ["(no JSON object)"]
-    if unknown:
-        parser.error(f"--base-json {args.base_json}: unknown {' '.join(unknown)}; known are {' '.join(sorted(known))}")
-    return dict(content)
+        typed = [kind(str(one)) for one in values]
+    except argparse.ArgumentTypeError as error:
+        raise DotaError(f"{where}: {error}") from None
+    return typed if action.nargs else typed[0]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Split and report; returns the exit code."""
     parser, args = parse_args(argv)
-    from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.layout import passed_over
-    from fdam_rotate.dota.splitting.split import NAME_PROBLEMS, PROBLEM_KINDS, run_split
+    from fdam_rotate.dota.splitting.split import NAME_PROBLEMS, run_split
 
-    unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
-    if unknown:
-        parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
-    try:
-        options = _options(args, raster_options(parser, args))
-    except DotaError as error:
-        parser.error(str(error))
+    raster = raster_options(parser, args)
+    with usage_errors(parser):
+        options = _options(args, raster)
     if args.dry_run:
         return _dry_run(args, options)
     started = time.monotonic()
@@ -148,7 +211,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = run_split(
         args.img_dirs,
         args.ann_dirs,
-        args.save_dir,
+        args.out,
         options,
         nproc=args.nproc,
         scheduler=args.scheduler,
@@ -160,13 +223,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems = manifest.all_problems()
     _tell(
         [problem for problem in problems if problem["kind"] not in NAME_PROBLEMS],
-        f"all in {args.save_dir}/manifest.json",
+        f"all in {args.out}/manifest.json",
     )
     _tell_rasters(manifest.images)
     totals = manifest.totals()
     empty = f", {totals['empty']:,} windows without data left out" if totals["empty"] else ""
     print(
-        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.save_dir}{empty}; "
+        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.out}{empty}; "
         f"{totals['skipped']:,} images skipped; objects: {totals['objects_in']:,} in, {totals['objects_kept']:,} kept "
         f"({totals['objects_cut']:,} cut somewhere), dropped: {_listed(totals['objects_dropped'])}; "
         f"problems: {_listed(totals['problems'])}; {time.monotonic() - started:.1f} s"
@@ -175,7 +238,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(args: argparse.Namespace, raster: RasterOptions) -> SplitOptions:
-    from fdam_rotate.dota.classes import resolve_classes
     from fdam_rotate.dota.splitting.options import SplitOptions
 
     return SplitOptions(
@@ -188,7 +250,7 @@ def _options(args: argparse.Namespace, raster: RasterOptions) -> SplitOptions:
         padding=not args.no_padding,
         padding_value=tuple(args.padding_value),
         save_ext=f".{args.save_ext.lstrip('.')}",
-        classes=None if args.classes is None else resolve_classes(args.classes),
+        classes=args.classes,
         raster=raster,
     )
 
@@ -196,11 +258,11 @@ def _options(args: argparse.Namespace, raster: RasterOptions) -> SplitOptions:
 def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
     from fdam_rotate.dota.splitting.estimate import estimate_split
 
-    found = estimate_split(args.img_dirs, args.ann_dirs, args.save_dir, options)
+    found = estimate_split(args.img_dirs, args.ann_dirs, args.out, options)
     problems = [problem.to_json() for problem in found.problems]
     _tell(problems, "not shown")
     print(
-        f"would write {found.patches:,} patches of {found.images:,} images to {args.save_dir}: about "
+        f"would write {found.patches:,} patches of {found.images:,} images to {args.out}: about "
         f"{_size(found.file_bytes)} as {args.save_ext} ({_size(found.raw_bytes)} of pixels); "
         f"{_size(found.free_bytes)} are free there; nothing was written"
     )

@@ -1,8 +1,8 @@
 """Pack detections for the DOTA evaluation server, or check a zip before it is uploaded.
 
 Examples:
-    fdam-rotate submit work_dirs/demo/merged submission.zip
-    fdam-rotate submit --check submission.zip --image-list test_ids.txt
+    fdam-rotate submit work_dirs/demo/merged --out submission.zip
+    fdam-rotate submit submission.zip --check --image-list test_ids.txt
 
 DETECTIONS is a folder of merged Task1_<class>.txt (image_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (image_id score xmin ymin xmax ymax), in pixels of the original images. The zip holds one file for
@@ -21,56 +21,67 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import add_class_options, command_parser
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_out,
+    add_overwrite,
+    add_task,
+    command_parser,
+    existing_path,
+    positive_float,
+)
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Return the command line's parser."""
-    parser = command_parser("submit", __doc__, "tools/submit.py")
-    parser.add_argument("detections", type=Path, nargs="?", metavar="DETECTIONS", help="folder with one file per class")
-    parser.add_argument("zip", type=Path, nargs="?", metavar="OUT.zip", help="the zip to write")
-    parser.add_argument("--check", type=Path, metavar="ZIP", help="check this zip and write nothing")
-    add_class_options(parser)
+    parser = command_parser("submit", __doc__, "tools/submit.py", _check)
+    what = "folder with one file per class; with --check a zip"
+    parser.add_argument("detections", type=existing_path, metavar="DETECTIONS", help=what)
+    add_out(parser, "the zip to write (needed without --check)", metavar="FILE", required=False)
+    parser.add_former_out("OUT.zip")
+    parser.add_argument("--check", action="store_true", help="check the zip DETECTIONS and write nothing")
+    add_classes(parser)
+    add_task(parser)
     parser.add_argument(
         "--image-list",
-        type=Path,
+        type=existing_path,
         metavar="FILE",
         help="ids of the test images, one per line, or their split's manifest.json",
     )
     parser.add_argument(
-        "--max-mb", type=float, default=100.0, metavar="MB", help="largest zip, in 10^6 bytes (default: 100)"
+        "--max-mb", type=positive_float, default=100.0, metavar="MB", help="largest zip, in 10^6 bytes (default: 100)"
     )
-    parser.add_argument("--overwrite", action="store_true", help="replace OUT.zip if it is there")
+    add_overwrite(parser, "--out if it is there")
     return parser
+
+
+def _check(parser: CommandParser, args: argparse.Namespace) -> None:
+    if args.check and args.out is not None:
+        parser.error("--check takes one zip and writes nothing; leave out --out")
+    if not args.check and args.out is None:
+        parser.error("give --out FILE, the zip to write, or --check")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Pack or check; return the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    if args.check and (args.detections or args.zip):
-        parser.error("--check takes one zip and writes nothing; leave out DETECTIONS and OUT.zip")
-    if not args.check and not (args.detections and args.zip):
-        parser.error("give DETECTIONS and OUT.zip, or --check ZIP")
-
+    args = build_parser().parse_args(argv)
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.submission import check_submission
 
-    if not args.max_mb > 0:
-        parser.error(f"--max-mb must be above 0, got {args.max_mb}")
     image_ids = None if args.image_list is None else read_image_list(args.image_list)
 
     def check(path: Path) -> list[Problem]:
         return check_submission(path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=True)
 
     if args.check:
-        errors = _print_problems(check(args.check))
-        print(f"{args.check}: " + (f"{errors} errors; do not upload it" if errors else "may be uploaded"))
+        errors = _print_problems(check(args.detections))
+        print(f"{args.detections}: " + (f"{errors} errors; do not upload it" if errors else "may be uploaded"))
         return 1 if errors else 0
 
     from fdam_rotate.dota.detections import read_detections
@@ -78,15 +89,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.submission import write_submission
 
-    claim_file(args.zip, overwrite=args.overwrite, inputs=[args.detections, args.image_list])
+    claim_file(args.out, overwrite=args.overwrite, inputs=[args.detections, args.image_list])
     unreadable: list[Problem] = []
     detections = read_detections(args.detections, classes=args.classes, task=args.task, problems=unreadable)
-    with atomic_path(args.zip) as temporary:
+    with atomic_path(args.out) as temporary:
         write_submission(temporary, detections, args.classes, args.task)
         if _print_problems(check(temporary)):
-            raise DotaError(f"{args.zip} was not written: it would not pass")
+            raise DotaError(f"{args.out} was not written: it would not pass")
     count = sum(len(found) for found in detections.values())
-    print(f"wrote {args.zip}: {count} detections, {len(args.classes)} files, {args.zip.stat().st_size / 1e6:.2f} MB")
+    print(f"wrote {args.out}: {count} detections, {len(args.classes)} files, {args.out.stat().st_size / 1e6:.2f} MB")
     for line in format_problems(unreadable):
         print(line, file=sys.stderr)
     return 1 if unreadable else 0

@@ -17,50 +17,55 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import command_parser, config_file, parse_options, require_files
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_cfg_options,
+    add_device,
+    add_unsafe_load,
+    command_parser,
+    config_file,
+    existing_file,
+    gpu_number,
+    non_negative_int,
+)
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """MMRotate's flags."""
     parser = command_parser("train", __doc__, "tools/train.py")
     parser.add_argument("config", type=config_file, help="config file (Python), or the name of one of ours")
-    parser.add_argument("--work-dir", help="where logs and checkpoints go (default: work_dirs/<config name>)")
+    parser.add_argument(
+        "--work-dir", type=Path, metavar="DIR", help="where logs and checkpoints go (default: work_dirs/<config name>)"
+    )
     resume = parser.add_mutually_exclusive_group()
-    resume.add_argument("--resume-from", metavar="FILE", help="checkpoint to go on from, with its optimizer and epoch")
+    resume.add_argument(
+        "--resume-from",
+        type=existing_file,
+        metavar="FILE",
+        help="checkpoint to go on from, with its optimizer and epoch",
+    )
     resume.add_argument("--auto-resume", action="store_true", help="go on from the work folder's latest checkpoint")
     parser.add_argument("--no-validate", action="store_true", help="do not score data.val during training")
-    parser.add_argument("--gpu-id", type=int, default=0, help="number of the GPU, without a launcher (default: 0)")
-    parser.add_argument("--seed", type=_seed, help="random seed (default: that of the run to resume, else 0)")
-    parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms where torch has them")
+    add_device(parser, "; under a launcher each process has its own GPU")
+    parser.add_former("--gpu-id", "--device", gpu_number)
     parser.add_argument(
-        "--cfg-options",
-        nargs="+",
-        metavar="KEY=VALUE",
-        help="override settings of the config: optimizer.lr=5e-5 model.backbone.init_cfg=None data.samples_per_gpu=2",
+        "--seed", type=non_negative_int, help="random seed (default: that of the run to resume, else 0)"
     )
+    parser.add_argument("--deterministic", action="store_true", help="deterministic algorithms where torch has them")
+    example = "optimizer.lr=5e-5 model.backbone.init_cfg=None data.samples_per_gpu=2"
+    add_cfg_options(parser, f"override settings of the config: {example}")
     parser.add_argument(
         "--launcher", choices=["none", "pytorch", "slurm", "mpi"], default="none", help="pytorch: under torchrun"
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
-    parser.add_argument(
-        "--unsafe-load", action="store_true", help="open checkpoints that carry code; only for files you trust"
-    )
+    parser.add_argument("--local_rank", "--local-rank", type=non_negative_int, default=0, help=argparse.SUPPRESS)
+    add_unsafe_load(parser)
     return parser
-
-
-def _seed(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"a seed is a number from 0 up, not {text!r}")
-    return int(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then train."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-    options = parse_options(parser, args.cfg_options)
+    args = build_parser().parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
-    require_files(args.config, args.resume_from)
 
     from fdam_rotate.apis.compat import load_config
     from fdam_rotate.host.quiet import quiet_host
@@ -79,14 +84,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         train,
     )
 
-    cfg = load_config(args.config, options)
-    cfg.work_dir = args.work_dir or cfg.get("work_dir") or str(Path("work_dirs") / Path(args.config).stem)
-    cfg.resume_from = args.resume_from or cfg.get("resume_from")
+    cfg = load_config(args.config, dict(args.cfg_options))
+    cfg.work_dir = str(args.work_dir or cfg.get("work_dir") or Path("work_dirs") / args.config.stem)
+    cfg.resume_from = str(args.resume_from) if args.resume_from else cfg.get("resume_from")
     cfg.auto_resume = args.resume_from is None and (args.auto_resume or cfg.get("auto_resume", False))
     check_training_config(cfg, validate=not args.no_validate)
     setup_multi_processes(cfg)
     install_safe_loader(args.unsafe_load)
-    runtime = start_runtime(args.launcher, args.gpu_id, cfg.get("dist_params"))
+    runtime = start_runtime(args.launcher, args.device, cfg.get("dist_params"))
 
     work_dir, resumed = Path(cfg.work_dir), checkpoint_to_resume(cfg)
     meta = {} if resumed is None else load_checkpoint_file(resumed, unsafe=args.unsafe_load).get("meta", {})

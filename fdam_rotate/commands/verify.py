@@ -18,9 +18,21 @@ import json
 import os
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import add_raster_arguments, command_parser, output_file, raster_options
+from fdam_rotate.commands.arguments import (
+    CommandParser,
+    add_classes,
+    add_overwrite,
+    add_raster_arguments,
+    command_parser,
+    existing_folder,
+    output_file,
+    positive_int,
+    problem_kind,
+    raster_options,
+)
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.checking.verify import VerifyReport
@@ -32,46 +44,46 @@ _TOLD = 10
 _PICTURES = (".png", ".pdf", ".svg")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The command line."""
     parser = command_parser("verify", __doc__, "data_prep/verify.py")
-    parser.add_argument("dirs", nargs="+", metavar="DIR", help="data sets or splits to check, together if several")
     parser.add_argument(
-        "--picture", type=output_file, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
+        "dirs", nargs="+", type=existing_folder, metavar="DIR", help="data sets or splits to check, together if several"
+    )
+    parser.add_argument(
+        "--picture", type=_picture, metavar="FILE", help="write one page of charts and examples (.png, .pdf, .svg)"
     )
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything that was found as JSON")
-    parser.add_argument("--overwrite", action="store_true", help="replace the files of --picture and --json")
-    classes = "allowed classes: v1.0, v1.5, v2.0, a .txt file, or names with commas (default: v2.0, which holds all)"
-    parser.add_argument("--classes", default="v2.0", metavar="LIST", help=classes)
+    add_overwrite(parser, "the files of --picture and --json")
+    add_classes(parser, "v2.0", what="allowed classes", without="v2.0, which holds all")
     accept = "kinds of problem that are known of: told, but no reason for exit code 1; DOTA's own files hold zero-area"
-    parser.add_argument("--accept", nargs="+", default=[], metavar="KIND", help=accept)
+    kind = problem_kind("fdam_rotate.dota.checking.verify")
+    parser.add_argument("--accept", nargs="+", type=kind, default=[], metavar="KIND", help=accept)
     parser.add_argument("--all", action="store_true", help=f"print every problem, not only {_TOLD} of each kind")
     add_raster_arguments(parser)
     nproc = min(8, os.cpu_count() or 1)
-    parser.add_argument("--nproc", type=int, default=nproc, metavar="N", help=f"processes (default: {nproc})")
+    parser.add_argument("--nproc", type=positive_int, default=nproc, metavar="N", help=f"processes (default: {nproc})")
     return parser
+
+
+def _picture(text: str) -> Path:
+    """Type of ``--picture``."""
+    if Path(text).suffix.lower() not in _PICTURES:
+        raise argparse.ArgumentTypeError(f"{text}: the name must end in one of {' '.join(_PICTURES)}")
+    return output_file(text)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check, print, write; returns the exit code."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    if args.nproc < 1:
-        parser.error(f"--nproc must be at least 1, got {args.nproc}")
-    from fdam_rotate.dota.checking.verify import PROBLEM_KINDS, verify
-    from fdam_rotate.dota.classes import resolve_classes
+    from fdam_rotate.dota.checking.verify import verify
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.files import write_text
     from fdam_rotate.dota.outputs import claim_file
 
-    unknown = sorted(set(args.accept) - set(PROBLEM_KINDS))
-    if unknown:
-        parser.error(f"--accept {' '.join(unknown)}: the kinds are {' '.join(PROBLEM_KINDS)}")
-    if args.picture is not None:
-        if args.picture.suffix.lower() not in _PICTURES:
-            parser.error(f"--picture {args.picture}: the name must end in one of {' '.join(_PICTURES)}")
-        if importlib.util.find_spec("matplotlib") is None:
-            raise DotaError("--picture needs matplotlib: pip install matplotlib")
+    if args.picture is not None and importlib.util.find_spec("matplotlib") is None:
+        raise DotaError("--picture needs matplotlib: pip install matplotlib")
     for path in (args.picture, args.json):
         if path is not None:
             claim_file(path, overwrite=args.overwrite, inputs=args.dirs)
@@ -79,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.monotonic()
     report = verify(
         args.dirs,
-        classes=resolve_classes(args.classes),
+        classes=args.classes,
         accept=args.accept,
         raster=raster,
         nproc=args.nproc,

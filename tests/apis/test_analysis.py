@@ -19,7 +19,6 @@ from fdam_rotate.apis.analysis import pictures
 from fdam_rotate.apis.analysis.benchmark import benchmark, make_call, peak_memory
 from fdam_rotate.apis.analysis.features import (
     default_layers,
-    find_device,
     has_fdam,
     list_images,
     load_images,
@@ -38,6 +37,7 @@ from fdam_rotate.apis.analysis.spectrum import (
     radial_amplitude,
     radius_grid,
 )
+from fdam_rotate.apis.runtime import find_device
 from fdam_rotate.dota.errors import DotaError, ImageReadError
 
 

@@ -261,7 +261,7 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     again = tmp_path / "again"
     capfd.readouterr()
     patches = tmp_path / "test_out" / "patch_detections"
-    assert load_script("tools/merge.py").main([str(patches), str(again)]) == 0
+    assert load_script("tools/merge.py").main([str(patches), "--out", str(again)]) == 0
     assert "2 ids are no names of patches and were taken as whole images" in capfd.readouterr().out
     for path in submission.glob("Task1_*.txt"):
         assert path.read_bytes() == (again / path.name).read_bytes()

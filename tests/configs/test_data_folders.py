@@ -18,8 +18,8 @@ def test_configs_read_what_the_presets_write(repo, version, stem, scale):
     for part in ("train", "val", "test"):
         preset = PRESETS[f"dota-{version}-{scale}-{part}"]
         root = Path(cfg.data[part].data_root)
-        assert root / cfg.data[part].img_prefix == Path(preset["save_dir"]) / "images"
+        assert root / cfg.data[part].img_prefix == Path(preset["out"]) / "images"
         labels = "images" if part == "test" else "annfiles"
-        assert root / cfg.data[part].ann_file == Path(preset["save_dir"]) / labels
+        assert root / cfg.data[part].ann_file == Path(preset["out"]) / labels
         assert resolve_classes(cfg.data[part].classes) == resolve_classes(preset["classes"])
     assert Path(cfg.data.val.gt_dir) == Path(PRESETS[f"dota-{version}-{scale}-val"]["ann_dirs"][0])

@@ -58,26 +58,27 @@ def test_help_needs_no_heavy_import(tmp_path: Path, name: str) -> None:
     ("name", "argv"),
     [
         ("synthetic", []),
-        ("synthetic", ["out", "--train", "-1"]),
-        ("synthetic", ["out", "--train", "0", "--val", "0"]),
-        ("synthetic", ["out", "--size", "big"]),
-        ("synthetic", ["out", "--gsd", "0.5", "0.2"]),
-        ("synthetic", ["out", "--gsd", "nan", "0.2"]),
-        ("synthetic", ["out", "--seed", "-4"]),
-        ("synthetic", ["out", "--nproc", "0"]),
+        ("synthetic", ["--out", "out", "--train", "-1"]),
+        ("synthetic", ["--out", "out", "--train", "0", "--val", "0"]),
+        ("synthetic", ["--out", "out", "--size", "big"]),
+        ("synthetic", ["--out", "out", "--gsd", "0.5", "0.2"]),
+        ("synthetic", ["--out", "out", "--gsd", "nan", "0.2"]),
+        ("synthetic", ["--out", "out", "--seed", "-4"]),
+        ("synthetic", ["--out", "out", "--classes", "a b"]),
+        ("synthetic", ["--out", "out", "--nproc", "0"]),
         ("verify", []),
         ("verify", [".", "--accept", "everything"]),
         ("verify", [".", "--nproc", "0"]),
         ("verify", [".", "--json", "."]),
         ("verify", [".", "--picture", "page.doc"]),
-        ("convert_labels", ["a", "b"]),
-        ("convert_labels", ["a", "b", "--from", "dota", "--to", "dota"]),
-        ("convert_labels", ["a", "b", "--to", "voc"]),
+        ("convert_labels", ["a", "--out", "b"]),
+        ("convert_labels", ["a", "--out", "b", "--from", "dota", "--to", "dota"]),
+        ("convert_labels", ["a", "--out", "b", "--to", "voc"]),
         ("download", []),
-        ("download", ["out", "--splits", "test"]),
-        ("download", ["out", "--unpack", "train"]),
-        ("download", ["out", "--unpack", "everything", "a.zip"]),
-        ("download", ["out", "--retries", "-1"]),
+        ("download", ["--out", "out", "--splits", "test"]),
+        ("download", ["--out", "out", "--unpack", "train"]),
+        ("download", ["--out", "out", "--unpack", "everything", "a.zip"]),
+        ("download", ["--out", "out", "--retries", "-1"]),
     ],
 )
 def test_usage_errors_exit_2_before_anything_is_written(
@@ -94,10 +95,14 @@ def test_usage_errors_exit_2_before_anything_is_written(
 @pytest.mark.parametrize(
     ("name", "argv", "message"),
     [
-        ("verify", ["nowhere"], "error: folder nowhere does not exist"),
-        ("convert_labels", ["nowhere", "out", "--to", "coco"], "error: nowhere does not exist; give a folder"),
-        ("synthetic", ["out", "--classes", "boat"], "error: unknown class 'boat'"),
-        ("download", ["out", "--unpack", "train", "nowhere.zip"], "error: archive nowhere.zip does not exist"),
+        ("verify", ["nowhere"], "error: DIR: no such folder: nowhere"),
+        (
+            "convert_labels",
+            ["nowhere", "--out", "out", "--to", "coco"],
+            "error: SOURCE: no such file or folder: nowhere",
+        ),
+        ("synthetic", ["--out", "out", "--classes", "boat"], "error: unknown class 'boat'"),
+        ("download", ["--out", "out", "--unpack", "train", "nowhere.zip"], "error: archive nowhere.zip does not exist"),
     ],
 )
 def test_bad_input_is_one_line_and_exit_1(tmp_path: Path, name: str, argv: list[str], message: str) -> None:
@@ -120,8 +125,8 @@ def test_a_picture_without_matplotlib_is_refused_before_the_work(
 
 def test_synthetic_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "scenes"
-    argv = [str(out), "--train", "2", "--val", "1", "--size", "200x160", "--seed", "4", "--nproc", "1"]
-    argv += ["--classes", "ship", "small-vehicle", "harbor", "--gsd", "0.3", "0.4"]
+    argv = ["--out", str(out), "--train", "2", "--val", "1", "--size", "200x160", "--seed", "4", "--nproc", "1"]
+    argv += ["--classes", "ship,small-vehicle,harbor", "--gsd", "0.3", "0.4"]
     assert load("synthetic").main(argv) == 0
     line = capsys.readouterr().out
     labels = [read_label_dir(out / split / "labelTxt") for split in ("train", "val")]
@@ -153,7 +158,7 @@ def test_synthetic_then_verify(tmp_path: Path, capsys: pytest.CaptureFixture[str
 def test_verify_prints_problems_with_file_and_line_and_exits_1(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load("synthetic").main([str(tmp_path / "d"), "--train", "1", "--val", "0", "--size", "100"]) == 0
+    assert load("synthetic").main(["--out", str(tmp_path / "d"), "--train", "1", "--val", "0", "--size", "100"]) == 0
     label = tmp_path / "d/train/labelTxt/T0000.txt"
     label.write_text("1 1 9 1 9 9 1 9 ship 0\n" + "1 1 1 1 1 1 1 1 ship 0\n" * 12)
     capsys.readouterr()

@@ -13,7 +13,7 @@ from scripts import ROOT
 from small_training import SIZE, small_options
 
 from fdam_rotate.apis.compat import revert_sync_bn
-from fdam_rotate.commands.arguments import parse_options
+from fdam_rotate.commands.arguments import key_value
 
 __all__ = ["DETECTORS", "METAS", "images_of", "small_detector"]
 
@@ -37,7 +37,7 @@ def small_detector(name: str) -> torch.nn.Module:
     """The detector of a config of ``configs/``, small, at its start, without dropout."""
     path = ROOT / "configs" / name
     cfg = Config.fromfile(str(path))
-    cfg.merge_from_dict(parse_options(None, small_options(path, Path("data"))))
+    cfg.merge_from_dict(dict(map(key_value, small_options(path, Path("data")))))
     revert_sync_bn(cfg.model)
     set_random_seed(0)
     model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))

@@ -56,8 +56,8 @@ def workplace(tmp_path_factory) -> Path:
 @pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
 def test_layers_with_and_without_fdam(workplace, tmp_path, capsys, name):
     out = tmp_path / "out"
-    arguments = [str(workplace / "fdam.py"), str(workplace / "fdam.pth"), "--images", str(workplace / "images")]
-    arguments += ["--size", "64", "--out", str(out)]
+    arguments = [str(workplace / "fdam.py"), str(workplace / "fdam.pth"), "--img-dir", str(workplace / "images")]
+    arguments += ["--crop", "64", "--out", str(out)]
     assert tool(name).main(arguments) == 0
     printed = capsys.readouterr().out
     runs = json.loads((out / f"{name}.json").read_text())
@@ -75,7 +75,7 @@ def test_layers_with_and_without_fdam(workplace, tmp_path, capsys, name):
 
     with pytest.raises(OutputExistsError):
         tool(name).main(arguments)
-    versus = ["--versus", str(workplace / "plain.py"), str(workplace / "plain.pth"), "--max-images", "1", "--overwrite"]
+    versus = ["--second", str(workplace / "plain.py"), str(workplace / "plain.pth"), "--max-images", "1", "--overwrite"]
     assert tool(name).main([*arguments, *versus]) == 0
     assert list(json.loads((out / f"{name}.json").read_text())) == ["fdam", "plain"]
 
@@ -89,9 +89,9 @@ def test_versus_a_model_of_other_depth(workplace, tmp_path, capsys, name):
     (tmp_path / "deep.py").write_text(text)
     save_checkpoint_file(tmp_path / "deep.pth", build_model(tmp_path / "deep.py")[0].state_dict())
     out = tmp_path / "out"
-    arguments = [str(workplace / "plain.py"), str(workplace / "plain.pth"), "--images", str(workplace / "images")]
-    arguments += ["--size", "64", "--max-images", "1", "--out", str(out)]
-    assert tool(name).main([*arguments, "--versus", str(tmp_path / "deep.py"), str(tmp_path / "deep.pth")]) == 0
+    arguments = [str(workplace / "plain.py"), str(workplace / "plain.pth"), "--img-dir", str(workplace / "images")]
+    arguments += ["--crop", "64", "--max-images", "1", "--out", str(out)]
+    assert tool(name).main([*arguments, "--second", str(tmp_path / "deep.py"), str(tmp_path / "deep.pth")]) == 0
     table = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if "x" in line}
     blocks = [f"backbone.block{i}" for i in ("1.0", "2.0", "3.0", "3.1", "4.0")]
     assert [n for n in table if n.startswith(("backbone", "neck"))] == blocks + [f"neck.{i}" for i in range(5)]
@@ -108,8 +108,8 @@ def test_versus_a_model_of_other_depth(workplace, tmp_path, capsys, name):
 @pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
 @pytest.mark.parametrize("size", [1, 16])
 def test_small_images_give_json_without_nan(workplace, tmp_path, name, size):
-    arguments = [str(workplace / "plain.py"), "--images", str(workplace / "images"), "--out", str(tmp_path / "out")]
-    assert tool(name).main([*arguments, "--size", str(size), "--max-images", "1"]) == 0
+    arguments = [str(workplace / "plain.py"), "--img-dir", str(workplace / "images"), "--out", str(tmp_path / "out")]
+    assert tool(name).main([*arguments, "--crop", str(size), "--max-images", "1"]) == 0
     text = (tmp_path / "out" / f"{name}.json").read_text()
     assert json.loads(text, parse_constant=pytest.fail)["plain"]
     assert "null" in text
@@ -117,12 +117,12 @@ def test_small_images_give_json_without_nan(workplace, tmp_path, name, size):
 
 def test_wrong_numbers_and_devices_are_usage_errors(workplace, tmp_path, capsys):
     config = str(workplace / "plain.py")
-    run = [config, "--images", str(workplace / "images"), "--out", str(tmp_path / "out")]
+    run = [config, "--img-dir", str(workplace / "images"), "--out", str(tmp_path / "out")]
     cases = [
         *(
             (name, [*run, *words])
             for name in ("spectrum", "feature_rank")
-            for words in (("--size", "0"), ("--size", "-5"))
+            for words in (("--crop", "0"), ("--crop", "-5"))
         ),
         ("spectrum", [*run, "--max-images", "0"]),
         ("feature_rank", [*run, "--max-images", "-1"]),
@@ -145,7 +145,16 @@ def test_a_missing_gpu_and_wrong_layers_are_one_line(workplace, tmp_path):
     from fdam_rotate.dota.errors import DotaError
 
     config = str(workplace / "plain.py")
-    run = [config, "--images", str(workplace / "images"), "--out", str(tmp_path / "out"), "--size", "64", "--overwrite"]
+    run = [
+        config,
+        "--img-dir",
+        str(workplace / "images"),
+        "--out",
+        str(tmp_path / "out"),
+        "--crop",
+        "64",
+        "--overwrite",
+    ]
     with pytest.raises(DotaError, match="no device cuda:99"):
         tool("feature_rank").main([*run, "--device", "cuda:99"])
     with pytest.raises(DotaError, match="no device cuda:99"):
@@ -159,7 +168,7 @@ def test_a_missing_gpu_and_wrong_layers_are_one_line(workplace, tmp_path):
 def test_a_checkpoint_of_another_config_is_refused(workplace, tmp_path):
     from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 
-    arguments = [str(workplace / "fdam.py"), str(workplace / "plain.pth"), "--images", str(workplace / "images")]
+    arguments = [str(workplace / "fdam.py"), str(workplace / "plain.pth"), "--img-dir", str(workplace / "images")]
     with pytest.raises(CheckpointError, match="does not fit OrientedRCNN exactly"):
         tool("spectrum").main([*arguments, "--out", str(tmp_path / "out")])
 
@@ -177,12 +186,12 @@ def test_benchmark_table(workplace, capsys):
 
     configs = [str(workplace / "plain.py"), str(workplace / "fdam.py")]
     options = ["--shape", "64", "64", "--rounds", "2", "--warmup", "1"]
-    assert tool("benchmark").main([*configs, *options, "--batch", "2"]) == 0
+    assert tool("benchmark").main([*configs, *options, "--batch-size", "2"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("inference of features, 2 image(s) of 64 x 64, float32")
     assert re.fullmatch(r"plain +[\d.]+ +[\d.]+ +1\.000 +(\d+ MiB|unknown)", lines[2])
     assert lines[3].startswith("fdam")
-    assert tool("benchmark").main([*configs, *options, "--train", "--amp", "bfloat16"]) == 0
+    assert tool("benchmark").main([*configs, *options, "--backward", "--amp", "bfloat16"]) == 0
     assert "training step of features, 1 image(s) of 64 x 64, bfloat16" in capsys.readouterr().out
     assert tool("benchmark").main([configs[0], *options, "--part", "detector"]) == 0
     checkpoints = [str(workplace / f"{name}.pth") for name in ("plain", "fdam")]
@@ -190,7 +199,7 @@ def test_benchmark_table(workplace, capsys):
     with pytest.raises(CheckpointError, match="does not fit"):
         tool("benchmark").main([*configs, *options, "--checkpoints", *reversed(checkpoints)])
     with pytest.raises(SystemExit) as caught:
-        tool("benchmark").main([*configs, "--train", "--part", "detector"])
+        tool("benchmark").main([*configs, "--backward", "--part", "detector"])
     assert caught.value.code == 2
 
 

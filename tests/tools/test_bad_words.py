@@ -22,14 +22,14 @@ WORDS = ("", "abc", "-1", "0", "nan", "1e400", "a b", "..")
 #: Command -> words that work in the folder of `data`.
 GOOD = {
     "verify": ["set"],
-    "split": ["--img-dirs", "set/images", "--ann-dirs", "set/labelTxt", "--save-dir", "out", "--nproc", "1"],
-    "convert-labels": ["set", "out", "--to", "coco"],
-    "synthetic": ["out", "--train", "1", "--val", "0", "--size", "64", "--nproc", "1"],
-    "merge": ["patches", "out", "--classes", "ship"],
+    "split": ["--img-dirs", "set/images", "--ann-dirs", "set/labelTxt", "--out", "out", "--nproc", "1"],
+    "convert-labels": ["set", "--out", "out", "--to", "coco"],
+    "synthetic": ["--out", "out", "--train", "1", "--val", "0", "--size", "64", "--nproc", "1"],
+    "merge": ["patches", "--out", "out", "--classes", "ship"],
     "evaluate": ["found", "--gt", "set/labelTxt", "--classes", "ship"],
-    "submit": ["found", "out.zip", "--classes", "ship"],
+    "submit": ["found", "--out", "out.zip", "--classes", "ship"],
     "show": ["set/images", "found", "--gt", "set/labelTxt", "--out", "out", "--classes", "ship"],
-    "download": ["out", "--dry-run"],
+    "download": ["--out", "out", "--dry-run"],
 }
 #: Not tried here: it waits for an address.
 PASSED_OVER = {"--scheduler", "--help"}

@@ -61,7 +61,7 @@ def test_lsknet_weights_reach_both_backbones(convert, tmp_path, capsys, make, to
     source = make_backbone("LSKNet", **SIZES).state_dict()
     path = make(tmp_path / "published.pth.tar", source)
     target = tmp_path / f"out{suffix}"
-    assert convert.main([str(path), str(target), "--to", to]) == 0
+    assert convert.main([str(path), "--out", str(target), "--to", to]) == 0
     printed = capsys.readouterr().out
     written = load_checkpoint_file(target)
     assert written["state_dict"].keys() == source.keys()
@@ -122,7 +122,7 @@ def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
         {"model": {**deit, **extra, "head.weight": torch.zeros(9, 128), "head.bias": torch.zeros(9)}},
         tmp_path / "d.pth",
     )
-    assert convert.main([str(tmp_path / "d.pth"), str(tmp_path / "o.safetensors"), "--to", "ViTFDAM"]) == 0
+    assert convert.main([str(tmp_path / "d.pth"), "--out", str(tmp_path / "o.safetensors"), "--to", "ViTFDAM"]) == 0
     printed = capsys.readouterr().out
     written = load_checkpoint_file(tmp_path / "o.safetensors")["state_dict"]
     assert written.keys() == deit.keys()
@@ -135,7 +135,7 @@ def test_deit_iii_and_fdams_own_vit_reach_vit_fdam(convert, tmp_path, capsys):
 
     body = {f"backbone.{k}": v for k, v in whole.items()} | {"decode_head.conv_seg.weight": torch.zeros(3)}
     torch.save({"meta": {}, "state_dict": body}, tmp_path / "fdam.pth")
-    assert convert.main([str(tmp_path / "fdam.pth"), str(tmp_path / "f.pth"), "--to", "ViTFDAM"]) == 0
+    assert convert.main([str(tmp_path / "fdam.pth"), "--out", str(tmp_path / "f.pth"), "--to", "ViTFDAM"]) == 0
     assert load_checkpoint_file(tmp_path / "f.pth")["state_dict"].keys() == whole.keys()
     assert re.search(r"new +0 ", capsys.readouterr().out)
 
@@ -150,7 +150,7 @@ def test_mit_reaches_mit_fdam(convert, tmp_path, capsys):
     assert inferred == {"type": "MiTFDAM", "arch": arch, "in_channels": 3, "mlp_ratio": 4}
     mit = {k: v for k, v in whole.items() if not any(a in k for a in ("dy_freq", "gamma", "freq_scale"))}
     torch.save({"state_dict": mit}, tmp_path / "mit.pth")
-    assert convert.main([str(tmp_path / "mit.pth"), str(tmp_path / "o.pth"), "--to", "MiTFDAM"]) == 0
+    assert convert.main([str(tmp_path / "mit.pth"), "--out", str(tmp_path / "o.pth"), "--to", "MiTFDAM"]) == 0
     assert load_checkpoint_file(tmp_path / "o.pth")["state_dict"].keys() == mit.keys()
     assert "NVIDIA" in capsys.readouterr().out
 
@@ -181,18 +181,18 @@ model = dict(
     cfg.model.backbone.update(init_cfg=None, norm_cfg=dict(type="BN"))
     state = build_detector(cfg.model).state_dict()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {}}, tmp_path / "d.pth")
-    assert convert.main([str(tmp_path / "d.pth"), str(tmp_path / "o.pth"), "--config", str(fdam)]) == 0
+    assert convert.main([str(tmp_path / "d.pth"), "--out", str(tmp_path / "o.pth"), "--config", str(fdam)]) == 0
     assert load_checkpoint_file(tmp_path / "o.pth")["state_dict"].keys() == state.keys()
     assert "neck.freq_scale.*.complex_weights" in capsys.readouterr().out
     with pytest.raises(CheckpointError, match=r"2 tensors of .* refused(?s:.*)fc_cls\.weight: 16x32 in the file, 4x32"):
-        convert.main([str(tmp_path / "d.pth"), str(tmp_path / "p.pth"), "--config", str(other)])
+        convert.main([str(tmp_path / "d.pth"), "--out", str(tmp_path / "p.pth"), "--config", str(other)])
 
 
 def test_class_names_survive_and_code_text_does_not(convert, tmp_path):
     from safetensors import safe_open
 
     path = detector_file(tmp_path / "d.pth", make_backbone("LSKNet", **SIZES).state_dict())
-    assert convert.main([str(path), str(tmp_path / "d.safetensors")]) == 0
+    assert convert.main([str(path), "--out", str(tmp_path / "d.safetensors")]) == 0
     with safe_open(tmp_path / "d.safetensors", "pt") as file:
         meta = json.loads(file.metadata()["meta"])
         assert "neck.lateral_convs.0.conv.weight" in file.keys()
@@ -207,9 +207,12 @@ def test_refused_tensors_stop_the_conversion_unless_dropped(convert, tmp_path, c
     state = make_backbone("LSKNetFDAM", **SIZES).state_dict()
     torch.save(state, tmp_path / "fdam.pth")
     with pytest.raises(CheckpointError, match=r"not written: \d+ tensors of .* were refused(?s:.*)attn\.lf_gamma"):
-        convert.main([str(tmp_path / "fdam.pth"), str(tmp_path / "o.pth"), "--to", "LSKNet"])
+        convert.main([str(tmp_path / "fdam.pth"), "--out", str(tmp_path / "o.pth"), "--to", "LSKNet"])
     assert not (tmp_path / "o.pth").exists()
-    assert convert.main([str(tmp_path / "fdam.pth"), str(tmp_path / "o.pth"), "--to", "LSKNet", "--drop-refused"]) == 0
+    assert (
+        convert.main([str(tmp_path / "fdam.pth"), "--out", str(tmp_path / "o.pth"), "--to", "LSKNet", "--drop-refused"])
+        == 0
+    )
     assert (
         load_checkpoint_file(tmp_path / "o.pth")["state_dict"].keys()
         == make_backbone("LSKNet", **SIZES).state_dict().keys()
@@ -222,15 +225,16 @@ def test_another_familys_checkpoint_is_refused(convert, tmp_path):
 
     torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "r50.pth")
     with pytest.raises(CheckpointError, match="no LSKNet in the file"):
-        convert.main([str(tmp_path / "r50.pth"), str(tmp_path / "o.pth"), "--to", "LSKNet"])
+        convert.main([str(tmp_path / "r50.pth"), "--out", str(tmp_path / "o.pth"), "--to", "LSKNet"])
 
 
 def test_an_existing_target_is_refused_before_the_source_is_read(convert, tmp_path):
     from fdam_rotate.dota.errors import OutputExistsError
 
     (tmp_path / "o.pth").write_text("precious")
+    (tmp_path / "noise.pth").write_text("no checkpoint")
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        convert.main([str(tmp_path / "missing.pth"), str(tmp_path / "o.pth")])
+        convert.main([str(tmp_path / "noise.pth"), "--out", str(tmp_path / "o.pth")])
     assert (tmp_path / "o.pth").read_text() == "precious"
 
 
@@ -241,7 +245,7 @@ def test_command_line_reports_code_in_one_line(tmp_path):
 
     torch.save({"state_dict": {"w": torch.zeros(1)}, "x": Bomb()}, tmp_path / "evil.pth")
     tool = str(ROOT / "tools" / "convert_checkpoint.py")
-    command = [sys.executable, tool, str(tmp_path / "evil.pth"), str(tmp_path / "o.pth")]
+    command = [sys.executable, tool, str(tmp_path / "evil.pth"), "--out", str(tmp_path / "o.pth")]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1

@@ -69,9 +69,9 @@ def test_start_weights_of_something_else_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--iters", "3", "--minutes", "2"], "exclude each other"),
-        (["--minutes", "0"], "--minutes must be above 0, got 0"),
-        (["--iters", "-1"], "--iters must be above 0, got -1"),
+        (["--iters", "3", "--minutes", "2"], "--minutes: not allowed with argument --iters"),
+        (["--minutes", "0"], "--minutes: expected a number above 0, got '0'"),
+        (["--iters", "-1"], "--iters: expected a whole number of at least 1, got '-1'"),
     ],
 )
 def test_contradictions_are_usage_errors(words, message, capsys):

@@ -52,7 +52,7 @@ def test_equals_the_devkit_from_text_to_json(devkit_case: Path, tmp_path: Path, 
             out = tmp_path / f"{name}.json"
             args = [str(source), "--gt", str(devkit_case / "labelTxt"), "--metric", metric, "--json", str(out)]
             args += ["--overwrite"]
-            assert load_tool("evaluate").main([*args, "--iou", "0.75", "0.5"]) == 0
+            assert load_tool("evaluate").main([*args, "--iou-thr", "0.75", "0.5"]) == 0
             scores = json.loads(out.read_text())
             assert scores["ap"] == pytest.approx(expected[f"{name}-{metric}-0.75"], abs=1e-6)
             assert scores["by_iou"]["0.5"]["ap"] == pytest.approx(expected[f"{name}-{metric}-0.5"], abs=1e-6)
@@ -62,7 +62,7 @@ def test_equals_the_devkit_from_text_to_json(devkit_case: Path, tmp_path: Path, 
 def test_prints_and_writes_everything(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
     out = data / "out"
     code = load_tool("evaluate").main(
-        words(data, "--iou", "0.5:0.95", "--json", out / "s.json", "--markdown", out / "s.md", "--plot-dir", out / "p")
+        words(data, "--json", out / "s.json", "--markdown", out / "s.md", "--plot-dir", out / "p")
     )
     text = capsys.readouterr().out
     assert code == 0
@@ -95,8 +95,8 @@ def test_metric_iou_task_and_score_thr_reach_the_numbers(data: Path, load_tool: 
         0,
     ]  # a plane found where b's ship is
     (data / "det" / "Task1_ship.txt").write_text(HIT.replace("10", "14"))  # 100 / 196 = 0.51
-    assert scores("--iou", "0.5")["ap"]["ship"] > 0
-    assert scores("--iou", "0.6")["ap"]["ship"] == 0
+    assert scores("--iou-thr", "0.5")["ap"]["ship"] > 0
+    assert scores("--iou-thr", "0.6")["ap"]["ship"] == 0
     write(data / "det", {"Task2_ship.txt": "a 0.9 0 0 10 10\nb 0.8 0 0 10 10\n"})
     assert scores("--task", "2")["ap"]["ship"] == pytest.approx(1.0)
 
@@ -156,7 +156,7 @@ MEANINGLESS = [
     pytest.param(
         {"Task1_ship.txt": HIT.replace("a ", "z "), "Task1_plane.txt": ""}, {}, "none of the 1", id="other ids"
     ),
-    pytest.param({"Task1_ship.txt": HIT.replace("a ", "a__1024__0___0 ")}, {}, "tools/merge.py", id="patches"),
+    pytest.param({"Task1_ship.txt": HIT.replace("a ", "a__1024__0___0 ")}, {}, "fdam-rotate merge", id="patches"),
 ]
 
 
@@ -185,8 +185,8 @@ def test_a_folder_without_detection_files_exits_2_and_missing_folders_1(data: Pa
 @pytest.mark.parametrize(
     "more",
     [
-        ("--iou", "half"),
-        ("--iou", "1.5"),
+        ("--iou-thr", "half"),
+        ("--iou-thr", "1.5"),
         ("--score-thr", "nan"),
         ("--metric", "voc10"),
         ("--task", "3"),
@@ -211,7 +211,7 @@ def test_wrong_usage_exits_2(data: Path, load_tool: Load, more: tuple[str, str])
 def test_help_is_quick_to_come_and_runs_from_any_folder(tmp_path: Path, run_tool: Run) -> None:
     done = run_tool("evaluate", "--help", cwd=tmp_path)
     assert done.returncode == 0
-    assert "--iou" in done.stdout
+    assert "--iou-thr" in done.stdout
     assert "Example" in done.stdout
 
 
@@ -396,7 +396,7 @@ def test_copies_and_repeated_labels_are_told_and_the_page_has_it_all(
         assert cv2.imwrite(str(data / "images" / f"{name}.png"), picture)
         if name == "a":
             assert cv2.imwrite(str(data / "train" / "other.bmp"), picture)
-    args = words(data, "--img-dir", data / "images", "--train-img-dir", data / "train", "--html", data / "page.html")
+    args = words(data, "--img-dir", data / "images", "--train-img-dir", data / "train", "--page", data / "page.html")
     assert load_tool("evaluate").main(args) == 0
     text = capsys.readouterr().out
     assert "warning: 1 labels repeat another one of their image (1 ship on a)" in text

@@ -44,7 +44,7 @@ def test_demo_config_is_exported_and_checked(export, tmp_path, capsys):
     with pytest.raises(OutputExistsError):
         export.main(arguments)
     with pytest.raises(SystemExit) as caught:
-        export.main([*arguments, "--batch", "0"])
+        export.main([*arguments, "--batch-size", "0"])
     assert caught.value.code == 2
 
 
@@ -62,7 +62,19 @@ def test_settings_reach_the_exporter_and_the_card(export, tmp_path, monkeypatch,
         return cards[-1]
 
     monkeypatch.setattr(module, "ModelCard", card)
-    words = ["--out", str(tmp_path / "m.onnx"), "--shape", "96", "64", "--batch", "2", "--gap", "7", "--gsd", "0.5"]
+    words = [
+        "--out",
+        str(tmp_path / "m.onnx"),
+        "--shape",
+        "96",
+        "64",
+        "--batch-size",
+        "2",
+        "--gap",
+        "7",
+        "--gsd",
+        "0.5",
+    ]
     words += ["--trained-on", "noise", "--licence", "none"]
     options = ["model.test_cfg.rpn.max_per_img=10", "model.test_cfg.rcnn.score_thr=0.2"]
     assert export.main([str(config), *words, "--cfg-options", *options]) == 0

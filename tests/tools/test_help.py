@@ -16,7 +16,7 @@ from scripts import ROOT, load_script
 import fdam_rotate
 from fdam_rotate.commands import COMMANDS as COMMAND_TABLE
 from fdam_rotate.commands import main
-from fdam_rotate.commands.arguments import config_file, require_files
+from fdam_rotate.commands.arguments import command_parser, config_file, existing_file
 
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
@@ -55,7 +55,10 @@ def test_unknown_flags_are_usage_errors(command, tmp_path):
         check=False,
     )
     assert done.returncode == 2
-    assert "usage:" in done.stderr
+    *notes, line = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert line.endswith(" --help")
+    assert len(notes) == command.endswith("/convert.py"), "the former names say so"
 
 
 def test_every_command_has_its_module_its_script_and_one_line():
@@ -74,7 +77,7 @@ def test_every_command_has_its_module_its_script_and_one_line():
 
 def test_the_console_command_runs_lists_and_corrects(tmp_path, capsys):
     out = tmp_path / "scenes"
-    assert main(["synthetic", str(out), "--train", "1", "--val", "0", "--size", "64"]) == 0
+    assert main(["synthetic", "--out", str(out), "--train", "1", "--val", "0", "--size", "64"]) == 0
     assert (out / "train" / "images" / "T0000.png").is_file()
     capsys.readouterr()
     assert main(["--help"]) == 0
@@ -85,7 +88,7 @@ def test_the_console_command_runs_lists_and_corrects(tmp_path, capsys):
     assert capsys.readouterr().out.splitlines()[-1] == fdam_rotate.__version__
     assert main(["trian"]) == 2
     assert "no command 'trian'; did you mean 'train'?" in capsys.readouterr().err
-    command = [sys.executable, "-m", "fdam_rotate.commands", "merge", "nowhere", "out"]
+    command = [sys.executable, "-m", "fdam_rotate.commands", "merge", "nowhere", "--out", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n"), done.stderr[:7]) == (1, 1, "error: ")
 
@@ -100,10 +103,16 @@ def test_configs_are_found_by_name_from_any_folder(tmp_path, monkeypatch):
     own.write_text("")
     assert config_file(own.name) == Path(own.name), "a file here goes first"
     assert config_file("mine.py") == Path("mine.py")
-    with pytest.raises(FileNotFoundError, match=r"no such file: lsk_s_fpn_1x_dota_le9; did you mean 'lsk_s_fpn_1x_"):
-        require_files(own, None, "lsk_s_fpn_1x_dota_le9")
-    with pytest.raises(FileNotFoundError, match=r"no such file: latest\.pth$"):
-        require_files("latest.pth")
+    parser = command_parser("test", "", "")
+    parser.add_argument("config", type=config_file)
+    parser.add_argument("--start", type=existing_file)
+    assert parser.parse_args([own.name]).config == Path(own.name)
+    with pytest.raises(
+        FileNotFoundError, match=r"^config: no such file: lsk_s_fpn_1x_dota_le9; did you mean 'lsk_s_fpn_1x_"
+    ):
+        parser.parse_args(["lsk_s_fpn_1x_dota_le9"])
+    with pytest.raises(FileNotFoundError, match=r"^--start: no such file: latest\.pth$"):
+        parser.parse_args([own.name, "--start", "latest.pth"])
 
 
 def test_a_wheel_holds_the_commands_and_the_configs(tmp_path):

@@ -42,7 +42,7 @@ def data(tmp_path: Path) -> Path:
 def test_odd_names_from_pictures_to_scores(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     classes = "plane,car/van"
     assert verify.main([str(data / "set"), "--classes", classes, "--nproc", "1"]) == 0
-    words = ["--img-dirs", data / "set/images", "--ann-dirs", data / "set/labelTxt", "--save-dir", data / "split"]
+    words = ["--img-dirs", data / "set/images", "--ann-dirs", data / "set/labelTxt", "--out", data / "split"]
     assert split.main([*map(str, words), "--nproc", "1", "--sizes", "64", "--gaps", "0"]) == 0
     assert {image["id"] for image in read_manifest(data / "split").images} == set(NAMES)
     assert predict.main([str(data / "model.onnx"), str(data / "set/images"), "--out", str(data / "found")]) == 0
@@ -53,7 +53,7 @@ def test_odd_names_from_pictures_to_scores(data: Path, capsys: pytest.CaptureFix
     capsys.readouterr()
     assert evaluate.main([str(data / "found"), *gt]) == 0
     assert "mAP 1.0000" in capsys.readouterr().out
-    assert merge.main([str(data / "found"), str(data / "merged"), "--classes", classes]) == 0
+    assert merge.main([str(data / "found"), "--out", str(data / "merged"), "--classes", classes]) == 0
     told = capsys.readouterr().out
     assert "note: 3 image ids are written with escapes ('100%25' as 100%2525); DOTA's server does not know" in told
     assert evaluate.main([str(data / "merged.zip"), *gt]) == 0
@@ -61,7 +61,7 @@ def test_odd_names_from_pictures_to_scores(data: Path, capsys: pytest.CaptureFix
     assert show.main([str(data / "set/images"), str(data / "merged"), *gt, "--out", str(data / "pictures")]) == 0
     assert {path.stem for path in (data / "pictures").glob("[!.]*")} == set(NAMES)
     with pytest.raises(DotaError, match=r"out\.zip was not written: it would not pass"):
-        submit.main([str(data / "merged"), str(data / "out.zip"), "--classes", classes])
+        submit.main([str(data / "merged"), "--out", str(data / "out.zip"), "--classes", classes])
     assert (
         "'100%2525' stands for '100%25': DOTA's server knows no such id; rename the image (and 5 more lines)"
         in capsys.readouterr().err
@@ -84,7 +84,7 @@ def test_names_that_are_refused_are_told_first(
     assert "3 images" in out
     assert "1 images left out" in out
     assert err.count("; rename the file; it is left out") == 1
-    words = ["--img-dirs", images, "--save-dir", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]
+    words = ["--img-dirs", images, "--out", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]
     assert split.main(list(map(str, words))) == 1
     assert capsys.readouterr().err.count("; rename the file; it is left out [id]") == 1
     assert verify.main([str(data / "set"), "--classes", "car/van", "--nproc", "1", "--accept", "no-image"]) == 1
@@ -115,7 +115,7 @@ def test_folders_and_files_that_are_not_read_are_counted(data: Path, capsys: pyt
     line = f"{images}: not read: 1 folders of images, such as more and 1 files of other kinds (1 .npy)"
     assert predict.main([str(data / "model.onnx"), str(images), "--out", str(data / "found")]) == 0
     assert line in capsys.readouterr().err
-    words = ["--img-dirs", images, "--save-dir", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]
+    words = ["--img-dirs", images, "--out", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]
     assert split.main(list(map(str, words))) == 0
     assert line in capsys.readouterr().err
     assert show.main([str(images), str(data / "found"), "--out", str(data / "out"), "--classes", "car/van,plane"]) == 0

@@ -72,7 +72,7 @@ TOOLS = {
         "a.html",
         ("set/images", "found", "set"),
     ),
-    "merge": Tool("tools/merge.py", lambda d, out: [d / "patches", out], "Task1_ship.txt", ("patches",)),
+    "merge": Tool("tools/merge.py", lambda d, out: [d / "patches", "--out", out], "Task1_ship.txt", ("patches",)),
     "evaluate": Tool(
         "tools/evaluate.py",
         lambda d, out: [d / "found", "--gt", d / "set/labelTxt", "--plot-dir", out],
@@ -80,11 +80,14 @@ TOOLS = {
         ("found", "set/labelTxt", "set"),
     ),
     "convert-labels": Tool(
-        "data_prep/convert_labels.py", lambda d, out: [d / "set", out, "--to", "yolo-obb"], "data.yaml", ("set",)
+        "data_prep/convert_labels.py",
+        lambda d, out: [d / "set", "--out", out, "--to", "yolo-obb"],
+        "data.yaml",
+        ("set",),
     ),
     "synthetic": Tool(
         "data_prep/synthetic.py",
-        lambda d, out: [out, "--train", 2, "--val", 0, "--size", 64, "--nproc", 1],
+        lambda d, out: ["--out", out, "--train", 2, "--val", 0, "--size", 64, "--nproc", 1],
         "train/images/T0001.png",
         (),
     ),
@@ -199,10 +202,10 @@ def test_files_that_are_inputs_or_lie_in_one_are_not_replaced(data: Path, tmp_pa
     with pytest.raises(OutputExistsError, match="in the input"):
         verify([str(data / "set"), "--json", str(label), "--overwrite"])
     assert tree(data) == before
-    assert submit([str(data / "found"), str(zipped)]) == 0
+    assert submit([str(data / "found"), "--out", str(zipped)]) == 0
     packed = zipped.read_bytes()
     with pytest.raises(OutputExistsError, match="read and written"):
-        submit([str(zipped), str(zipped), "--overwrite"])
+        submit([str(zipped), "--out", str(zipped), "--overwrite"])
     assert zipped.read_bytes() == packed
     report = tmp_path / "report.json"
     for main, words in ((evaluate, [*score, "--json"]), (verify, [str(data / "set"), "--json"])):
@@ -220,7 +223,7 @@ def test_files_that_are_inputs_or_lie_in_one_are_not_replaced(data: Path, tmp_pa
 def test_a_split_neither_follows_links_nor_removes_patches_of_other_images(data: Path, tmp_path: Path) -> None:
     split = load_script("data_prep/split.py").main
     out = tmp_path / "out"
-    argv = ["--img-dirs", str(data / "set/images"), "--ann-dirs", str(data / "set/labelTxt"), "--save-dir"]
+    argv = ["--img-dirs", str(data / "set/images"), "--ann-dirs", str(data / "set/labelTxt"), "--out"]
     sizes = ["--sizes", "64", "--gaps", "16", "--nproc", "1"]
     with pytest.raises(OutputExistsError, match="holds the input"):
         split([*argv, str(data), *sizes])

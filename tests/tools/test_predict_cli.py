@@ -102,16 +102,22 @@ def test_a_threshold_for_each_class(tmp_path, image, capsys):
     assert all(len(one) for one in scores.values())
     limits = {"plane": float(scores["plane"].max()), "ship": 0.0}
     (tmp_path / "thr.json").write_text(json.dumps(limits))
-    assert predict([model, str(image), "--out", str(tmp_path / "cut"), "--score-thr", str(tmp_path / "thr.json")]) == 0
+    assert (
+        predict([model, str(image), "--out", str(tmp_path / "cut"), "--score-thr-file", str(tmp_path / "thr.json")])
+        == 0
+    )
     for name, one in read_detections(tmp_path / "cut").items():
         assert one.scores.tolist() == scores[name][scores[name] >= limits[name] - 1e-6].tolist()
     (tmp_path / "half.json").write_text('{"plane": 0.5}')
     with pytest.raises(DotaError, match="no score threshold for ship"):
-        predict([model, str(image), "--out", str(tmp_path / "half"), "--score-thr", str(tmp_path / "half.json")])
-    for bad, message in (('{"plane": 2}', "plane: expected a number in [0, 1], got 2"), ("[1]", "expected a number")):
+        predict([model, str(image), "--out", str(tmp_path / "half"), "--score-thr-file", str(tmp_path / "half.json")])
+    for bad, message in (
+        ('{"plane": 2}', "plane: expected a number from 0 to 1, got 2"),
+        ("[1]", "no JSON file of"),
+    ):
         (tmp_path / "bad.json").write_text(bad)
         with pytest.raises(SystemExit):
-            predict([model, str(image), "--out", str(tmp_path / "bad"), "--score-thr", str(tmp_path / "bad.json")])
+            predict([model, str(image), "--out", str(tmp_path / "bad"), "--score-thr-file", str(tmp_path / "bad.json")])
         assert message in capsys.readouterr().err
 
 

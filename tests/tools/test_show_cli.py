@@ -79,7 +79,7 @@ def test_options_change_the_picture(data: Path, load_tool: Load) -> None:
     plain = drawn()
     assert plain.shape == (200, 300, 3)
     assert (drawn("--score-thr", "0.5")[50, 50] != plain[50, 50]).any()  # now missed
-    assert (drawn("--iou", "0.99")[50, 50] != plain[50, 50]).any()
+    assert (drawn("--iou-thr", "0.99")[50, 50] != plain[50, 50]).any()
     assert (drawn("--scores") != plain).any()
     assert (drawn(gt=False)[40, 150] == 90).all()  # without a verdict nothing is false
     (data / "det" / "Task2_ship.txt").write_text("a.b 0.9 22 20 82 80\n")
@@ -123,7 +123,7 @@ def test_output_and_inputs_are_checked_first(data: Path, run_tool: Run) -> None:
     assert (data / "gt" / "a.b.txt").exists()
     (data / "det" / "Task1_ship.txt").write_text("a.b__1024__0___0 0.9 0 0 1 0 1 1 0 1\n")
     done = run_tool("show", *base, data / "out")
-    assert (done.returncode, "tools/merge.py" in done.stderr) == (1, True)
+    assert (done.returncode, "fdam-rotate merge" in done.stderr) == (1, True)
     assert not (data / "out").exists()
     for words in ((data / "nowhere", "--gt", data / "gt"), (data / "images", "--gt", data / "nowhere")):
         done = run_tool("show", *words, "--out", data / "out")
@@ -136,7 +136,7 @@ def test_detections_of_other_images_are_told(data: Path, load_tool: Load, capsys
     assert "1 image ids of the detections have no image here, for instance d" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("more", [(), ("--gt", "x", "--iou", "1"), ("--gt", "x", "--classes", "a,a")], ids=" ".join)
+@pytest.mark.parametrize("more", [(), ("--gt", "x", "--iou-thr", "1"), ("--gt", "x", "--classes", "a,a")], ids=" ".join)
 def test_wrong_usage_exits_2(load_tool: Load, more: tuple[str, ...]) -> None:
     with pytest.raises(SystemExit) as stop:
         load_tool("show").main(["images", "--out", "out", *more])

@@ -28,7 +28,7 @@ def det(tmp_path: Path) -> Path:
 
 
 def pack(load_tool: Load, det: Path, *more: object) -> int:
-    return int(load_tool("submit").main([str(det), str(det.parent / "out.zip"), *CLASSES, *map(str, more)]))
+    return int(load_tool("submit").main([str(det), "--out", str(det.parent / "out.zip"), *CLASSES, *map(str, more)]))
 
 
 def test_packs_checks_and_repeats_to_the_byte(det: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
@@ -42,13 +42,13 @@ def test_packs_checks_and_repeats_to_the_byte(det: Path, load_tool: Load, capsys
     first = out.read_bytes()
     assert pack(load_tool, det, "--overwrite") == 0
     assert out.read_bytes() == first
-    assert load_tool("submit").main(["--check", str(out), *CLASSES]) == 0
+    assert load_tool("submit").main([str(out), "--check", *CLASSES]) == 0
     assert "may be uploaded" in capsys.readouterr().out
 
 
 def test_an_existing_zip_is_not_replaced_unasked(det: Path, run_tool: Run) -> None:
     (det.parent / "out.zip").write_text("mine")
-    done = run_tool("submit", det, det.parent / "out.zip", *CLASSES)
+    done = run_tool("submit", det, "--out", det.parent / "out.zip", *CLASSES)
     assert (done.returncode, "--overwrite" in done.stderr) == (1, True)
     assert (det.parent / "out.zip").read_text() == "mine"
 
@@ -67,7 +67,7 @@ def test_what_would_not_pass_is_not_written(det: Path, run_tool: Run, line: str,
     (det.parent / "ids.txt").write_text("P1\nP2\n")
     out = det.parent / "out.zip"
     out.write_text("an older one")
-    done = run_tool("submit", det, out, *CLASSES, "--image-list", det.parent / "ids.txt", "--overwrite")
+    done = run_tool("submit", det, "--out", out, *CLASSES, "--image-list", det.parent / "ids.txt", "--overwrite")
     assert done.returncode == 1
     assert f"Task1_ship.txt:{2 if rule == 'duplicate' else 1}: {rule}: " in done.stderr
     assert "was not written" in done.stderr
@@ -89,9 +89,9 @@ def test_task_2_and_version_classes(det: Path, load_tool: Load) -> None:
     (det / "Task2_ship.txt").write_text("P1 0.9 0 0 10 10\n")
     assert pack(load_tool, det, "--task", "2") == 0
     out = str(det.parent / "out.zip")
-    assert load_tool("submit").main(["--check", out, *CLASSES, "--task", "2"]) == 0
-    assert load_tool("submit").main(["--check", out, *CLASSES]) == 1
-    assert load_tool("submit").main([str(det), out, "--classes", "v2.0", "--overwrite"]) == 0
+    assert load_tool("submit").main([out, "--check", *CLASSES, "--task", "2"]) == 0
+    assert load_tool("submit").main([out, "--check", *CLASSES]) == 1
+    assert load_tool("submit").main([str(det), "--out", out, "--classes", "v2.0", "--overwrite"]) == 0
     with zipfile.ZipFile(out) as archive:
         assert len(archive.namelist()) == 18
 
@@ -100,11 +100,11 @@ def test_check_options_reach_the_rules(det: Path, load_tool: Load, capsys: pytes
     assert pack(load_tool, det) == 0
     out = str(det.parent / "out.zip")
     (det.parent / "ids.txt").write_text("P2\n")
-    assert load_tool("submit").main(["--check", out, *CLASSES, "--image-list", str(det.parent / "ids.txt")]) == 1
+    assert load_tool("submit").main([out, "--check", *CLASSES, "--image-list", str(det.parent / "ids.txt")]) == 1
     assert "not one of the 1 ids" in capsys.readouterr().err
-    assert load_tool("submit").main(["--check", out, *CLASSES, "--max-mb", "0.0001"]) == 1
+    assert load_tool("submit").main([out, "--check", *CLASSES, "--max-mb", "0.0001"]) == 1
     assert "size" in capsys.readouterr().err
-    assert load_tool("submit").main(["--check", out]) == 1
+    assert load_tool("submit").main([out, "--check"]) == 1
     told = capsys.readouterr()
     assert "Task1_harbor.txt: missing" in told.err
     assert "13 errors; do not upload it" in told.out
@@ -115,9 +115,9 @@ def test_check_options_reach_the_rules(det: Path, load_tool: Load, capsys: pytes
     [
         (),
         ("det",),
-        ("det", "out.zip", "--check", "x.zip"),
-        ("--check", "x.zip", "--classes", "a,a"),
-        ("--check", "x.zip", "--max-mb", "nan"),
+        ("det", "--out", "out.zip", "--check"),
+        ("x.zip", "--check", "--classes", "a,a"),
+        ("x.zip", "--check", "--max-mb", "nan"),
     ],
     ids=" ".join,
 )
@@ -128,7 +128,7 @@ def test_wrong_usage_exits_2(load_tool: Load, words: tuple[str, ...]) -> None:
 
 
 def test_missing_inputs_are_one_line(tmp_path: Path, run_tool: Run) -> None:
-    for words in (("--check", "no.zip"), ("nowhere", "out.zip"), ("--check", "no.zip", "--image-list", "no.txt")):
+    for words in (("no.zip", "--check"), ("nowhere", "--out", "out.zip"), (".", "--check", "--image-list", "no.txt")):
         done = run_tool("submit", *words, cwd=tmp_path)
         assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
     assert run_tool("submit", "--help", cwd=tmp_path).returncode == 0

@@ -24,7 +24,6 @@ __all__ = [
     "build_model",
     "check_layers",
     "default_layers",
-    "find_device",
     "has_fdam",
     "list_images",
     "load_images",
@@ -68,19 +67,6 @@ def build_model(
     if checkpoint is not None:
         load_into(model, checkpoint, strict=True, unsafe=unsafe)
     return model.eval(), cfg
-
-
-def find_device(name: str) -> torch.device:
-    """The device ``name``: ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Raises:
-        DotaError: this machine has no such GPU.
-    """
-    device = torch.device(name)
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise DotaError(f"no device {name}: torch {torch.__version__} sees {count} GPUs here; use --device cpu")
-    return device
 
 
 def has_fdam(model: nn.Module) -> bool:

@@ -14,12 +14,12 @@ from fdam_rotate.apis.analysis.features import (
     build_model,
     check_layers,
     default_layers,
-    find_device,
     has_fdam,
     list_images,
     load_images,
     without_fdam,
 )
+from fdam_rotate.apis.runtime import find_device
 from fdam_rotate.dota.outputs import claim_folder
 from fdam_rotate.dota.progress import progress_bar
 
@@ -45,11 +45,11 @@ def measure_runs(
     images: Path,
     out: Path,
     *,
-    versus: Sequence[str] | None = None,
+    second: Sequence[Path] | None = None,
     layers: Sequence[str] | None = None,
     size: int = 512,
     max_images: int = 16,
-    device: str = "cpu",
+    device: str = "auto",
     names: Sequence[str] = (),
     overwrite: bool = False,
     unsafe: bool = False,
@@ -58,11 +58,12 @@ def measure_runs(
 
     ``out`` is made for the files ``names``, or refused, before a model is built.
 
-    A model with FDAM is measured a second time with FDAM switched off, unless ``versus`` names what to compare with.
+    A model with FDAM is measured a second time with FDAM switched off, unless ``second``, a config and its checkpoint,
+    is measured beside it.
     """
     where = find_device(device)
     paths = list_images(images, max_images)
-    inputs = [config, checkpoint, images, *(versus or ())]
+    inputs = [config, checkpoint, images, *(second or ())]
     claim_folder(out, names, own=names, overwrite=overwrite, inputs=inputs)
     runs: dict[str, list[T]] = {}
 
@@ -81,12 +82,12 @@ def measure_runs(
     norm = cfg.get("img_norm_cfg", {"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375], "to_rgb": True})
     with_fdam = has_fdam(model)
     check_layers(model, layers or ())
-    if versus is not None:
-        other, other_cfg = build_model(*versus, unsafe=unsafe)
+    if second is not None:
+        other, other_cfg = build_model(*second, unsafe=unsafe)
         check_layers(other, layers or ())
-        first, second = config.stem, Path(versus[0]).stem
-        add(first, model, norm)
-        add(second if second != first else f"{second} (2)", other, other_cfg.get("img_norm_cfg", norm))
+        name, other_name = config.stem, second[0].stem
+        add(name, model, norm)
+        add(other_name if other_name != name else f"{name} (2)", other, other_cfg.get("img_norm_cfg", norm))
     else:
         add("with FDAM" if with_fdam else config.stem, model, norm)
         if with_fdam:

@@ -45,7 +45,7 @@ class OnnxModel:
     Args:
         path: ``.onnx``, as tools/export.py writes it.
         runtime: 'onnxruntime', 'openvino', or 'auto': OpenVINO where it is installed and the device is the CPU.
-        device: 'cpu' or 'cuda'.
+        device: 'cpu', 'cuda' or 'cuda:N'; 'auto' is the CPU.
         threads: of the runtime; None: as many as it likes.
 
     Attributes:
@@ -59,6 +59,7 @@ class OnnxModel:
     def __init__(
         self, path: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
     ) -> None:
+        device = "cpu" if device.startswith("auto") else device
         self.runtime = find_runtime(runtime, device)
         self._path, self._device, self._threads = Path(path), device, threads
         self.card = read_card(path)
@@ -149,7 +150,9 @@ def find_runtime(runtime: str, device: str) -> str:
     installed = [name for name in RUNTIMES if importlib.util.find_spec(name)]
     if runtime == "auto":
         suited = [
-            name for name in ("openvino", "onnxruntime") if name in installed and (name, device) != ("openvino", "cuda")
+            name
+            for name in ("openvino", "onnxruntime")
+            if name in installed and (name == "onnxruntime" or device == "cpu")
         ]
         if not suited:
             raise DotaError("no runtime for ONNX files is installed: pip install 'fdam_rotate[predict]'")
@@ -157,7 +160,7 @@ def find_runtime(runtime: str, device: str) -> str:
     if runtime not in installed:
         extra = {"onnxruntime": "predict", "openvino": "openvino"}[runtime]
         raise DotaError(f"{runtime} is not installed: pip install 'fdam_rotate[{extra}]'")
-    if runtime == "openvino" and device == "cuda":
+    if runtime == "openvino" and device != "cpu":
         raise DotaError("OpenVINO has no CUDA; take --runtime onnxruntime with --device cuda")
     return runtime
 
@@ -256,14 +259,16 @@ def _tensors(graph: Any) -> Iterator[Any]:
 def _onnxruntime(path: Path, device: str, threads: int | None) -> Run:
     import onnxruntime
 
-    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[device]
+    kind, _, number = device.partition(":")
+    provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[kind]
+    settings = {"device_id": int(number)} if number else {}
     if provider not in onnxruntime.get_available_providers():
         raise DotaError("this onnxruntime has no CUDA: pip install onnxruntime-gpu in place of onnxruntime")
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     if threads:
         options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(path), options, providers=[provider])
+    session = onnxruntime.InferenceSession(str(path), options, providers=[(provider, settings)])
     if session.get_providers()[0] != provider:
         raise DotaError("onnxruntime found no GPU that it can use; take --device cpu")
 

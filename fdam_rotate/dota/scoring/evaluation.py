@@ -258,7 +258,7 @@ def _check_ids(foreign: Sequence[str], images: Sequence[str], known: int) -> Non
         if whole in truth_ids:
             raise ScoreError(
                 f"detections have ids of patches, such as {image_id!r}, and the labels those of whole images, such as "
-                f"{whole!r}; merge the patches first: python tools/merge.py PATCH_DETECTIONS OUT_DIR"
+                f"{whole!r}; merge the patches first: fdam-rotate merge PATCH_DETECTIONS --out DIR"
             )
     if not known:
         raise ScoreError(

@@ -24,7 +24,7 @@ def _preset(version: str, scale: str, name: str) -> dict[str, Any]:
     return {
         "img_dirs": [f"{root}/{folder}/images" for folder in _SETS[name]],
         "ann_dirs": None if name == "test" else [f"{root}/{folder}/labelTxt" for folder in _SETS[name]],
-        "save_dir": f"data/split_{scale}_{_ROOTS[version].lower()}/{name}",
+        "out": f"data/split_{scale}_{_ROOTS[version].lower()}/{name}",
         "sizes": [1024],
         **_SCALES[scale],
         "img_rate_thr": 0.6,

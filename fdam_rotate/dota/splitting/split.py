@@ -177,11 +177,11 @@ def _open_output(out: Path, options: SplitOptions, image_ids: set[str]) -> dict[
         recorded, finished = _earlier_run(out)
         changed = differences(recorded, wanted)
         if changed:
-            raise OutputExistsError(f"{out} holds a split with other settings: {changed}; give another --save-dir")
+            raise OutputExistsError(f"{out} holds a split with other settings: {changed}; give another --out")
         strangers = sorted(set(finished) - image_ids)
         if strangers:
             raise OutputExistsError(
-                f"{out} holds patches of {strangers[0]!r}, which is not among the images now; give another --save-dir"
+                f"{out} holds patches of {strangers[0]!r}, which is not among the images now; give another --out"
             )
     try:
         for folder in (out / "images", out / "annfiles", out / RECORDS):
@@ -213,7 +213,7 @@ def _earlier_run(out: Path) -> tuple[Mapping[str, Any], dict[str, Mapping[str, A
     except ValueError as error:
         raise ManifestError(f"{out / STATE}: a record is damaged ({error}); remove {out} and start again") from None
     if recorded is None:
-        raise OutputExistsError(f"{out} exists and is not empty, and is no split of ours; give another --save-dir")
+        raise OutputExistsError(f"{out} exists and is not empty, and is no split of ours; give another --out")
     return recorded, finished
 
 

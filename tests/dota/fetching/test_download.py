@@ -423,7 +423,7 @@ def test_command_fetches_and_unpacks_and_goes_on(
 ) -> None:
     main = load("download").main
     out = tmp_path / "DOTA"
-    argv = [str(out), "--accept-terms", "--retries", "0"]
+    argv = ["--out", str(out), "--accept-terms", "--retries", "0"]
     assert main([*argv, "--dry-run"]) == 0
     assert not out.exists()
     host.cuts = [10**6, 5, 0]  # the second archive breaks off
@@ -446,7 +446,7 @@ def test_command_fetches_and_unpacks_and_goes_on(
 def test_command_deletes_archives_when_told(small_dota: None, tmp_path: Path) -> None:
     main = load("download").main
     out = tmp_path / "DOTA"
-    assert main([str(out), "--accept-terms", "--delete-archives", "--splits", "val"]) == 0
+    assert main(["--out", str(out), "--accept-terms", "--delete-archives", "--splits", "val"]) == 0
     assert [p for p in names(out) if p.startswith("archives")] == []
     assert len([p for p in names(out) if p.startswith("val")]) == 6
 
@@ -454,7 +454,7 @@ def test_command_deletes_archives_when_told(small_dota: None, tmp_path: Path) ->
 def test_command_asks_for_the_terms(
     host: Host, small_dota: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert load("download").main([str(tmp_path / "DOTA")]) == 2
+    assert load("download").main(["--out", str(tmp_path / "DOTA")]) == 2
     captured = capsys.readouterr()
     assert "any commercial use is prohibited" in captured.out
     assert "--accept-terms" in captured.err
@@ -469,14 +469,14 @@ def test_command_unpacks_what_the_user_has(tmp_path: Path, capsys: pytest.Captur
     (tmp_path / "labelTxt.zip").write_bytes(zip_of({"P1.txt": b"a", "P2.txt": b"b"}))
     out = tmp_path / "DOTA"
     train = [str(tmp_path / name) for name in ("part1.zip", "part2.zip", "labelTxt.zip")]
-    assert main([str(out), "--unpack", "train", *train, "--unpack", "test", str(tmp_path / "part1.zip")]) == 0
+    assert main(["--out", str(out), "--unpack", "train", *train, "--unpack", "test", str(tmp_path / "part1.zip")]) == 0
     assert "train 2 images, 2 label files; test 1 images, 0 label files" in capsys.readouterr().out
     assert names(out) == [
         "download.json", "test/images/P1.png",
         "train/images/P1.png", "train/images/P2.png", "train/labelTxt/P1.txt", "train/labelTxt/P2.txt",
     ]  # fmt: skip
     with pytest.raises(FileNotFoundError, match=r"missing\.zip does not exist"):
-        main([str(tmp_path / "new"), "--unpack", "train", train[0], str(tmp_path / "missing.zip")])
+        main(["--out", str(tmp_path / "new"), "--unpack", "train", train[0], str(tmp_path / "missing.zip")])
     assert not (tmp_path / "new").exists()
 
 
@@ -487,11 +487,11 @@ def test_command_refuses_folders_of_others(tmp_path: Path) -> None:
     other.mkdir()
     (other / "thesis.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="not from this command"):
-        main([str(other), "--unpack", "train", str(tmp_path / "p.zip")])
+        main(["--out", str(other), "--unpack", "train", str(tmp_path / "p.zip")])
     out = tmp_path / "DOTA"
-    assert main([str(out), "--unpack", "train", str(tmp_path / "p.zip")]) == 0
+    assert main(["--out", str(out), "--unpack", "train", str(tmp_path / "p.zip")]) == 0
     with pytest.raises(OutputExistsError, match=r"holds DOTA-v1\.0; give another folder for v1\.5"):
-        main([str(out), "--version", "v1.5", "--unpack", "train", str(tmp_path / "p.zip")])
+        main(["--out", str(out), "--version", "v1.5", "--unpack", "train", str(tmp_path / "p.zip")])
     (out / "download.json").write_text("[]")
     with pytest.raises(DownloadError, match="damaged"):
-        main([str(out), "--unpack", "train", str(tmp_path / "p.zip")])
+        main(["--out", str(out), "--unpack", "train", str(tmp_path / "p.zip")])

@@ -72,8 +72,8 @@ def assert_same(one: Path, two: Path, *, within: float, difficult: bool, header:
 
 
 def test_coco_round_trip_is_exact(dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco"]) == 0
-    assert convert([str(tmp_path / "coco"), str(tmp_path / "back"), "--from", "coco", "--to", "dota"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 0
+    assert convert([str(tmp_path / "coco"), "--out", str(tmp_path / "back"), "--from", "coco", "--to", "dota"]) == 0
     assert "not kept" not in capsys.readouterr().out
     assert assert_same(dota, tmp_path / "back", within=0, difficult=True, header=True) == 5
     for path in dota.rglob("*.png"):
@@ -84,7 +84,7 @@ def test_coco_is_read_by_pycocotools(dota: Path, tmp_path: Path) -> None:
     coco_module = pytest.importorskip("pycocotools.coco")
     from pycocotools.cocoeval import COCOeval
 
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 0
     with contextlib.redirect_stdout(io.StringIO()):
         coco = coco_module.COCO(str(tmp_path / "coco" / "annotations" / "train.json"))
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(DOTA_CLASSES["v1.0"])
@@ -118,17 +118,17 @@ def test_coco_is_read_by_pycocotools(dota: Path, tmp_path: Path) -> None:
 def test_yolo_round_trip_is_within_a_thousandth_pixel_and_tells_its_losses(
     dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert convert([str(dota), str(tmp_path / "yolo"), "--to", "yolo-obb", "--outside", "keep"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb", "--outside", "keep"]) == 0
     out = capsys.readouterr().out
     assert "not kept: 2 marks of difficult objects" in out
     assert "not kept: 2 header lines" in out
     assert "not kept: 2 objects with a corner outside the image (Ultralytics ignores such images)" in out
-    assert convert([str(tmp_path / "yolo"), str(tmp_path / "back"), "--from", "yolo-obb", "--to", "dota"]) == 0
+    assert convert([str(tmp_path / "yolo"), "--out", str(tmp_path / "back"), "--from", "yolo-obb", "--to", "dota"]) == 0
     assert assert_same(dota, tmp_path / "back", within=1e-3, difficult=False, header=False) == 5
 
 
 def test_yolo_lines_are_as_ultralytics_documents_them(dota: Path, tmp_path: Path) -> None:
-    assert convert([str(dota), str(tmp_path / "yolo"), "--to", "yolo-obb"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb"]) == 0
     lines = [line.split() for line in (tmp_path / "yolo/labels/train/A.txt").read_text().splitlines()]
     # ship is number 6 of DOTA-v1.0, small-vehicle 4, plane 0; the image has 120 x 80 pixels
     assert [line[0] for line in lines] == ["6", "4", "0"]
@@ -158,7 +158,7 @@ def test_yolo_lines_are_as_ultralytics_documents_them(dota: Path, tmp_path: Path
 def test_corners_outside_the_image(
     dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], outside: str, lines: int, told: str
 ) -> None:
-    assert convert([str(dota), str(tmp_path / "yolo"), "--to", "yolo-obb", "--outside", outside]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb", "--outside", outside]) == 0
     assert told in capsys.readouterr().out
     rows = [line.split()[1:] for line in (tmp_path / "yolo/labels/val/C.txt").read_text().splitlines()]
     assert len(rows) == lines
@@ -167,7 +167,7 @@ def test_corners_outside_the_image(
 
 
 def test_difficult_objects_can_be_left_out(dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco", "--drop-difficult"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco", "--drop-difficult"]) == 0
     assert "not kept: 2 difficult objects left out" in capsys.readouterr().out
     content = json.loads((tmp_path / "coco/annotations/train.json").read_text())
     assert [a["difficult"] for a in content["annotations"]] == [0, 0]
@@ -178,12 +178,12 @@ def test_the_class_list_sets_order_and_what_is_refused(
 ) -> None:
     names = tmp_path / "names.txt"
     names.write_text("ship\nplane\nsmall-vehicle\n")
-    assert convert([str(dota), str(tmp_path / "yolo"), "--to", "yolo-obb", "--classes", str(names)]) == 1
+    assert convert([str(dota), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb", "--classes", str(names)]) == 1
     assert "C.txt:1: unknown class 'harbor'" in capsys.readouterr().out
     rows = (tmp_path / "yolo/labels/train/A.txt").read_text().splitlines()
     assert [row.split()[0] for row in rows] == ["0", "2", "1"]
     (dota / "val/labelTxt/C.txt").write_text("1 1 9 1 9 9 1 9 windmill 0\n")
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 0
     assert "classes: plane, ship, small-vehicle, windmill (no version of DOTA" in capsys.readouterr().out
 
 
@@ -196,7 +196,7 @@ def test_bad_lines_and_images_are_told_and_the_rest_is_converted(
     (dota / "val/labelTxt/D.txt").write_text("")
     (dota / "val/images/E.png").symlink_to("nowhere.png")
     (dota / "val/labelTxt/E.txt").write_text("")
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco"]) == 1
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 1
     out = capsys.readouterr().out
     assert f"malformed: {dota}/train/labelTxt/A.txt:6: expected 8 coordinates" in out
     assert f"image: {dota}/val/images/D.png" in out
@@ -206,9 +206,9 @@ def test_bad_lines_and_images_are_told_and_the_rest_is_converted(
 
 def test_annfiles_of_a_split_and_a_flat_data_set_are_read(dota: Path, tmp_path: Path) -> None:
     (dota / "train/labelTxt").rename(dota / "train/annfiles")
-    assert convert([str(dota / "train"), str(tmp_path / "coco"), "--to", "coco"]) == 0
+    assert convert([str(dota / "train"), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 0
     assert (tmp_path / "coco/annotations/data.json").is_file()
-    assert convert([str(tmp_path / "coco"), str(tmp_path / "back"), "--from", "coco", "--to", "dota"]) == 0
+    assert convert([str(tmp_path / "coco"), "--out", str(tmp_path / "back"), "--from", "coco", "--to", "dota"]) == 0
     assert sorted(p.name for p in (tmp_path / "back").glob("[!.]*")) == ["images", "labelTxt"]
 
 
@@ -216,12 +216,12 @@ def test_annfiles_of_a_split_and_a_flat_data_set_are_read(dota: Path, tmp_path: 
     ("placement", "link", "there"), [("symlink", True, True), ("copy", False, True), ("none", False, False)]
 )
 def test_images_are_linked_copied_or_left(dota: Path, tmp_path: Path, placement: str, link: bool, there: bool) -> None:
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco", "--images", placement]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco", "--images", placement]) == 0
     image = tmp_path / "coco/train/A.png"
     assert (image.is_symlink(), image.is_file()) == (link, there)
     if placement == "none":
         # the labels come back without the pictures, by the sizes that the JSON gives
-        back = [str(tmp_path / "coco"), str(tmp_path / "back"), "--from", "coco", "--to", "dota"]
+        back = [str(tmp_path / "coco"), "--out", str(tmp_path / "back"), "--from", "coco", "--to", "dota"]
         assert convert([*back, "--images", "none"]) == 0
         assert (tmp_path / "back/train/labelTxt/A.txt").is_file()
         assert convert([*back, "--overwrite"]) == 1
@@ -248,7 +248,7 @@ def test_foreign_coco_polygons_and_boxes(tmp_path: Path, capsys: pytest.CaptureF
             {**base, "id": 2, "bbox": [5, 6, 7, 8], "iscrowd": 1},
         ],
     )
-    assert convert([str(source), str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 0
+    assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 0
     out = capsys.readouterr().out
     assert "not kept: 1 polygons of other than four corners" in out
     assert "not kept: 1 objects without polygon" in out
@@ -281,7 +281,7 @@ def test_bad_coco_annotations_are_told(
 ) -> None:
     good = {"image_id": 7, "category_id": 3, "bbox": [1, 2, 3, 4]}
     source = foreign_coco(tmp_path, [annotation, good])
-    assert convert([str(source), str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 1
+    assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 1
     assert reason in capsys.readouterr().out
     assert len(read_labels(tmp_path / "out/train/labelTxt/a.txt")) == 1
 
@@ -294,7 +294,7 @@ def test_coco_file_names_cannot_leave_the_image_folder(
     folder.mkdir()
     cv2.imwrite(str(tmp_path / "secret.png"), np.zeros((5, 5, 3), np.uint8))
     source = foreign_coco(folder, [], [{"id": 1, "file_name": name}, {"id": 7, "file_name": "a.png"}])
-    assert convert([str(source), str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 1
+    assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 1
     assert "is no path within the folder of images" in capsys.readouterr().out
     assert [p.name for p in (tmp_path / "out").rglob("*.png")] == ["a.png"]
 
@@ -303,7 +303,7 @@ def test_coco_file_names_cannot_leave_the_image_folder(
 def test_what_is_no_coco_file_is_one_error(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text, encoding="latin-1")
     with pytest.raises(DotaError, match=r"x\.json: not"):
-        convert([str(tmp_path), str(tmp_path / "out"), "--from", "coco", "--to", "dota"])
+        convert([str(tmp_path), "--out", str(tmp_path / "out"), "--from", "coco", "--to", "dota"])
     assert sorted(p.name for p in tmp_path.iterdir()) == ["x.json"]
 
 
@@ -321,7 +321,7 @@ def foreign_yolo(
 
 def test_foreign_yolo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = foreign_yolo(tmp_path / "y", "1 0.1 0.2 0.3 0.2 0.3 0.4 0.1 0.4\n\n0 0.5 0.5 0.2 0.4\n")
-    assert convert([str(source), str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]) == 0
+    assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]) == 0
     labels = read_labels(tmp_path / "out/train/labelTxt/a.txt")
     assert labels.names == ("storage-tank", "plane")
     assert labels.polys.tolist() == [[10, 10, 30, 10, 30, 20, 10, 20], [40, 15, 60, 15, 60, 35, 40, 35]]
@@ -344,7 +344,7 @@ def test_bad_yolo_lines_are_told_with_their_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], line: str, reason: str
 ) -> None:
     source = foreign_yolo(tmp_path / "y", f"0 0 0 1 0 1 1 0 1\n{line}\n")
-    assert convert([str(source), str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]) == 1
+    assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]) == 1
     out = capsys.readouterr().out
     assert "a.txt:2: " in out
     assert reason in out
@@ -368,7 +368,7 @@ def test_bad_yolo_lines_are_told_with_their_line(
 def test_bad_data_yaml(tmp_path: Path, yaml: str | None, reason: str | None) -> None:
     pytest.importorskip("yaml")
     source = foreign_yolo(tmp_path / "y", "", yaml)
-    argv = [str(source), str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]
+    argv = [str(source), "--out", str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota"]
     if reason is None:
         assert convert(argv) == 0
     else:
@@ -378,7 +378,17 @@ def test_bad_data_yaml(tmp_path: Path, yaml: str | None, reason: str | None) -> 
 
 def test_yolo_without_yaml_takes_the_given_classes(tmp_path: Path) -> None:
     source = foreign_yolo(tmp_path / "y", "1 0 0 1 0 1 1 0 1\n", None)
-    argv = [str(source), str(tmp_path / "out"), "--from", "yolo-obb", "--to", "dota", "--classes", "ship,harbor"]
+    argv = [
+        str(source),
+        "--out",
+        str(tmp_path / "out"),
+        "--from",
+        "yolo-obb",
+        "--to",
+        "dota",
+        "--classes",
+        "ship,harbor",
+    ]
     assert convert(argv) == 0
     assert read_labels(tmp_path / "out/train/labelTxt/a.txt").names == ("harbor",)
 
@@ -388,12 +398,12 @@ def test_existing_output_is_refused_before_any_work_and_kept_on_failure(dota: Pa
     out.mkdir()
     (out / "mine.txt").write_text("mine")
     with pytest.raises(OutputExistsError, match="--overwrite"):
-        convert([str(dota), str(out), "--to", "coco"])
+        convert([str(dota), "--out", str(out), "--to", "coco"])
     with pytest.raises(FileNotFoundError):
-        convert([str(dota / "nothing"), str(out), "--to", "coco", "--overwrite"])
+        convert([str(dota / "nothing"), "--out", str(out), "--to", "coco", "--overwrite"])
     assert (out / "mine.txt").read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == ["dota", "out"]
-    assert convert([str(dota), str(out), "--to", "coco", "--overwrite"]) == 0
+    assert convert([str(dota), "--out", str(out), "--to", "coco", "--overwrite"]) == 0
     assert (out / "mine.txt").read_text() == "mine"
 
 
@@ -433,8 +443,8 @@ def test_dota_sample_both_ways(tmp_path: Path) -> None:
         ("coco", [], {"within": 0, "difficult": True, "header": True}),
         ("yolo-obb", ["--outside", "keep"], {"within": 1e-3, "difficult": False, "header": False}),
     ):
-        assert convert([str(SAMPLE), str(tmp_path / name), "--to", name, *options]) == 0
+        assert convert([str(SAMPLE), "--out", str(tmp_path / name), "--to", name, *options]) == 0
         back = tmp_path / f"back-{name}"
-        assert convert([str(tmp_path / name), str(back), "--from", name, "--to", "dota"]) == 0
+        assert convert([str(tmp_path / name), "--out", str(back), "--from", name, "--to", "dota"]) == 0
         for part in ("train", "val"):
             assert assert_same(SAMPLE / part, back / part, **settings) == {"train": 886, "val": 107}[part]

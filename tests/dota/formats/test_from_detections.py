@@ -161,7 +161,7 @@ def test_merge_writes_labels(tmp_path: Path, images: Path, capsys: pytest.Captur
     ]  # fmt: skip
     manifest = tmp_path / "manifest.json"
     Manifest(parameters={}, sources={}, images=records).write(manifest)
-    argv = [str(tmp_path / "in"), str(tmp_path / "out"), "--labels", "cvat", "--classes", "plane,ship"]
+    argv = [str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--labels", "cvat", "--classes", "plane,ship"]
     with pytest.raises(SystemExit):
         merge(argv)
     assert "give --manifest" in capsys.readouterr().err

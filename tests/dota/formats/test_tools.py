@@ -35,7 +35,7 @@ def image(path: Path, width: int = 400, height: int = 200) -> Path:
 
 def to_dota(source: Path, out: Path, *options: str, code: int = 0) -> dict[str, Labels]:
     """Convert to DOTA; label files by their path without suffix."""
-    assert convert([str(source), str(out), "--to", "dota", *options]) == code
+    assert convert([str(source), "--out", str(out), "--to", "dota", *options]) == code
     return {str(path.relative_to(out).with_suffix("")): read_labels(path) for path in sorted(out.rglob("*.txt"))}
 
 
@@ -714,9 +714,9 @@ ROUND_TRIPS: dict[str, tuple[float, bool, tuple[int, ...]]] = {
 @pytest.mark.parametrize("name", [name for name in FORMATS if name != "dota"])
 def test_round_trip_through(dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str) -> None:
     within, quadrangles, difficulty = ROUND_TRIPS[name]
-    assert convert([str(dota), str(tmp_path / "there"), "--to", name, "--outside", "keep"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "there"), "--to", name, "--outside", "keep"]) == 0
     assert sniff_format(tmp_path / "there") == name
-    assert convert([str(tmp_path / "there"), str(tmp_path / "back"), "--to", "dota"]) == 0
+    assert convert([str(tmp_path / "there"), "--out", str(tmp_path / "back"), "--to", "dota"]) == 0
     out = capsys.readouterr().out
     assert ("quadrangles that are no rectangles" in out) == (not quadrangles)
     paths = sorted(dota.rglob("*.txt"))
@@ -741,12 +741,12 @@ def test_round_trip_through(dota: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 def test_a_wrong_name_of_the_format_is_answered_with_the_right_one(dota: Path, tmp_path: Path) -> None:
-    assert convert([str(dota), str(tmp_path / "labelme"), "--to", "labelme"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "labelme"), "--to", "labelme"]) == 0
     with pytest.raises(DotaError, match="it looks like labelme JSON: --from labelme"):
-        convert([str(tmp_path / "labelme"), str(tmp_path / "x"), "--from", "yolo-obb", "--to", "dota"])
+        convert([str(tmp_path / "labelme"), "--out", str(tmp_path / "x"), "--from", "yolo-obb", "--to", "dota"])
     (tmp_path / "nothing").mkdir()
     with pytest.raises(DotaError, match="no format that is known here"):
-        convert([str(tmp_path / "nothing"), str(tmp_path / "x"), "--to", "dota"])
+        convert([str(tmp_path / "nothing"), "--out", str(tmp_path / "x"), "--to", "dota"])
 
 
 JUNK = (
@@ -825,14 +825,14 @@ LONE: dict[str, list[str]] = {
 def test_layout_that_is_written(dota: Path, tmp_path: Path, name: str) -> None:
     for source, expected in ((dota, LAYOUTS[name]), (dota / "val", LONE[name])):
         out = tmp_path / source.name / "out"
-        assert convert([str(source), str(out), "--to", name]) == 0
+        assert convert([str(source), "--out", str(out), "--to", name]) == 0
         files = sorted(path.relative_to(out).as_posix() for path in out.rglob("[!.]*") if not path.is_dir())
         assert files == expected
 
 
 def test_dota_has_its_folders_without_images_too(dota: Path, tmp_path: Path) -> None:
-    assert convert([str(dota), str(tmp_path / "coco"), "--to", "coco", "--images", "none"]) == 0
-    assert convert([str(tmp_path / "coco"), str(tmp_path / "out"), "--to", "dota", "--images", "none"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco", "--images", "none"]) == 0
+    assert convert([str(tmp_path / "coco"), "--out", str(tmp_path / "out"), "--to", "dota", "--images", "none"]) == 0
     assert (tmp_path / "out/train/images").is_dir()
     assert len(list((tmp_path / "out/train/labelTxt").iterdir())) == 2
 
@@ -840,17 +840,17 @@ def test_dota_has_its_folders_without_images_too(dota: Path, tmp_path: Path) -> 
 def test_what_labelme_and_label_studio_cannot_hold_is_counted(
     dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert convert([str(dota), str(tmp_path / "a"), "--to", "labelme"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "a"), "--to", "labelme"]) == 0
     assert "not kept: 1 degrees of difficulty above 1 (written as 1)" in capsys.readouterr().out
-    assert convert([str(dota), str(tmp_path / "b"), "--to", "label-studio"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "b"), "--to", "label-studio"]) == 0
     assert "not kept: 2 marks of difficult objects" in capsys.readouterr().out
-    assert convert([str(dota), str(tmp_path / "c"), "--to", "cvat"]) == 0
+    assert convert([str(dota), "--out", str(tmp_path / "c"), "--to", "cvat"]) == 0
     assert "not kept" not in capsys.readouterr().out
 
 
 def test_rolabelimg_is_written_as_the_tool_writes_it(dota: Path, tmp_path: Path) -> None:
     (dota / "train/labelTxt/A.txt").write_text("60 20 90 50 80 60 50 30 small-vehicle 1\n")
-    assert convert([str(dota / "train"), str(tmp_path / "out"), "--to", "rolabelimg"]) == 0
+    assert convert([str(dota / "train"), "--out", str(tmp_path / "out"), "--to", "rolabelimg"]) == 0
     # the long side runs from (60, 20) to (90, 50): 30 * sqrt(2) = 42.4264 pixels at 45 degrees, pi / 4 = 0.785398
     assert " ".join((tmp_path / "out/A.xml").read_text().split()) == (
         '<annotation verified="no"> <folder>data</folder> <filename>A</filename> <path>A.png</path> '
@@ -864,7 +864,7 @@ def test_rolabelimg_is_written_as_the_tool_writes_it(dota: Path, tmp_path: Path)
 
 def test_cvat_is_written_as_the_tool_writes_it(dota: Path, tmp_path: Path) -> None:
     (dota / "train/labelTxt/A.txt").write_text("60 20 90 50 80 60 50 30 ship 1\n5 5 40 12 38 33 2 30 harbor 0\n")
-    assert convert([str(dota / "train"), str(tmp_path / "out"), "--to", "cvat"]) == 0
+    assert convert([str(dota / "train"), "--out", str(tmp_path / "out"), "--to", "cvat"]) == 0
     # about (70, 40), 42.4264 by 14.1421 pixels before it was turned by 45 degrees
     assert " ".join((tmp_path / "out/annotations.xml").read_text().split()) == (
         '<?xml version="1.0" encoding="utf-8"?> <annotations> <version>1.1</version> '

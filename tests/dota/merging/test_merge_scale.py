@@ -88,7 +88,7 @@ def test_a_manifest_places_patches_of_any_name(tmp_path):
     assert cv2.imwrite(str(images / "A__B.png"), np.full((300, 600, 3), 90, np.uint8))
     split = [
         sys.executable, str(ROOT / "data_prep/split.py"), "--img-dirs", str(images), "--style", "devkit",
-        "--sizes", "150", "--gaps", "50", "--rates", "0.5", "--save-dir", str(tmp_path / "split"), "--nproc", "1",
+        "--sizes", "150", "--gaps", "50", "--rates", "0.5", "--out", str(tmp_path / "split"), "--nproc", "1",
     ]  # fmt: skip
     subprocess.run(split, check=True, capture_output=True)
     names = {path.stem for path in (tmp_path / "split" / "images").iterdir()}
@@ -100,7 +100,7 @@ def test_a_manifest_places_patches_of_any_name(tmp_path):
     found.mkdir()
     (found / "Task1_ship.txt").write_text("renamed 0.9 10 20 30 20 30 30 10 30\n")
     merge = [
-        sys.executable, str(ROOT / "tools/merge.py"), str(found), str(tmp_path / "out"), "--classes", "ship",
+        sys.executable, str(ROOT / "tools/merge.py"), str(found), "--out", str(tmp_path / "out"), "--classes", "ship",
         "--manifest", str(manifest),
     ]  # fmt: skip
     subprocess.run(merge, check=True, capture_output=True)

@@ -45,7 +45,7 @@ def store(path: Path, bands: np.ndarray, *, colours: str | None = None, nodata: 
 
 def split(data: Path, out: Path, *arguments: str, code: int = 0) -> dict[str, Any]:
     """Split the images of a folder by the command line; returns the manifest."""
-    words = ["--img-dirs", str(data), "--save-dir", str(out), "--sizes", "64", "--gaps", "16", "--nproc", "1"]
+    words = ["--img-dirs", str(data), "--out", str(out), "--sizes", "64", "--gaps", "16", "--nproc", "1"]
     assert load_script("data_prep/split.py").main([*words, "--img-rate-thr", "0", *arguments]) == code
     return json.loads((out / "manifest.json").read_text())
 
@@ -201,9 +201,10 @@ def test_a_picture_that_shows_nothing_is_warned_of(
 
 
 @pytest.mark.parametrize(("options", "said"), [
-    (["--bands", "1", "2"], "3 numbers"), (["--bands", "0"], "from 1"), (["--scale-range", "5"], "auto, or LOW HIGH"),
+    (["--bands", "1", "2"], "3 numbers"), (["--bands", "0"], "at least 1"),
+    (["--scale-range", "5"], "auto, or LOW HIGH"),
     (["--scale-range", "9", "3"], "a low and a higher value"), (["--scale-range", "0", "nan"], "higher value"),
-    (["--scale-range", "low", "high"], "auto, or LOW HIGH"),
+    (["--scale-range", "low", "high"], "auto or a number, got 'low'"),
 ])  # fmt: skip
 def test_impossible_options_are_usage_errors(
     options: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -27,7 +27,7 @@ main = load().main
 
 
 def folders(data: Path, out: Path) -> list[str]:
-    return ["--img-dirs", f"{data}/images", "--ann-dirs", f"{data}/labelTxt", "--save-dir", str(out), "--nproc", "1"]
+    return ["--img-dirs", f"{data}/images", "--ann-dirs", f"{data}/labelTxt", "--out", str(out), "--nproc", "1"]
 
 
 def test_every_flag_of_mmrotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -79,7 +79,7 @@ def test_presets() -> None:
     assert PRESETS["dota-v2.0-ms-trainval"]["gaps"] == [500]
     assert PRESETS["dota-v1.5-ss-trainval"]["img_dirs"] == [f"data/DOTA-v1.5/{s}/images" for s in ("train", "val")]
     assert PRESETS["dota-v1.0-ss-test"]["ann_dirs"] is None
-    assert len({preset["save_dir"] for preset in PRESETS.values()}) == len(PRESETS)
+    assert len({preset["out"] for preset in PRESETS.values()}) == len(PRESETS)
 
 
 def test_a_preset_gives_folders_and_classes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -141,12 +141,11 @@ def test_many_problems_are_cut_short_on_the_screen_only(tmp_path: Path, capsys: 
     [
         ([], "--img-dirs is needed"),
         (["--img-dirs", "a", "b", "--ann-dirs", "c"], "expected 2"),
-        (["--img-dirs", "a", "--nproc", "0"], "--nproc must be at least 1"),
+        (["--img-dirs", "a", "--nproc", "0"], "--nproc: expected a whole number of at least 1, got '0'"),
         (["--img-dirs", "a", "--gaps", "1024"], "0 <= overlap < size"),
         (["--img-dirs", "a", "--iof-thr", "1"], "iof_thr must be"),
         (["--img-dirs", "a", "--accept", "nothing"], "the kinds are"),
         (["--img-dirs", "a", "--preset", "dota"], "invalid choice"),
-        (["--img-dirs", "a", "--base-json", "no.json"], "no.json"),
     ],
 )
 def test_bad_usage_is_exit_code_2(flags: list[str], match: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -38,7 +38,7 @@ def run(data: Path, out: Path, **options: object) -> dict[str, object]:
 def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(tmp_path: Path) -> None:
     data = make_dataset(tmp_path / "data", [(500, 420)] * 10, 0, objects=60)
     command = [sys.executable, str(SCRIPT), "--img-dirs", f"{data}/images", "--ann-dirs", f"{data}/labelTxt"]
-    command += ["--sizes", "64", "--gaps", "16", "--nproc", "2", "--accept", "outside", "--save-dir"]
+    command += ["--sizes", "64", "--gaps", "16", "--nproc", "2", "--accept", "outside", "--out"]
     assert subprocess.run([*command, str(tmp_path / "whole")], capture_output=True).returncode == 0
     out = tmp_path / "killed"
     process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

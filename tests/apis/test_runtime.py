@@ -1,0 +1,63 @@
+"""The device that a command runs on, with and without GPUs (which are pretended here)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from mmcv.parallel import DataContainer
+
+from fdam_rotate.apis.runtime import Runtime, data_parallel, find_device, start_runtime
+from fdam_rotate.dota.errors import DotaError
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    """``gpus(2)`` pretends that torch sees two GPUs."""
+
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("count", "name", "found"),
+    [
+        (0, "auto", "cpu"),
+        (0, "auto:1", "cpu"),
+        (0, "cpu", "cpu"),
+        (2, "auto", "cuda:0"),
+        (2, "auto:1", "cuda:1"),
+        (2, "cuda", "cuda:0"),
+        (2, "cuda:1", "cuda:1"),
+        (2, "cpu", "cpu"),
+    ],
+)
+def test_the_device_of_a_name(gpus, count, name, found):
+    gpus(count)
+    assert str(find_device(name)) == found
+    runtime = start_runtime("none", name)
+    assert (runtime.device, runtime.gpu_id) == (found[:4].rstrip(":"), int(found[5:] or 0))
+    assert (runtime.rank, runtime.world_size) == (0, 1)
+
+
+@pytest.mark.parametrize(("count", "name"), [(0, "cuda"), (0, "cuda:0"), (2, "cuda:2"), (2, "auto:2")])
+def test_a_gpu_that_is_not_there(gpus, count, name):
+    gpus(count)
+    with pytest.raises(DotaError, match=rf"no device {name}: torch .* sees {count} GPUs here; use --device cpu"):
+        start_runtime("none", name)
+
+
+def test_the_cpu_is_used_where_there_are_gpus_too(gpus):
+    class Model(torch.nn.Module):
+        def train_step(self, data, optimizer):
+            return data["img"], optimizer
+
+    gpus(2)
+    wrapped = data_parallel(Model(), Runtime("cpu", 0, 0, 1))
+    batch = {"img": DataContainer([torch.ones(1, 3)], stack=False)}
+    got, optimizer = wrapped.train_step(batch, None)
+    assert optimizer is None
+    assert torch.equal(got[0] if isinstance(got, (list, tuple)) else got, torch.ones(1, 3))
+    assert not isinstance(got, DataContainer), "it is unpacked"
