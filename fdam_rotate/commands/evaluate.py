@@ -18,9 +18,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,8 +47,8 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
     from fdam_rotate.dota.labels import Labels
     from fdam_rotate.dota.problems import Problem
+    from fdam_rotate.dota.scoring.assessment import Files, Questions
     from fdam_rotate.dota.scoring.scores import EvalResult
-    from fdam_rotate.dota.scoring.tables import Table
 
 
 def build_parser() -> CommandParser:
@@ -232,38 +231,6 @@ def _expand(words: list[str]) -> list[str]:
     return words
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read, score, print and write; return the exit code."""
-    parser = build_parser()
-    args = parser.parse_args(argv)
-
-    from fdam_rotate.dota.outputs import check_folder, claim_file
-    from fdam_rotate.dota.problems import format_problems
-    from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
-
-    with usage_errors(parser):
-        thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
-    if args.page:
-        args.bootstrap = args.bootstrap or 1000
-        args.causes = args.calibration = True
-        args.by = ["aspect", "angle", "density", *(["border"] if args.img_dir else [])]
-    inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
-    inputs += [args.manifest, args.patches, args.choose_on, args.img_dir, args.train_img_dir]
-    for path in (args.json, args.markdown, args.latex, args.thresholds, args.page):
-        if path is not None:
-            claim_file(path, overwrite=args.overwrite, inputs=inputs)
-    if args.plot_dir is not None:
-        check_folder(args.plot_dir, overwrite=args.overwrite, inputs=inputs)
-    problems: list[Problem] = []
-    if args.versus:
-        _compare(args, thrs, problems)
-    else:
-        _score(args, thrs, problems)
-    for line in format_problems(problems):
-        print(line, file=sys.stderr)
-    return 1 if problems else 0
-
-
 def _check_usage(parser: CommandParser, args: argparse.Namespace) -> None:
     """Stop with exit code 2 at what cannot be meant."""
     if len(args.detections) > 1 and not args.versus:
@@ -282,215 +249,128 @@ def _check_usage(parser: CommandParser, args: argparse.Namespace) -> None:
         parser.error("--manifest and --patches serve --causes: give that too")
 
 
-class _Costs:
-    """CPU seconds of the parts of this run."""
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read, score, print and write; return the exit code."""
+    parser = build_parser()
+    args = parser.parse_args(argv)
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def of(self, part: str) -> Iterator[None]:
-        """Count what is spent inside towards ``part``."""
-        start = time.process_time()
-        try:
-            yield
-        finally:
-            self.seconds[part] = self.seconds.get(part, 0.0) + time.process_time() - start
-
-    def __str__(self) -> str:
-        return "CPU seconds: " + ", ".join(f"{part} {seconds:.2f}" for part, seconds in self.seconds.items())
-
-
-def _score(args: argparse.Namespace, thrs: Sequence[float], problems: list[Problem]) -> None:
-    """Score one run, print and write."""
-    from fdam_rotate.dota.files import write_text
     from fdam_rotate.dota.layout import read_image_list
-    from fdam_rotate.dota.scoring.analysis import confusion, worst_images
-    from fdam_rotate.dota.scoring.bootstrap import score_intervals
-    from fdam_rotate.dota.scoring.calibration import calibrate, calibration_table
-    from fdam_rotate.dota.scoring.evaluation import evaluate
-    from fdam_rotate.dota.scoring.repeated import repeated_labels
-    from fdam_rotate.dota.scoring.report import (
-        format_markdown,
-        format_notes,
-        format_table,
-        headline,
-        interval_notes,
-        repeated_notes,
-        score_table,
-        tie_notes,
-        to_json,
-        worst_table,
-        write_json,
-    )
-    from fdam_rotate.dota.scoring.strata import score_by_size, strata_table
-    from fdam_rotate.dota.scoring.tables import to_latex, to_text
-    from fdam_rotate.dota.scoring.thresholds import best_thresholds, curve_table, threshold_table
-    from fdam_rotate.dota.scoring.ties import tie_bounds
+    from fdam_rotate.dota.outputs import check_folder, claim_file
+    from fdam_rotate.dota.problems import format_problems
+    from fdam_rotate.dota.scoring.assessment import Files, Questions
+    from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
-    costs = _Costs()
+    with usage_errors(parser):
+        thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
+    if args.page:
+        args.bootstrap = args.bootstrap or 1000
+        args.causes = args.calibration = True
+        args.by = ["aspect", "angle", "density", *(["border"] if args.img_dir else [])]
+    files = Files(args.json, args.markdown, args.latex, args.thresholds, args.plot_dir, args.page, args.overwrite)
+    inputs = [*args.detections, *(args.versus or ()), args.gt, args.image_list, args.train_list, args.annotations]
+    inputs += [args.manifest, args.patches, args.choose_on, args.img_dir, args.train_img_dir]
+    for path in (files.json, files.markdown, files.latex, files.thresholds, files.page):
+        if path is not None:
+            claim_file(path, overwrite=args.overwrite, inputs=inputs)
+    if files.plots is not None:
+        check_folder(files.plots, overwrite=args.overwrite, inputs=inputs)
+    questions = Questions(
+        metric=args.metric,
+        iou_thrs=thrs,
+        task=args.task,
+        bootstrap=args.bootstrap,
+        seed=args.seed,
+        causes=args.causes,
+        by=args.by,
+        calibration=args.calibration,
+        choose_on=read_image_list(args.choose_on) if args.choose_on else None,
+        score_thr=args.score_thr,
+    )
+    problems: list[Problem] = []
+    if args.versus:
+        _compare(args, questions, files, problems)
+    else:
+        _score(args, questions, files, problems)
+    for line in format_problems(problems):
+        print(line, file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _score(args: argparse.Namespace, questions: Questions, files: Files, problems: list[Problem]) -> None:
+    """Score one run, print and write."""
+    from fdam_rotate.dota.layout import list_sources, read_image_list
+    from fdam_rotate.dota.manifest import read_manifest
+    from fdam_rotate.dota.merging.placing import place_detections
+    from fdam_rotate.dota.scoring.assessment import Costs, assess
+
+    costs = Costs()
     trained_on = read_image_list(args.train_list) if args.train_list else ()
+    sizes = unmerged = windows = None
     with costs.of("reading"):
         truths = _read_truths(args, problems)
         detections = _read_run(args, args.detections[0], truths, problems)
-    with costs.of("scoring"):
-        result = evaluate(detections, truths, args.classes, iou_thrs=thrs, metric=args.metric, task=args.task)
-        ties = tie_bounds(result)
-    intervals = None
-    if args.bootstrap:
-        with costs.of("bootstrap"):
-            intervals = score_intervals(result, resamples=args.bootstrap, seed=args.seed)
+        if "border" in questions.by:
+            from fdam_rotate.dota.rasters.images import image_size
 
-    parts: list[Table] = []
-    if args.causes:
-        with costs.of("causes"):
-            parts.append(_causes(args, result, problems))
-    if args.by:
-        with costs.of("strata"):
-            parts += _strata(args, result)
-    if args.calibration:
-        with costs.of("calibration"):
-            parts.append(calibration_table(calibrate(result)))
-    if args.thresholds:
-        with costs.of("thresholds"):
-            choice = best_thresholds(result, read_image_list(args.choose_on))
-            parts += [threshold_table(choice), curve_table(result)]
-        write_json(args.thresholds, {name: one.threshold for name, one in choice.items()})
-
-    notes = [*format_notes(result, trained_on), *repeated_notes(repeated_labels(truths, args.classes))]
-    notes += [*tie_notes(ties), *(interval_notes(intervals) if intervals else [])]
+            sources = list_sources([args.img_dir], [None], [])
+            sizes = {one.image_id: image_size(one.path) for one in sources if one.image_id in truths}
+        if questions.causes:
+            manifest = read_manifest(args.manifest) if args.manifest else None
+            windows = manifest.windows() if manifest else None
+            if args.patches:
+                unmerged = place_detections(args.patches, manifest, task=args.task, problems=problems)
+    found = assess(
+        detections,
+        truths,
+        args.classes,
+        questions,
+        trained_on=trained_on,
+        image_sizes=sizes,
+        windows=windows,
+        unmerged=unmerged,
+        costs=costs,
+    )
     if args.train_img_dir:
+        from fdam_rotate.dota.checking.leakage import copy_note
+
         with costs.of("copies"):
-            notes += _copies(args, result, problems)
-    print(format_table(result, intervals))
-    for note in notes:
-        print(note)
-    for table in parts:
-        print("\n".join(["", table.title, to_text(table), *table.notes]))
-    parts = [table for table in parts if table.key != "by_size"]  # which the files have anyway
-    if args.json or args.markdown or args.plot_dir or args.page:
-        sizes = score_by_size(result)
-        # The confusion matrix costs about half as much as reading and scoring: a JSON file alone does without.
-        confused = confusion(result, score_thr=args.score_thr) if args.plot_dir or args.page else None
-        worst = worst_images(result, score_thr=args.score_thr)
-    if args.plot_dir and confused:
-        from fdam_rotate.dota.scoring.plots import write_plots
-
-        paths = write_plots(args.plot_dir, result, sizes, confused, worst, parts, overwrite=args.overwrite)
-        print(f"wrote {', '.join(path.name for path in paths)} to {args.plot_dir}")
-    if args.json:
-        write_json(
-            args.json,
-            to_json(result, sizes, confused, worst, trained_on, parts, intervals=intervals, ties=ties),
-        )
-    title = f"Scores of {args.detections[0].name}"
-    if args.markdown:
-        write_text(args.markdown, format_markdown(result, sizes, worst, title, trained_on, parts, intervals))
-    if args.latex:
-        write_text(args.latex, "\n\n".join(map(to_latex, [score_table(result, intervals), *parts])) + "\n")
-    if args.page and confused:
-        from fdam_rotate.dota.scoring.page import html_page
-        from fdam_rotate.dota.scoring.plots import draw_plots
-
-        tables = [score_table(result, intervals), *parts, strata_table(result, "size", sizes), worst_table(worst)]
-        pictures = draw_plots(result, sizes, confused, worst, parts)
-        write_text(args.page, html_page(title, headline(result, intervals), notes, tables, pictures))
+            found.notes.append(copy_note(args.img_dir, args.train_img_dir, found.result.images, problems))
+    print("\n".join(found.lines()))
+    pictures = found.write(files, f"Scores of {args.detections[0].name}")
+    if pictures:
+        print(f"wrote {', '.join(path.name for path in pictures)} to {files.plots}")
     if len(costs.seconds) > 2:
         print(costs)
-    print(f"mAP {result.map:.4f}")
+    print(f"mAP {found.result.map:.4f}")
 
 
-def _copies(args: argparse.Namespace, result: EvalResult, problems: list[Problem]) -> list[str]:
-    """A warning where scored images show the same pictures as images trained on."""
-    from fdam_rotate.dota.checking.leakage import find_copies
-    from fdam_rotate.dota.layout import list_sources
-
-    ids = set(result.images)
-    scored = [source for source in list_sources([args.img_dir], [None], problems) if source.image_id in ids]
-    copies = find_copies(scored, list_sources([args.train_img_dir], [None], problems), problems, progress=True)
-    if not copies:
-        return [f"none of {len(scored)} scored images shows the same picture as one in {args.train_img_dir}"]
-    shown = ", ".join(f"{one.image_id} = {one.trained.name}" for one in copies[:5])
-    more = f" and {len(copies) - 5} more" if len(copies) > 5 else ""
-    return [f"warning: {len(copies)} of {len(scored)} scored images show a picture that was trained on ({shown}{more})"]
-
-
-def _strata(args: argparse.Namespace, result: EvalResult) -> list[Table]:
-    """AP by what --by names; the distance to the border needs the images' sizes."""
-    from fdam_rotate.dota.layout import list_sources
-    from fdam_rotate.dota.rasters.images import image_size
-    from fdam_rotate.dota.scoring.strata import score_by, strata_table
-
-    sizes = None
-    if "border" in args.by:
-        scored = set(result.images)
-        sources = list_sources([args.img_dir], [None], [])
-        sizes = {source.image_id: image_size(source.path) for source in sources if source.image_id in scored}
-    return [strata_table(result, kind, score_by(result, kind, sizes=sizes)) for kind in dict.fromkeys(args.by)]
-
-
-def _causes(args: argparse.Namespace, result: EvalResult, problems: list[Problem]) -> Table:
-    """Why detections are wrong and objects missed, with the worst examples."""
-    from fdam_rotate.dota.detections import read_detections
-    from fdam_rotate.dota.manifest import read_manifest
-    from fdam_rotate.dota.merging.placing import Placer
-    from fdam_rotate.dota.problems import line_problem
-    from fdam_rotate.dota.scoring.causes import find_causes
-    from fdam_rotate.dota.scoring.examples import worst_examples
-    from fdam_rotate.dota.scoring.mending import cause_table, mend_causes
-
-    manifest = read_manifest(args.manifest) if args.manifest else None
-    unmerged = None
-    if args.patches:
-        placer, unmerged = Placer(manifest), {}
-        for name, found in read_detections(args.patches, task=args.task, problems=problems).items():
-            unmerged[name], unplaced = placer.place(found)
-            problems += [line_problem("patch", args.patches, 0, reason) for _, reason in unplaced]
-    windows = manifest.windows() if manifest else None
-    mistakes = find_causes(result, windows=windows, unmerged=unmerged)
-    return cause_table(mend_causes(result, mistakes, score_thr=args.score_thr), worst_examples(result, mistakes))
-
-
-def _compare(args: argparse.Namespace, thrs: Sequence[float], problems: list[Problem]) -> None:
-    """Score the runs of both sides on the same images, and tell what the second gains."""
-    from fdam_rotate.dota.files import write_text
-    from fdam_rotate.dota.scoring.bootstrap import compare_scores
+def _compare(args: argparse.Namespace, questions: Questions, files: Files, problems: list[Problem]) -> None:
+    """Score the runs of both sides on the same images, and print what the second gains."""
+    from fdam_rotate.dota.scoring.assessment import Costs, compare_sides
     from fdam_rotate.dota.scoring.evaluation import evaluate
-    from fdam_rotate.dota.scoring.report import comparison_table, format_notes, write_json
-    from fdam_rotate.dota.scoring.tables import to_latex, to_markdown, to_text
+    from fdam_rotate.dota.scoring.report import format_notes
 
-    costs = _Costs()
+    costs = Costs()
     truths = _read_truths(args, problems)
     sides: list[list[EvalResult]] = []
     for letter, paths in (("A", args.detections), ("B", args.versus)):
-        runs = []
+        sides.append([])
         for path in paths:
             with costs.of("reading and scoring"):
                 found = _read_run(args, path, truths, problems)
-                result = evaluate(found, truths, args.classes, iou_thrs=thrs[:1], metric=args.metric, task=args.task)
+                thrs, metric = questions.iou_thrs[:1], questions.metric
+                result = evaluate(found, truths, args.classes, iou_thrs=thrs, metric=metric, task=questions.task)
             print(f"{letter}: {path}: mAP {result.map:.4f}")
             for note in format_notes(result):
                 if note.startswith("warning: "):
                     print(f"   {note}")
-            runs.append(result)
-        sides.append(runs)
+            sides[-1].append(result)
     with costs.of("bootstrap"):
-        difference = compare_scores(*sides, resamples=args.bootstrap or 1000, seed=args.seed)
-    table = comparison_table(difference)
-    print(to_text(table))
-    for note in table.notes:
-        print(note)
-    if args.json:
-        names = {"a": list(map(str, args.detections)), "b": list(map(str, args.versus))}
-        write_json(args.json, {"runs": names, table.key: table.content})
-    if args.markdown:
-        notes = "\n".join(f"- {note}" for note in table.notes)
-        write_text(args.markdown, f"# {table.title}\n\n{to_markdown(table)}\n\n{notes}\n")
-    if args.latex:
-        write_text(args.latex, to_latex(table) + "\n")
+        comparison = compare_sides(*sides, bootstrap=questions.bootstrap, seed=questions.seed)
+    print("\n".join(comparison.lines()))
+    comparison.write(files, {"a": list(map(str, args.detections)), "b": list(map(str, args.versus))})
     print(costs)
-    gain = difference.map
-    print(f"mAP {gain.first:.4f} -> {gain.second:.4f}: {gain.value:+.4f} ({gain.low:+.4f} to {gain.high:+.4f})")
+    print(comparison.verdict())
 
 
 def _read_truths(args: argparse.Namespace, problems: list[Problem]) -> dict[str, Labels]:
@@ -498,43 +378,27 @@ def _read_truths(args: argparse.Namespace, problems: list[Problem]) -> dict[str,
     from fdam_rotate.dota.formats.ground_truth import read_ground_truth
     from fdam_rotate.dota.layout import read_image_list
 
+    listed = read_image_list(args.image_list) if args.image_list else None
     return read_ground_truth(
-        args.gt,
-        args.gt_format,
-        classes=args.classes,
-        part=args.gt_part,
-        image_ids=read_image_list(args.image_list) if args.image_list else None,
-        problems=problems,
+        args.gt, args.gt_format, classes=args.classes, part=args.gt_part, image_ids=listed, problems=problems
     )
 
 
 def _read_run(
     args: argparse.Namespace, path: Path, truths: dict[str, Labels], problems: list[Problem]
 ) -> dict[str, Detections]:
-    """The detections of one run in any format; detections of none of the classes are an error."""
-    from fdam_rotate.dota.errors import ScoreError
-    from fdam_rotate.dota.formats.predictions import read_predictions, sniff_predictions
+    """The detections of one run."""
+    from fdam_rotate.dota.formats.predictions import read_run
 
-    kind = args.format or sniff_predictions(path)
-    annotations = args.annotations or (args.gt if args.gt.is_file() else None)
-    numbered = kind == "ultralytics" or (kind == "coco" and annotations is None)
-    try:
-        detections = read_predictions(
-            path,
-            kind,
-            classes=args.classes if numbered else None,  # else other classes are counted and told
-            task=args.task,
-            angle=args.angle,
-            first_class=args.first_class,
-            annotations=annotations,
-            img_dir=args.img_dir,
-            image_ids=truths,
-            problems=problems,
-        )
-    except FileNotFoundError as error:
-        if not path.exists():
-            raise
-        raise ScoreError(str(error)) from error
-    if not any(len(found) for name, found in detections.items() if name in args.classes):
-        raise ScoreError(f"{path} holds no detection of the classes {', '.join(args.classes)}: nothing to score")
-    return detections
+    return read_run(
+        path,
+        args.format,
+        classes=args.classes,
+        task=args.task,
+        angle=args.angle,
+        first_class=args.first_class,
+        annotations=args.annotations or (args.gt if args.gt.is_file() else None),
+        img_dir=args.img_dir,
+        image_ids=truths,
+        problems=problems,
+    )

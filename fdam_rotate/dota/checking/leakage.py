@@ -6,18 +6,21 @@ show, as :mod:`fdam_rotate.dota.checking.likeness` does: whole images with whole
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from fdam_rotate.dota.checking.likeness import describe, near_pairs, same_picture
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.layout import SourceImage, image_problem
+from fdam_rotate.dota.layout import SourceImage, image_problem, list_sources
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
 from fdam_rotate.dota.rasters.images import open_pixels
 
-__all__ = ["Copy", "find_copies"]
+__all__ = ["Copy", "copy_note", "find_copies"]
+
+# So many copies are named in a sentence.
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -66,3 +69,21 @@ def find_copies(
         if found is not None:
             copies.append(Copy(source.image_id, found, False))
     return copies
+
+
+def copy_note(img_dir: Path, train_img_dir: Path, image_ids: Collection[str], problems: list[Problem]) -> str:
+    """A sentence on how many scored images show the same picture as one trained on; 'warning: ' first if any does.
+
+    Args:
+        img_dir: folder of the scored images.
+        train_img_dir: folder of the images trained on.
+        image_ids: the scored images; others in the folder do not count.
+        problems: where images that cannot be read are collected.
+    """
+    scored = [source for source in list_sources([img_dir], [None], problems) if source.image_id in set(image_ids)]
+    copies = find_copies(scored, list_sources([train_img_dir], [None], problems), problems, progress=True)
+    if not copies:
+        return f"none of {len(scored)} scored images shows the same picture as one in {train_img_dir}"
+    shown = ", ".join(f"{one.image_id} = {one.trained.name}" for one in copies[:_SHOWN])
+    more = f" and {len(copies) - _SHOWN} more" if len(copies) > _SHOWN else ""
+    return f"warning: {len(copies)} of {len(scored)} scored images show a picture that was trained on ({shown}{more})"

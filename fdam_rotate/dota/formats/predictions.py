@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections, read_detections
-from fdam_rotate.dota.errors import DetectionFormatError, DotaError
+from fdam_rotate.dota.errors import DetectionFormatError, DotaError, ScoreError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
 from fdam_rotate.dota.formats.boxes import corners_of
 from fdam_rotate.dota.jsontext import read_json
@@ -34,7 +34,7 @@ from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.names import did_you_mean
 from fdam_rotate.dota.problems import Problem
 
-__all__ = ["PREDICTION_FORMATS", "CocoNames", "read_coco_names", "read_predictions", "sniff_predictions"]
+__all__ = ["PREDICTION_FORMATS", "CocoNames", "read_coco_names", "read_predictions", "read_run", "sniff_predictions"]
 
 #: The formats that `read_predictions` knows.
 PREDICTION_FORMATS = ("dota", "ultralytics", "coco", "geojson")
@@ -104,6 +104,46 @@ def read_predictions(
         return reader.ultralytics(records, classes, first_class, image_ids)
     names = read_coco_names(annotations) if annotations is not None else None
     return reader.coco(records, classes, first_class, names, CONVENTIONS[angle] if angle else None)
+
+
+def read_run(
+    path: str | Path,
+    format: str | None = None,
+    *,
+    classes: Sequence[str],
+    annotations: str | Path | None = None,
+    problems: list[Problem] | None = None,
+    **more: Any,
+) -> dict[str, Detections]:
+    """Read the detections of a run that is to be scored.
+
+    Args:
+        path: file or folder.
+        format: one of ``PREDICTION_FORMATS``; None looks at the file.
+        classes: the classes that are scored; others are read too, where the file names them, so that they are counted.
+        annotations: as for `read_predictions`.
+        problems: as for `read_predictions`.
+        **more: as for `read_predictions`.
+
+    Raises:
+        ScoreError: there is no detection of these classes.
+        DotaError: as `read_predictions`.
+        FileNotFoundError: there is no such file or folder.
+    """
+    path = Path(path)
+    kind = format or sniff_predictions(path)
+    numbered = kind == "ultralytics" or (kind == "coco" and annotations is None)
+    try:
+        detections = read_predictions(
+            path, kind, classes=classes if numbered else None, annotations=annotations, problems=problems, **more
+        )
+    except FileNotFoundError as error:  # the folder is there, and nothing of its task is in it
+        if not path.exists():
+            raise
+        raise ScoreError(str(error)) from error
+    if not any(len(found) for name, found in detections.items() if name in classes):
+        raise ScoreError(f"{path} holds no detection of the classes {', '.join(classes)}: nothing to score")
+    return detections
 
 
 def sniff_predictions(path: str | Path) -> str:

@@ -7,16 +7,18 @@ manifest, or by its name in MMRotate's or DOTA_devkit's convention. Without a ma
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 
-from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.labels import MAX_COORDINATE
+from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.windows import place_by_name
 
-__all__ = ["Locate", "Locator", "Placer"]
+__all__ = ["Locate", "Locator", "Placer", "place_detections"]
 
 
 class Locator(Protocol):
@@ -93,3 +95,22 @@ class Placer:
                 self._reasons[patch_id] = str(error)
                 self.places[patch_id] = None
         return self.places[patch_id]
+
+
+def place_detections(
+    path: str | Path, locate: Locate = None, *, task: int = 1, problems: list[Problem]
+) -> dict[str, Detections]:
+    """The detections of all patches by class, in pixels of the images, not merged.
+
+    Args:
+        path: folder or zip of detections with ids of patches.
+        locate: tells where a patch lies; None: its name does.
+        task: 1 or 2.
+        problems: where bad lines and patches without a place are collected.
+    """
+    placer = Placer(locate)
+    placed: dict[str, Detections] = {}
+    for name, found in read_detections(path, task=task, problems=problems).items():
+        placed[name], unplaced = placer.place(found)
+        problems += [line_problem("patch", path, 0, reason) for _, reason in unplaced]
+    return placed
