@@ -8,7 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 # DATA=DIR: a DOTA-layout folder (train/ and val/, each with images/ and labelTxt/) instead of generated scenes
 DATA ?=
 WORK ?= work_dirs/demo
-# INIT=FILE: start weights, a published LSKNet backbone or a detector; MINUTES=N: how long the demo may train
+# INIT=FILE: start weights, a published LSKNet backbone or a detector, whose width the demo's network then gets;
+# MINUTES=N: how long the demo may train
 INIT ?=
 MINUTES ?=
 # processes that share the tests; each takes about a gigabyte

@@ -2,7 +2,13 @@
 
     fdam-rotate demo                         generated scenes, about 8 minutes on two cores
     fdam-rotate demo --data shared/my_data   a DOTA-layout folder: train/ and val/, each with images/ and labelTxt/
-    fdam-rotate demo --data shared/my_data --init lsk_s_backbone.pth --minutes 60
+    fdam-rotate demo --data shared/my_data --init lsk_t_backbone-2ef8a593.pth --minutes 60
+
+--init takes an LSKNet or LSKNet-FDAM checkpoint, of a backbone or a detector: real images want a start better than
+noise. The demo's own network is a quarter of LSKNet-S's width, which no published file fits; with --init it gets the
+width and depth of the file, and its steps take longer. The backbones that LSKNet's authors trained on ImageNet,
+lsk_t_backbone-2ef8a593.pth and lsk_s_backbone-e9d2e551.pth, lie under
+https://download.openmmlab.com/mmrotate/v1.0/lsknet/backbones/ (CC BY-NC 4.0: no commercial use); none is fetched.
 
 With --data, or --minutes, a short training measures first how long a step takes here; the steps are then as many as the
 data want, 24 passes over its patches, or as the minutes allow.
@@ -100,7 +106,7 @@ def build_parser() -> CommandParser:
         "--init",
         type=existing_file,
         metavar="FILE",
-        help="start from the LSKNet or LSKNet-FDAM backbone of this checkpoint",
+        help="start from the LSKNet(-FDAM) backbone of this file, in its width",
     )
     parser.add_argument("--scenes", type=positive_int, default=180, help="generated training scenes (default: 180)")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="of scenes and training (default: 0)")
@@ -280,7 +286,10 @@ def outlook(images: int, iters: int, *, own_data: bool, pretrained: bool) -> str
         )
     lines.append("What would do better, best first:")
     if not pretrained:
-        lines.append("- INIT=FILE, a published LSKNet backbone or a detector trained on images like these;")
+        lines.append(
+            "- INIT=FILE, a detector trained on images like these, or LSKNet's backbone from ImageNet (fdam-rotate "
+            "demo --help says where it is): the network gets the file's width, and its steps take longer;"
+        )
     if passes < PASSES:
         lines.append(f"- MINUTES=N with a larger N, for {PASSES} passes;")
     lines.append(

@@ -32,6 +32,7 @@ def test_outlook_on_own_data():
     assert "300 steps of 2 patches are 1.2 passes over the 521 training patches" in text
     assert "mAP 0.05" in text
     assert text.index("INIT=FILE") < text.index("MINUTES=N") < text.index("configs/lsknet_fdam")
+    assert "the network gets the file's width" in text
     text = demo.outlook(521, 6252, own_data=True, pretrained=True)
     assert "24.0 passes" in text
     assert "INIT" not in text
