@@ -24,6 +24,7 @@ from fdam_rotate.datasets.views import check_views
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.predicting.model import Found
+from fdam_rotate.dota.rasters.options import RasterOptions
 
 __all__ = ["TorchModel"]
 
@@ -38,6 +39,9 @@ class TorchModel:
         device: as for ``start_runtime``.
         precision: as for ``set_precision``.
         unsafe_load: open a checkpoint that carries code.
+
+    Attributes:
+        raster: how the config's test set reads rasters.
 
     Raises:
         DotaError: the config's parts do not fit each other.
@@ -56,6 +60,7 @@ class TorchModel:
         dataset = cfg.data.test
         self.classes: tuple[str, ...] = tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
         check_classes(cfg.model, self.classes)
+        self.raster = RasterOptions(dataset.get("bands"), dataset.get("scale_range", "auto"))
         self.identity: Mapping[str, Any] = {
             "checkpoint": sha256_of(checkpoint),
             "model": hashlib.sha256(repr((cfg.model, dataset.pipeline)).encode()).hexdigest(),

@@ -24,6 +24,7 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.names import escape_id
 from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
 from fdam_rotate.dota.progress import progress_bar
+from fdam_rotate.dota.rasters.images import read_image
 from fdam_rotate.dota.scoring.drawing import draw_detections
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
@@ -155,7 +156,7 @@ def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
 def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:
     with progress_bar(len(dataset.data_infos), "draw", "patch", shown=True) as bar:
         for info in dataset.data_infos:
-            image = cv2.imread(str(Path(dataset.img_prefix) / info["filename"]))
+            image, _ = read_image(Path(dataset.img_prefix) / info["filename"], dataset.raster)
             patch = Path(info["filename"]).stem
             own = {}
             for name, found in detections.items():

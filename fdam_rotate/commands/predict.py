@@ -21,6 +21,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,6 +49,7 @@ from fdam_rotate.commands.arguments import (
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
+    from fdam_rotate.apis.predict import TorchModel
     from fdam_rotate.dota.layout import SourceImage
     from fdam_rotate.dota.predicting.model import WindowModel
 
@@ -186,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, file=sys.stderr)
     if checkpoint is not None:
         model = _torch_model(args, checkpoint)
+        if args.bands is None and list(args.scale_range) == ["auto"]:
+            options = replace(options, raster=model.raster)
 
     from fdam_rotate.dota.predicting.predict import predict_images
 
@@ -220,7 +224,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 1 if failures else 0
 
 
-def _torch_model(args: argparse.Namespace, checkpoint: Path) -> WindowModel:
+def _torch_model(args: argparse.Namespace, checkpoint: Path) -> TorchModel:
     from fdam_rotate.apis.compat import load_config
     from fdam_rotate.host.quiet import quiet_host
 

@@ -2,7 +2,7 @@
 
 from fdam_rotate.datasets.dota import DOTAPatchDataset
 from fdam_rotate.datasets.hrsc import HRSC2016Dataset
-from fdam_rotate.datasets.pipelines import DrawScale
+from fdam_rotate.datasets.pipelines import DrawScale, LoadAnyImage
 from fdam_rotate.datasets.views import FlipTurnAug
 
-__all__ = ["DOTAPatchDataset", "DrawScale", "FlipTurnAug", "HRSC2016Dataset"]
+__all__ = ["DOTAPatchDataset", "DrawScale", "FlipTurnAug", "HRSC2016Dataset", "LoadAnyImage"]

@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from mmcv.utils import print_log
@@ -32,6 +32,7 @@ from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.names import MAX_PATCH_ID_BYTES, id_problem
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.scoring.scores import EvalResult
@@ -55,13 +56,15 @@ class DOTAPatchDataset(CustomDataset):
             truncated), and neutral where patches are scored. The default keeps all, as MMRotate does.
         gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches.
         manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else by names.
+        bands: of images that are rasters, as ``--bands`` of the commands (docs/rasters.md).
+        scale_range: of images of more than 8 bits, as ``--scale-range``; give what ``predict`` will be given.
         classes: ``'v1.0'``, ``'v1.5'``, ``'v2.0'``, a ``.txt`` file, or names; ``'ship'`` is one class.
         **kwargs: MMDetection's ``CustomDataset`` settings (``img_prefix``, ``test_mode``, ``filter_empty_gt``...);
             relative ``ann_file`` and ``img_prefix`` lie under ``data_root``, ``gt_dir`` and ``manifest`` do not.
 
     Raises:
         FileNotFoundError: a folder or an image is missing.
-        DotaError: no patch at all, or labels that cannot be read, each with file and line.
+        DotaError: no patch at all, labels that cannot be read, each with file and line, or impossible bands.
     """
 
     CLASSES = DOTA_CLASSES["v1.0"]
@@ -75,6 +78,8 @@ class DOTAPatchDataset(CustomDataset):
         difficulty: int = 100,
         gt_dir: str | None = None,
         manifest: str | None = None,
+        bands: Sequence[int] | None = None,
+        scale_range: tuple[float, float] | Literal["auto"] = "auto",
         classes: str | Sequence[str] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -84,7 +89,8 @@ class DOTAPatchDataset(CustomDataset):
         self.difficulty = difficulty
         self.gt_dir = gt_dir
         self.manifest = manifest
-        super().__init__(ann_file, _for_this_set(pipeline, version, kwargs), classes=classes, **kwargs)
+        self.raster = RasterOptions(bands, scale_range)
+        super().__init__(ann_file, self._steps(pipeline, kwargs), classes=classes, **kwargs)
 
     @classmethod
     def get_classes(cls, classes: str | Sequence[str] | None = None) -> tuple[str, ...]:
@@ -92,6 +98,19 @@ class DOTAPatchDataset(CustomDataset):
         return cls.CLASSES if classes is None else resolve_classes(classes)
 
     # -- reading
+
+    def _steps(self, pipeline: Sequence[dict[str, Any]], settings: dict[str, Any]) -> list[dict[str, Any]]:
+        """The pipeline's steps for this set: what reads rasters, turns boxes, and keeps images without objects."""
+        steps = copy.deepcopy(list(pipeline))
+        check_views(steps)
+        for step in steps:
+            if step["type"] == "LoadImageFromFile":
+                step.update(type="LoadAnyImage", bands=self.raster.bands, scale_range=self.raster.scale_range)
+            if step["type"] in TURNING_STEPS:
+                step.setdefault("version", self.version)
+            if step["type"] == "PolyRandomRotate" and not settings.get("filter_empty_gt", True):
+                step.setdefault("allow_negative", True)  # else another image is taken in their place
+        return steps
 
     def load_annotations(self, ann_folder: str) -> list[dict[str, Any]]:
         """Patch records in the order of their names; see the class for errors."""
@@ -251,18 +270,6 @@ class DOTAPatchDataset(CustomDataset):
         what = "merged whole images" if whole else f"PATCHES, not whole images (no gt_dir: {self.gt_dir})"
         print_log("\n".join([f"scored on {what}", format_table(result), *format_notes(result)]), logger=logger)
         return OrderedDict({"mAP" if whole else "patch_mAP": float(result.map)})
-
-
-def _for_this_set(pipeline: Sequence[dict[str, Any]], version: str, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """The pipeline's steps with the angle's definition, and keeping images without objects where they are asked for."""
-    steps = copy.deepcopy(list(pipeline))
-    check_views(steps)
-    for step in steps:
-        if step["type"] in TURNING_STEPS:
-            step.setdefault("version", version)
-        if step["type"] == "PolyRandomRotate" and not settings.get("filter_empty_gt", True):
-            step.setdefault("allow_negative", True)  # else another image is taken in their place
-    return steps
 
 
 def check_image_ids(folder: str | Path, image_ids: Iterable[str]) -> list[str]:

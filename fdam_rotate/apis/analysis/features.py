@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from fdam_rotate.apis.checkpoints.checkpoint import load_into
 from fdam_rotate.apis.compat import load_config, revert_sync_bn
-from fdam_rotate.dota.errors import DotaError, ImageReadError
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES, image_files
+from fdam_rotate.dota.rasters.images import read_image
 
 __all__ = [
     "build_model",
@@ -107,9 +108,7 @@ def load_images(paths: Sequence[Path], size: int, norm: dict[str, Any]) -> Itera
     """
     mean, std = (np.array(norm[k], dtype=np.float32) for k in ("mean", "std"))
     for path in paths:
-        image = cv2.imdecode(np.fromfile(path, dtype=np.uint8), cv2.IMREAD_COLOR)
-        if image is None:
-            raise ImageReadError(f"{path} cannot be read as an image")
+        image: np.ndarray = read_image(path)[0]
         height, width = image.shape[:2]
         if min(height, width) < size:
             down, right = max(size - height, 0), max(size - width, 0)
