@@ -11,6 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad as fwAD
 from torch.utils.flop_counter import FlopCounterMode
 
+from fdam_rotate.models.backbones.lsknet_fdam import InvertedLSKAttention
 from fdam_rotate.models.layers import FreqScale, att_inv, cpu, spectrum
 from fdam_rotate.models.layers.cpu import library, scale
 
@@ -120,7 +121,7 @@ def gate_case(images, channels, heads, height, width, dtype):
 def assert_gate_equals_torch(shape, dtype, monkeypatch):
     *arguments, grad = gate_case(*shape, dtype)
     with monkeypatch.context() as patch:
-        patch.setattr(cpu, "serves", lambda *_: False)
+        patch.setattr(cpu, "serves", lambda *_, **__: False)
         wide = [t.double() for t in arguments]
         expected = att_inv._inverted_gate(*wide)
         expected_gradient = att_inv._inverted_gate_gradient(grad.double(), *wide)
@@ -135,6 +136,146 @@ def assert_gate_equals_torch(shape, dtype, monkeypatch):
 @pytest.mark.parametrize("shape", GATES)
 def test_gate_equals_torch(shape, dtype, monkeypatch):
     assert_gate_equals_torch(shape, dtype, monkeypatch)
+
+
+# images, tokens, channels, outputs: one of each; less than eight channels, and a rest; whole and broken blocks of 128
+TOKENS = [(1, 1, 1, 1), (2, 5, 3, 2), (2, 130, 12, 5), (1, 256, 64, 2), (3, 43, 24, 16)]
+
+
+def token_case(images, tokens, channels, outputs, dtype):
+    """Tokens, weight, bias, and the gradient of the outputs; all but the tokens as the kernels want them for these."""
+    others = cpu.computed_in(dtype)
+    return (
+        values(images, tokens, channels, dtype=dtype, seed=0),
+        values(outputs, channels, dtype=others, seed=1),
+        values(outputs, dtype=others, seed=2),
+        values(images, tokens, outputs, dtype=others, seed=3),
+    )
+
+
+def assert_logits_equal_the_formula(shape, dtype):
+    *given, grad = token_case(*shape, dtype)
+    x, weight, bias = (t.double().requires_grad_() for t in given)
+    expected = (x[:, :, None].relu() ** 2 * weight).sum(-1) + bias
+    wanted = torch.autograd.grad(expected, (x, weight, bias), grad.double())
+    assert close(cpu.squared_relu_linear(*given), expected)
+    found = cpu.squared_relu_linear_gradient(grad, *given[:2])
+    assert all(close(a, b) for a, b in zip(found, wanted, strict=True))
+    # views of another order, and a gradient that is one number in memory
+    odd = [torch.stack((t, t), dim=-1)[..., 0] for t in given]
+    assert torch.equal(cpu.squared_relu_linear(*odd), cpu.squared_relu_linear(*given))
+    ones = torch.ones((), dtype=weight.dtype).expand(grad.shape).to(grad.dtype)
+    for a, b in zip(
+        cpu.squared_relu_linear_gradient(ones, *odd[:2]),
+        cpu.squared_relu_linear_gradient(torch.ones_like(grad), *given[:2]),
+        strict=True,
+    ):
+        assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", TOKENS)
+def test_logits_equal_the_formula(shape, dtype):
+    assert_logits_equal_the_formula(shape, dtype)
+
+
+def test_a_token_that_is_no_number_gives_none():
+    x = torch.zeros(1, 2, 9)
+    x[0, 1, 3] = torch.nan
+    logits = cpu.squared_relu_linear(x, torch.ones(2, 9), torch.zeros(2))
+    assert logits.isnan().tolist() == [[[False, False], [True, True]]]
+
+
+def assert_rounded_only(found, expected):
+    """``found`` is what float32 gives, rounded once where it is bfloat16; the compiler may contract a sum otherwise."""
+    for a, b in zip(found, expected, strict=True):
+        once = b.abs() * 2**-8 if a.dtype == torch.bfloat16 else 0
+        assert ((a - b).abs() <= once + 1e-6 * b.abs().max()).all()
+
+
+def assert_bfloat16_is_float32_rounded(layout):
+    """Values in bfloat16 are exact in float32, and results are rounded once."""
+    for shape in [(8, 16, 16, 14), (16, 24, 30, 14), (24, 7, 9, 14)]:
+        x, kernels, grad = case(*shape, torch.float32, images=2)
+        x, grad = (layout(t.bfloat16()) for t in (x, grad))
+        y, kept = cpu.scaled(x, kernels, True, keep=True)
+        y_wide, kept_wide = cpu.scaled(x.float(), kernels, True, keep=True)
+        assert y.dtype == torch.bfloat16
+        assert same_order(y, x)
+        assert_rounded_only((y, kept), (y_wide, kept_wide))
+        found = cpu.scaled_gradient(grad, kernels, True, kept)
+        assert_rounded_only(found, cpu.scaled_gradient(grad.float(), kernels, True, kept))
+        assert found[0].dtype == torch.bfloat16
+    for shape in GATES:
+        *arguments, grad = gate_case(*shape, torch.float32)
+        u, s, grad = (layout(t.bfloat16()) for t in (*arguments[:2], grad))
+        weights = [layout(t) if t.dim() == 4 else t for t in arguments[2:]]
+        gated = cpu.inverted_gate(u, s, *weights)
+        assert_rounded_only([gated], [cpu.inverted_gate(u.float(), s.float(), *weights)])
+        found = cpu.inverted_gate_gradient(grad, u, s, *weights)
+        assert_rounded_only(found, cpu.inverted_gate_gradient(grad.float(), u.float(), s.float(), *weights))
+        assert [t.dtype for t in (gated, *found)] == [torch.bfloat16] * 3 + [torch.float32] * 4
+
+
+@pytest.mark.parametrize("layout", [torch.Tensor.contiguous, lambda t: channels_last(t)[0]], ids=["planar", "last"])
+def test_bfloat16_is_float32_rounded(layout):
+    assert_bfloat16_is_float32_rounded(layout)
+
+
+@pytest.mark.parametrize("shape", TOKENS)
+def test_logits_of_bfloat16_are_those_of_float32(shape):
+    x, weight, bias, grad = token_case(*shape, torch.bfloat16)
+    logits, wide = (cpu.squared_relu_linear(tokens, weight, bias) for tokens in (x, x.float()))
+    assert_rounded_only([logits], [wide])
+    found = cpu.squared_relu_linear_gradient(grad, x, weight)
+    assert_rounded_only(found, cpu.squared_relu_linear_gradient(grad, x.float(), weight))
+    assert [t.dtype for t in found] == [torch.bfloat16, torch.float32, torch.float32]
+
+
+def test_bfloat16_rounds_all_kinds_of_numbers_as_torch_does():
+    # halves between two neighbours, numbers that round up to infinity, subnormal ones, infinities and NaN
+    bits = torch.arange(2**16, dtype=torch.int32) << 16
+    factors = torch.tensor([1.0, 1 + 2**-8, 1 + 3 * 2**-8, 1 + 2**-8 + 2**-20, 0.5, -1.0])
+    u = bits.view(torch.float32).bfloat16().view(1, 1, 256, 256)
+    one, zero = torch.ones_like(u), torch.zeros(1)
+    nothing = torch.zeros(u.shape)
+    for factor in factors:  # out = u * (1 + alpha)
+        out = cpu.inverted_gate(u, one, nothing + (factor - 1), nothing, zero + 1, zero)
+        expected = (u.float() * (nothing + (factor - 1) + 1)).bfloat16()
+        assert torch.equal(out.isnan(), expected.isnan())
+        assert torch.equal(out.nan_to_num(), expected.nan_to_num())
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_empty_batches_give_empty_results(last):
+    (u,) = channels_last(torch.zeros(0, 8, 3, 4)) if last else [torch.zeros(0, 8, 3, 4)]
+    weights = [torch.zeros(0, 2, 3, 4)] * 2 + [torch.zeros(8)] * 2
+    assert cpu.inverted_gate(u, u, *weights).shape == u.shape
+    found = cpu.inverted_gate_gradient(u, u, u, *weights)
+    assert [tuple(t.shape) for t in found] == [tuple(t.shape) for t in (u, u, *weights)]
+    assert all((t == 0).all() for t in found)
+    assert cpu.squared_relu_linear(torch.zeros(0, 5, 8), torch.zeros(2, 8), torch.zeros(2)).shape == (0, 5, 2)
+    found = cpu.squared_relu_linear_gradient(torch.zeros(0, 5, 2), torch.zeros(0, 5, 8), torch.zeros(2, 8))
+    assert [tuple(t.shape) for t in found] == [(0, 5, 8), (2, 8), (2,)]
+    assert all((t == 0).all() for t in found)
+
+
+def test_it_is_what_attention_runs(monkeypatch):
+    runs = []
+    for name in ("squared_relu_linear", "squared_relu_linear_gradient", "inverted_gate", "inverted_gate_gradient"):
+        inner = getattr(cpu, name)
+        watched = lambda *given, inner=inner, name=name: runs.append((name, given[-2].dtype)) or inner(*given)  # noqa: E731
+        monkeypatch.setattr(cpu, name, watched)
+    attention = InvertedLSKAttention(16, 4)
+    x = torch.randn(2, 16, 5, 6).contiguous(memory_format=torch.channels_last).requires_grad_()
+    attention(x).sum().backward()
+    names = ["squared_relu_linear", "inverted_gate", "inverted_gate_gradient", "squared_relu_linear_gradient"]
+    assert [name for name, _ in runs] == names
+    runs.clear()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        attention(x.bfloat16()).float().sum().backward()
+    assert [name for name, _ in runs] == names
+    assert all(dtype != torch.bfloat16 for name, dtype in runs if "gate" in name)  # the gammas
 
 
 def test_it_is_what_layers_run(monkeypatch):
@@ -229,6 +370,7 @@ def test_sizes_with_large_prime_factors_are_left_to_torch(monkeypatch):
 def test_threads_do_not_change_a_bit():
     x, kernels, grad = case(37, 20, 22, 14, torch.float32)
     gate = gate_case(2, 6, 3, 40, 41, torch.float32)
+    *tokens, grad_logits = token_case(2, 700, 20, 6, torch.float32)
     wide, wide_kernels, wide_grad = case(48, 20, 22, 14, torch.float32)
     threads, results = torch.get_num_threads(), []
     try:
@@ -240,6 +382,10 @@ def test_threads_do_not_change_a_bit():
                 results[-1] += [y, *cpu.scaled_gradient(grad_given, k_given, True, kept)]
             for *given, grad_given in (gate, channels_last(*gate)):
                 results[-1] += [cpu.inverted_gate(*given), *cpu.inverted_gate_gradient(grad_given, *given)]
+            results[-1] += [
+                cpu.squared_relu_linear(*tokens),
+                *cpu.squared_relu_linear_gradient(grad_logits, *tokens[:2]),
+            ]
     finally:
         torch.set_num_threads(threads)
     for others in results[1:]:
@@ -261,6 +407,10 @@ def test_processors_without_avx2(tmp_path, monkeypatch):
         assert_scale_equals_torch(shape, torch.float64, False)
     for shape in GATES:
         assert_gate_equals_torch(shape, torch.float32, monkeypatch)
+    for shape in TOKENS:
+        assert_logits_equal_the_formula(shape, torch.float32)
+    assert_bfloat16_is_float32_rounded(lambda t: channels_last(t)[0])
+    test_bfloat16_rounds_all_kinds_of_numbers_as_torch_does()
 
 
 @pytest.mark.parametrize("state", ["missing", "older"])
@@ -307,3 +457,12 @@ def test_wrong_shapes_and_dtypes_are_refused():
         cpu.inverted_gate(*gate[:2], *[t.repeat(1, 2, 1, 1)[:, :4] for t in gate[2:4]], *gate[4:])
     with pytest.raises(ValueError, match="expected grad of shape"):
         cpu.inverted_gate_gradient(grad[:, :5], *gate)
+    with pytest.raises(ValueError, match=r"expected alpha of .*torch\.float32 on the CPU, got .*torch\.bfloat16"):
+        cpu.inverted_gate(*(t.bfloat16() for t in gate))
+    x, weight, bias, grad = token_case(1, 3, 4, 2, torch.float32)
+    with pytest.raises(ValueError, match=r"expected weight of shape \(2, 4\)"):
+        cpu.squared_relu_linear(x, weight[:, :3], bias)
+    with pytest.raises(ValueError, match=r"expected bias of shape \(2,\)"):
+        cpu.squared_relu_linear(x, weight, bias[:1])
+    with pytest.raises(ValueError, match=r"expected grad of shape \(1, 3, 2\)"):
+        cpu.squared_relu_linear_gradient(grad[:, :2], x, weight)

@@ -27,7 +27,7 @@ def features(*shape, dtype=torch.float64, seed=2):
 def impl(request, monkeypatch):
     """Each way to compute: C++, torch's FFT (what a GPU runs) and matrix products."""
     if request.param == "torch":
-        monkeypatch.setattr(cpu, "serves", lambda *_: False)
+        monkeypatch.setattr(cpu, "serves", lambda *_, **__: False)
     return "dft" if request.param == "dft" else "fft"
 
 
@@ -124,6 +124,23 @@ def test_memory_formats_and_slices():
     before = x.clone()
     layer(x, residual=True)
     assert torch.equal(x, before)
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_gradients_of_bfloat16_maps(last, impl):
+    layer, plain = strong(dtype=torch.float32, impl=impl), strong()
+    x, grad = (features(2, 32, 9, 14, seed=seed).bfloat16() for seed in (2, 3))
+    if last:
+        x, grad = (t.contiguous(memory_format=torch.channels_last) for t in (x, grad))
+    wide = x.double().requires_grad_()
+    wanted = torch.autograd.grad(freq_scale_by_formula(plain, wide), [wide, *plain.parameters()], grad.double())
+    x.requires_grad_()
+    found = torch.autograd.grad(layer(x, residual=True), [x, *layer.parameters()], grad)
+    assert found[0].dtype == torch.bfloat16
+    # grad_x is a sum of two numbers of bfloat16; all else is float32
+    bounds = [2**-7] + [1e-5] * (len(wanted) - 1)
+    for a, b, bound in zip(found, wanted, bounds, strict=True):
+        assert (a.double() - b).abs().max() <= bound * b.abs().max()
 
 
 def test_gradient_of_a_plain_sum():

@@ -47,13 +47,14 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
     """Return ``low(star(x))`` and ``high(star(x))`` for linear maps over channels.
 
     Args:
-        x: (B, C, N), channels first; the map runs in its dtype, also under autocast.
+        x: (B, C, N), channels first; the map runs in its dtype, also under autocast, or in float32 where it is bfloat16
+            and C++ serves.
         high: ``dy_freq``, a Linear or 1 x 1 convolution C -> h.
         low: ``dy_freq_2``, of the same shape.
         star: StarReLU; its scale and bias are folded into the maps.
 
     Returns:
-        Two tensors (B, h, N) in the dtype of ``x``: low and high logits.
+        Two tensors (B, h, N) in the dtype that the map runs in: low and high logits.
 
     Raises:
         ValueError: Where ``x`` is empty.
@@ -63,13 +64,21 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
     with torch.autocast(x.device.type, enabled=False):
         weight = torch.cat((low.weight, high.weight)).flatten(1)  # (2h, C)
         bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)
-        arguments = (x, (star.scale * weight).to(x.dtype), bias.to(x.dtype))
+        kind = cpu.computed_in(x.dtype) if _as_tokens_on_cpu(x) else x.dtype
+        arguments = (x, (star.scale * weight).to(kind), bias.to(kind))
         logits = (_SquaredReLULinear.apply if records_gradient(*arguments) else _squared_relu_linear)(*arguments)
         return logits.chunk(2, dim=1)
 
 
+def _as_tokens_on_cpu(x: Tensor, *others: Tensor) -> bool:
+    """Whether C++ serves for ``x``, (B, C, N) whose channels lie side by side: tokens, and maps with channels last."""
+    return x.mT.is_contiguous() and cpu.serves(x, others=others)
+
+
 def _squared_relu_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """``weight @ relu(x)^2 + bias`` for (B, C, N), (K, C) and (K,): (B, K, N)."""
+    if _as_tokens_on_cpu(x, weight, bias):
+        return cpu.squared_relu_linear(x.mT, weight, bias).mT
     return torch.matmul(weight, F.relu(x).square_()).add_(bias[:, None])
 
 
@@ -85,6 +94,9 @@ class _SquaredReLULinear(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x, weight = ctx.saved_tensors
+        if _as_tokens_on_cpu(x, weight, grad):
+            grad_x, *others = cpu.squared_relu_linear_gradient(grad.mT, x.mT, weight)
+            return grad_x.mT, *others
         positive = F.relu(x)
         # Tokens and maps with channels last come transposed; so should their gradient lie.
         transposed = x.transpose(1, 2).is_contiguous()
@@ -112,19 +124,21 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
     Returns:
         ``u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``, of the shape and dtype of ``u``.
     """
-    arguments = (u, *(x.to(u.dtype) for x in (s, alpha, beta, lf_gamma, hf_gamma)))
+    s = s.to(u.dtype)
+    kind = cpu.computed_in(u.dtype) if cpu.serves(u, s) else u.dtype
+    arguments = (u, s, *(weight.to(kind) for weight in (alpha, beta, lf_gamma, hf_gamma)))
     return (_InvertedGate.apply if records_gradient(*arguments) else _inverted_gate)(*arguments)
 
 
 def _inverted_gate(u: Tensor, s: Tensor, *weights: Tensor) -> Tensor:
-    if cpu.serves(u, s, *weights):
+    if cpu.serves(u, s, others=weights):
         return cpu.inverted_gate(u, s, *weights)
     keep, high = _gate_factors(u, *weights)
     return high.addcmul_(s, keep).mul_(u)
 
 
 class _InvertedGate(torch.autograd.Function):
-    """``inverted_gate`` in one dtype, with its gradient; keeps its arguments only."""
+    """``inverted_gate`` with its gradient; keeps its arguments only."""
 
     @staticmethod
     def forward(ctx: Any, *arguments: Tensor) -> Tensor:
@@ -134,8 +148,10 @@ class _InvertedGate(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
-        tensors = (grad, *ctx.saved_tensors)
-        return (cpu.inverted_gate_gradient if cpu.serves(*tensors) else _inverted_gate_gradient)(*tensors)
+        u, s, *weights = ctx.saved_tensors
+        if cpu.serves(grad, u, s, others=weights):
+            return cpu.inverted_gate_gradient(grad, u, s, *weights)
+        return _inverted_gate_gradient(grad, u, s, *weights)
 
 
 def _inverted_gate_gradient(

@@ -14,9 +14,13 @@ own size and the mixture is resized, where each filter was resized and then mixe
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
+from fdam_rotate.models.layers.autograd import records_gradient
 from fdam_rotate.models.layers.spectrum import scale_spectrum, scale_spectrum_dft
 from fdam_rotate.models.layers.star_relu import StarReLU
 
@@ -52,6 +56,26 @@ class _Routing(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc2(self.act(self.fc1(x)))
+
+
+def _mean_of_maps(x: Tensor) -> Tensor:
+    """Mean over H and W in float32 at least: (B, C, H, W) -> (B, C)."""
+    return x.mean((2, 3), dtype=torch.promote_types(x.dtype, torch.float32))
+
+
+class _MeanOfMaps(torch.autograd.Function):
+    """``_mean_of_maps`` with its gradient: one number for a whole map, which torch's own writes to each place of it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.shape, ctx.dtype = x.shape, x.dtype
+        return _mean_of_maps(x)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        places = ctx.shape[2] * ctx.shape[3]
+        return (grad / places).to(ctx.dtype)[..., None, None].expand(ctx.shape)
 
 
 class FreqScale(nn.Module):
@@ -133,20 +157,22 @@ class FreqScale(nn.Module):
         if x.dim() != 4 or x.shape[1] != self.dim or x.numel() == 0:
             raise ValueError(f"expected non-empty features of shape (B, {self.dim}, H, W), got {tuple(x.shape)}")
         with torch.autocast(x.device.type, enabled=False):
-            wide = x.to(torch.promote_types(x.dtype, torch.float32))
-            kernels = self.mixed_filters(wide)
+            kernels = self.mixed_filters(x)
             if self.impl == "fft":
-                y = scale_spectrum(wide, kernels, residual)
-            else:
-                y = scale_spectrum_dft(wide, kernels)
-                y = wide + y if residual else y
-            return y.to(x.dtype)
+                return scale_spectrum(x, kernels, residual)
+            wide = x.to(kernels.dtype)
+            y = scale_spectrum_dft(wide, kernels)
+            return (wide + y if residual else y).to(x.dtype)
 
     def mixed_filters(self, x: Tensor) -> Tensor:
-        """Return the filters mixed for each image and group, (B, C, size, size // 2 + 1), for features (B, C, H, W)."""
-        mean = x.mean((2, 3)).to(self.complex_weights.dtype)
-        routing = self.reweight(mean).tanh().view(-1, self.group, self.num_filters)
-        return combine_filters(self.complex_weights, routing).to(x.dtype)
+        """Return the filters mixed for each image and group, for features (B, C, H, W).
+
+        Returns:
+            Tensor (B, C, size, size // 2 + 1), in float64 with ``x`` of float64, else in float32.
+        """
+        mean = (_MeanOfMaps.apply if records_gradient(x) else _mean_of_maps)(x)
+        routing = self.reweight(mean.to(self.complex_weights.dtype)).tanh().view(-1, self.group, self.num_filters)
+        return combine_filters(self.complex_weights, routing).to(mean.dtype)
 
     def extra_repr(self) -> str:
         """Show what distinguishes one layer from another."""

@@ -34,9 +34,10 @@ def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor
     """Return ``irfft2(rfft2(x) * M)``, with ``x`` added where ``residual`` is true.
 
     Args:
-        x: Features (B, C, H, W), float32 or float64.
-        kernels: Mixed filters (B, C, S, S2) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
-        residual: Add ``x`` to the result.
+        x: Features (B, C, H, W), any float dtype.
+        kernels: Mixed filters (B, C, S, S2), float64 with ``x`` of float64, else float32; all is computed in this type.
+            M is their bicubic resize to (H, W // 2 + 1).
+        residual: Add ``x`` to the result, before it is rounded to the dtype of ``x``.
 
     Returns:
         Tensor (B, C, H, W) in the dtype of ``x``.
@@ -48,7 +49,7 @@ def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor
 
 
 def _on_cpu(x: Tensor, kernels: Tensor) -> bool:
-    return cpu.serves(x, kernels) and cpu.quick(*x.shape[2:])
+    return cpu.quick(*x.shape[2:]) and cpu.serves(x, others=[kernels])
 
 
 class _ScaleSpectrum(torch.autograd.Function):
@@ -71,12 +72,13 @@ class _ScaleSpectrum(torch.autograd.Function):
 
 
 def _scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tensor, Tensor | None]:
-    """``cpu.scaled`` in operations of torch."""
-    spectra = _spectrum(x)
+    """``cpu.scaled`` in operations of torch, for ``x`` of any dtype."""
+    wide = x.to(kernels.dtype)
+    spectra = _spectrum(wide)
     modulation = _interleaved_modulation(kernels, *x.shape[2:])
     # In place on whichever is not needed any more.
     y = _maps(modulation.mul_(spectra) if keep else spectra.mul_(modulation), *x.shape[2:])
-    return (y.add_(x) if residual else y), (spectra if keep else None)
+    return (y.add_(wide) if residual else y).to(x.dtype), (spectra if keep else None)
 
 
 def _scaled_gradient(

@@ -6,15 +6,15 @@
 // size of the filters in the same visit.
 
 // Eight maps: where they lie in x and y, and their half spectrum.
-template <typename T>
+template <typename T, typename S>
 struct Group {
-  const ScaleJob<T>& job;
+  const ScaleJob<T, S>& job;
   int number, lanes;
   Steps steps;
   long start;  // of its first map in x and y
   Complex<T>* spectrum;  // (height, width / 2 + 1)
 
-  Group(const ScaleJob<T>& job, int number, void* memory)
+  Group(const ScaleJob<T, S>& job, int number, void* memory)
       : job(job), number(number), spectrum(static_cast<Complex<T>*>(memory)) {
     const int first = number * kLanes;
     const long area = (long)job.height * job.width, channels = job.channels;
@@ -26,13 +26,13 @@ struct Group {
 };
 
 // What one thread works with beside the spectra: two rows or columns, and a group's filters in two sizes.
-template <typename T>
+template <typename T, typename S>
 struct Workspace {
   Complex<T>*a, *b;
   Lanes<T>*kernel, *grad_kernel;  // (size, half)
   Lanes<T>*mixed, *grad_mixed;    // (size,)
 
-  Workspace(const ScaleJob<T>& job, void* memory) {
+  Workspace(const ScaleJob<T, S>& job, void* memory) {
     const int longest = job.height > job.width ? job.height : job.width;
     a = static_cast<Complex<T>*>(memory);
     b = a + longest;
@@ -41,16 +41,16 @@ struct Workspace {
     mixed = grad_kernel + job.size * job.half;
     grad_mixed = mixed + job.size;
   }
-  static size_t bytes(const ScaleJob<T>& job) {
+  static size_t bytes(const ScaleJob<T, S>& job) {
     const size_t longest = job.height > job.width ? job.height : job.width;
     return 2 * longest * sizeof(Complex<T>) + ((size_t)2 * job.size * job.half + 2 * job.size) * sizeof(Lanes<T>);
   }
 };
 
 // Transform rows h and h + 1 of x, as the real and imaginary part of one complex row.
-template <typename T>
-static void rows_forward(const Group<T>& group, int h, const Plan<T>& along_row, Workspace<T>& work) {
-  const ScaleJob<T>& job = group.job;
+template <typename T, typename S>
+static void rows_forward(const Group<T, S>& group, int h, const Plan<T>& along_row, Workspace<T, S>& work) {
+  const ScaleJob<T, S>& job = group.job;
   const int width = job.width, columns = width / 2 + 1;
   const bool pair = h + 1 < job.height;
   read_row(job.x + group.row(h), group.steps, width, group.lanes, work.a, &Complex<T>::re);
@@ -69,9 +69,9 @@ static void rows_forward(const Group<T>& group, int h, const Plan<T>& along_row,
 }
 
 // The way back, into rows h and h + 1 of y.
-template <typename T>
-static void rows_inverse(const Group<T>& group, int h, const Plan<T>& along_row, Workspace<T>& work) {
-  const ScaleJob<T>& job = group.job;
+template <typename T, typename S>
+static void rows_inverse(const Group<T, S>& group, int h, const Plan<T>& along_row, Workspace<T, S>& work) {
+  const ScaleJob<T, S>& job = group.job;
   const int width = job.width, columns = width / 2 + 1;
   const bool pair = h + 1 < job.height;
   const Complex<T>* const upper = group.spectrum + (long)h * columns;
@@ -96,9 +96,9 @@ static void rows_inverse(const Group<T>& group, int h, const Plan<T>& along_row,
 }
 
 // Multiply the columns' transforms by M.
-template <typename T>
-static void scale_columns(const Group<T>& group, const Plan<T>& along_column, Workspace<T>& work) {
-  const ScaleJob<T>& job = group.job;
+template <typename T, typename S>
+static void scale_columns(const Group<T, S>& group, const Plan<T>& along_column, Workspace<T, S>& work) {
+  const ScaleJob<T, S>& job = group.job;
   const int height = job.height, width = job.width, columns = width / 2 + 1, size = job.size, half = job.half;
   const int taps = size < kTaps ? size : kTaps, first = group.number * kLanes;
   const long area = (long)height * width;
@@ -151,40 +151,40 @@ static void scale_columns(const Group<T>& group, const Plan<T>& along_column, Wo
   if (job.grad_kernels)
     for (int i = 0; i < size * half; i++) {
       T v[kLanes];
-      store(v, grad_kernel[i]);
+      put(v, grad_kernel[i]);
       for (int k = 0; k < group.lanes; k++) job.grad_kernels[(long)(first + k) * size * half + i] = v[k];
     }
 }
 
 // Groups of a task: with channels last, two lie in each line of the cache, which is then read and written once for both.
-template <typename T>
-static int task_groups(const ScaleJob<T>& job) {
+template <typename T, typename S>
+static int task_groups(const ScaleJob<T, S>& job) {
   return job.channels && job.channels % (2 * kLanes) == 0 ? 2 : 1;
 }
 
-template <typename T>
-static size_t spectrum_bytes(const ScaleJob<T>& job) {
+template <typename T, typename S>
+static size_t spectrum_bytes(const ScaleJob<T, S>& job) {
   return (size_t)job.height * (job.width / 2 + 1) * sizeof(Complex<T>);
 }
 
-template <typename T>
-static size_t task_bytes(const ScaleJob<T>& job) {
-  return task_groups(job) * spectrum_bytes(job) + Workspace<T>::bytes(job);
+template <typename T, typename S>
+static size_t task_bytes(const ScaleJob<T, S>& job) {
+  return task_groups(job) * spectrum_bytes(job) + Workspace<T, S>::bytes(job);
 }
 
 // `memory`: task_bytes, aligned to 64.
-template <typename T>
-static void scale_task(const ScaleJob<T>& job, int task, void* memory) {
+template <typename T, typename S>
+static void scale_task(const ScaleJob<T, S>& job, int task, void* memory) {
   const int count = task_groups(job);
   char* const spectra = static_cast<char*>(memory);
-  Workspace<T> work(job, spectra + count * spectrum_bytes(job));
+  Workspace<T, S> work(job, spectra + count * spectrum_bytes(job));
   const Plan<T> along_row(job.width, job.row_roots), along_column(job.height, job.column_roots);
   auto each_group = [&](auto body) {
-    for (int k = 0; k < count; k++) body(Group<T>(job, task * count + k, spectra + k * spectrum_bytes(job)));
+    for (int k = 0; k < count; k++) body(Group<T, S>(job, task * count + k, spectra + k * spectrum_bytes(job)));
   };
   for (int h = 0; h < job.height; h += 2)
-    each_group([&](const Group<T>& group) { rows_forward(group, h, along_row, work); });
-  each_group([&](const Group<T>& group) { scale_columns(group, along_column, work); });
+    each_group([&](const Group<T, S>& group) { rows_forward(group, h, along_row, work); });
+  each_group([&](const Group<T, S>& group) { scale_columns(group, along_column, work); });
   for (int h = 0; h < job.height; h += 2)
-    each_group([&](const Group<T>& group) { rows_inverse(group, h, along_row, work); });
+    each_group([&](const Group<T, S>& group) { rows_inverse(group, h, along_row, work); });
 }

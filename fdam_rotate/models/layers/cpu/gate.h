@@ -3,58 +3,24 @@
 
 // Positions of a task; fixed, so that the sums of the gradient are too. With channels last a sum takes one after the other,
 // and is kept short so that it stays exact.
-template <typename T>
-static long gate_block(const GateJob<T>& job) {
+template <typename T, typename S>
+static long gate_block(const GateJob<T, S>& job) {
   return job.channels_last ? 128 : 1024;
 }
 
-// Call body(V, n) for n from 0 to count - 1: eight at a time with V a vector, the rest one by one with V a number.
-template <typename T, typename Body>
-FDAM_INLINE void each(long count, Body body) {
-  long n = 0;
-  for (; n + kLanes <= count; n += kLanes) body(Lanes<T>{}, n);
-  for (; n < count; n++) body(T{}, n);
-}
-
-template <typename V, typename T>
-FDAM_INLINE V get(const T* from) {
-  V v;
-  __builtin_memcpy(&v, from, sizeof v);
-  return v;
-}
-template <typename V, typename T>
-FDAM_INLINE void put(T* to, V v) {
-  __builtin_memcpy(to, &v, sizeof v);
-}
-
-// A sum in the order of `each`.
-template <typename T>
-struct Sum {
-  Lanes<T> lanes = {};
-  T rest = 0;
-
-  void add(Lanes<T> v) { lanes += v; }
-  void add(T v) { rest += v; }
-  T total() const {
-    T sum = rest;
-    for (int k = 0; k < kLanes; k++) sum += lanes[k];
-    return sum;
-  }
-};
-
-template <typename T>
-static long gate_tasks(const GateJob<T>& job) {
+template <typename T, typename S>
+static long gate_tasks(const GateJob<T, S>& job) {
   const long block = gate_block(job);
   return job.images * (job.grad || job.channels_last ? (job.positions + block - 1) / block : job.channels);
 }
 
 // Forward: one channel of one image. Gradient: a block of positions of one image, all channels.
-template <typename T>
-static void gate_task(const GateJob<T>& job, long task) {
+template <typename T, typename S>
+static void gate_task(const GateJob<T, S>& job, long task) {
   const long positions = job.positions, channels = job.channels, each_head = channels / job.heads;
   if (!job.grad) {
     const long image = task / channels, c = task % channels, head = image * job.heads + c / each_head;
-    const T *const u = job.u + task * positions, *const s = job.s + task * positions;
+    const S *const u = job.u + task * positions, *const s = job.s + task * positions;
     const T *const alpha = job.alpha + head * positions, *const beta = job.beta + head * positions;
     each<T>(positions, [&](auto zero, long n) {
       using V = decltype(zero);
@@ -91,8 +57,8 @@ static void gate_task(const GateJob<T>& job, long task) {
 
 // The same with the channels of a position side by side, for a block of positions of one image; a position's weights of
 // a head serve all its channels.
-template <typename T>
-static void gate_task_channels_last(const GateJob<T>& job, long task) {
+template <typename T, typename S>
+static void gate_task_channels_last(const GateJob<T, S>& job, long task) {
   const long positions = job.positions, channels = job.channels, each_head = channels / job.heads;
   const long block = gate_block(job), blocks = (positions + block - 1) / block, image = task / blocks;
   const long start = task % blocks * block, count = positions - start < block ? positions - start : block;

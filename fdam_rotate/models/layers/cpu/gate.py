@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, dense, expect, is_channels_last, job_type
+from fdam_rotate.models.layers.cpu.library import call, computed_in, dense, expect, is_channels_last, job_type
 
 __all__ = ["inverted_gate", "inverted_gate_gradient"]
 
@@ -23,7 +23,7 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
     """``u * (s * (1 + lf_gamma * alpha - hf_gamma * beta) + hf_gamma * beta)``.
 
     ``u`` and ``s`` are (B, C, H, W), ``alpha`` and ``beta`` (B, h, H, W), for C / h neighbouring channels each, the
-    gammas (C,). The result has the layout of ``u``.
+    gammas (C,); where ``u`` and ``s`` are bfloat16, these are float32. The result has the layout of ``u``.
     """
     sizes = _gate_sizes(u, s, alpha, beta, lf_gamma, hf_gamma)
     tensors = dense(u, s, alpha, beta, lf_gamma, hf_gamma, channels_last=sizes.channels_last)
@@ -35,11 +35,11 @@ def inverted_gate(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: T
 def inverted_gate_gradient(grad: Tensor, *arguments: Tensor) -> tuple[Tensor, ...]:
     """Return the gradients of ``inverted_gate`` to its arguments, in their order; ``grad`` is (B, C, H, W)."""
     sizes = _gate_sizes(*arguments)
-    expect(arguments[0], grad=(grad, arguments[0].shape))
+    expect(arguments[0].dtype, grad=(grad, arguments[0].shape))
     *tensors, grad = dense(*arguments, grad, channels_last=sizes.channels_last)
     found = [torch.empty_like(t) for t in tensors[:4]]
     blocks = -(-sizes.positions // (_BLOCK_CHANNELS_LAST if sizes.channels_last else _BLOCK))
-    gammas = grad.new_empty(sizes.images * blocks, 2, sizes.channels)
+    gammas = tensors[4].new_empty(sizes.images * blocks, 2, sizes.channels)
     call("gate", _GateJob, (*tensors, None, grad, *found, gammas), sizes)
     return *found, *gammas.sum(0)
 
@@ -56,8 +56,9 @@ def _gate_sizes(u: Tensor, s: Tensor, alpha: Tensor, beta: Tensor, *gammas: Tens
     images, channels, height, width = u.shape
     heads = alpha.shape[1]
     weights = (images, heads, height, width)
-    expect(u, s=(s, u.shape), alpha=(alpha, weights), beta=(beta, weights))
-    expect(u, lf_gamma=(gammas[0], (channels,)), hf_gamma=(gammas[1], (channels,)))
+    expect(u.dtype, s=(s, u.shape))
+    each = {"lf_gamma": (gammas[0], (channels,)), "hf_gamma": (gammas[1], (channels,))}
+    expect(computed_in(u.dtype), alpha=(alpha, weights), beta=(beta, weights), **each)
     if channels % heads:
         raise ValueError(f"the heads must divide the channels, got {heads} heads for {channels} channels")
     return _Sizes(images, channels, heads, height * width, is_channels_last(u))

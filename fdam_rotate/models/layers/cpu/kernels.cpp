@@ -1,4 +1,5 @@
-// FDAM's arithmetic on the CPU, forward and gradient, float32 and float64: FreqScale, and the gate of AttInv.
+// FDAM's arithmetic on the CPU, forward and gradient: FreqScale, and the logits and the gate of AttInv. T is the type that
+// is computed in, float32 or float64; S that of maps in memory, which is T, or bfloat16 where T is float32.
 //
 // Built by setuptools (setup.py) with a C++17 compiler of the GNU kind, called through ctypes (library.py). Plain pointers
 // go in, so that it depends on no version of torch. The same source is compiled for two instruction sets; the better one
@@ -7,17 +8,22 @@
 
 #include <cstddef>
 #include <cstdlib>
+#include <type_traits>
 
 // The Python side builds the structures below field by field: keep both alike, and count this up (library.py).
-constexpr int kInterface = 3;
+constexpr int kInterface = 4;
 constexpr int kTaps = 4;  // nonzero weights of a cubic kernel
 
+struct bfloat16 {
+  unsigned short bits;
+};
+
 // FreqScale: y = irfft2(rfft2(x) * M), plus x where `residual` is set.
-template <typename T>
+template <typename T, typename S>
 struct ScaleJob {
-  const T* x;               // (maps, height, width), or (maps / channels, height, width, channels)
+  const S* x;               // (maps, height, width), or (maps / channels, height, width, channels)
   const T* kernels;         // (maps, size, half): filters at their own size
-  T* y;                     // like x
+  S* y;                     // like x
   T* spectra;               // nullptr, or (groups of 8 maps, width / 2 + 1, height, 2, 8): kept for the gradient
   T* grad_kernels;          // nullptr, or (maps, size, half): then x is a gradient, and `spectra` those of the features
   const T* row_taps;        // (height, min(4, size)): the nonzero weights that resize a filter's rows
@@ -31,16 +37,30 @@ struct ScaleJob {
 };
 
 // AttInv: out = u (s (1 + lf_gamma alpha - hf_gamma beta) + hf_gamma beta); with `grad`, the gradients to all of them.
-template <typename T>
+template <typename T, typename S>
 struct GateJob {
-  const T *u, *s;                // (images, channels, positions), or (images, positions, channels) if channels_last
+  const S *u, *s;                // (images, channels, positions), or (images, positions, channels) if channels_last
   const T *alpha, *beta;         // (images, heads, positions), or (images, positions, heads)
   const T *lf_gamma, *hf_gamma;  // (channels,)
-  T* out;                        // like u
-  const T* grad;                 // nullptr, or like u
-  T *grad_u, *grad_s, *grad_alpha, *grad_beta;
+  S* out;                        // like u
+  const S* grad;                 // nullptr, or like u
+  S *grad_u, *grad_s;
+  T *grad_alpha, *grad_beta;
   T* grad_gammas;  // (images, blocks of gate_block positions, 2, channels): to be summed over the first two
   int images, channels, heads, positions, channels_last, threads;
+};
+
+// AttInv's logits: weight relu(x)^2 + bias; with `grad`, the gradients to x and the weights.
+template <typename T, typename S>
+struct LogitsJob {
+  const S* x;        // (tokens, channels)
+  const T* weight;   // (outputs, channels)
+  const T* bias;     // (outputs,)
+  T* logits;         // (tokens, outputs)
+  const T* grad;     // nullptr, or like logits
+  S* grad_x;         // like x
+  T* grad_weights;   // (blocks of kTokenBlock tokens, outputs, channels): to be summed over the first
+  int tokens, channels, outputs, threads;
 };
 
 #if defined(__x86_64__) && !defined(FDAM_NO_AVX2)  // a test defines it, to run the other code on any machine
@@ -51,6 +71,7 @@ namespace avx2 {
 #include "fft.h"
 #include "freq_scale.h"
 #include "gate.h"
+#include "logits.h"
 }  // namespace avx2
 #pragma GCC pop_options
 static const bool has_avx2 = (__builtin_cpu_init(), __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"));
@@ -64,11 +85,12 @@ namespace plain {
 #include "fft.h"
 #include "freq_scale.h"
 #include "gate.h"
+#include "logits.h"
 }  // namespace plain
 
-// Returns 1 where memory is short, else 0.
-template <typename T>
-static int scale(const ScaleJob<T>& job) {
+// Returns 1 where memory is short, else 0; so do all.
+template <typename T, typename S>
+static int scale(const ScaleJob<T, S>& job) {
   const int groups = (job.maps + plain::kLanes - 1) / plain::kLanes, tasks = groups / plain::task_groups(job);
   const size_t bytes = (plain::task_bytes(job) + 63) / 64 * 64;
   int failed = 0;
@@ -84,8 +106,8 @@ static int scale(const ScaleJob<T>& job) {
   return failed;
 }
 
-template <typename T>
-static int gate(const GateJob<T>& job) {
+template <typename T, typename S>
+static int gate(const GateJob<T, S>& job) {
   const long tasks = plain::gate_tasks(job);
 #pragma omp parallel for schedule(static) num_threads(job.threads)
   for (long task = 0; task < tasks; task++)
@@ -96,10 +118,23 @@ static int gate(const GateJob<T>& job) {
   return 0;
 }
 
+template <typename T, typename S>
+static int logits(const LogitsJob<T, S>& job) {
+  const long tasks = plain::logits_tasks(job);
+#pragma omp parallel for schedule(static) num_threads(job.threads)
+  for (long task = 0; task < tasks; task++) FDAM_BEST(logits_task(job, task));
+  return 0;
+}
+
 extern "C" {
 int fdam_interface() { return kInterface; }
-int fdam_scale_float32(const ScaleJob<float>* job) { return scale(*job); }
-int fdam_scale_float64(const ScaleJob<double>* job) { return scale(*job); }
-int fdam_gate_float32(const GateJob<float>* job) { return gate(*job); }
-int fdam_gate_float64(const GateJob<double>* job) { return gate(*job); }
+int fdam_scale_float32(const ScaleJob<float, float>* job) { return scale(*job); }
+int fdam_scale_float64(const ScaleJob<double, double>* job) { return scale(*job); }
+int fdam_scale_bfloat16(const ScaleJob<float, bfloat16>* job) { return scale(*job); }
+int fdam_gate_float32(const GateJob<float, float>* job) { return gate(*job); }
+int fdam_gate_float64(const GateJob<double, double>* job) { return gate(*job); }
+int fdam_gate_bfloat16(const GateJob<float, bfloat16>* job) { return gate(*job); }
+int fdam_logits_float32(const LogitsJob<float, float>* job) { return logits(*job); }
+int fdam_logits_float64(const LogitsJob<double, double>* job) { return logits(*job); }
+int fdam_logits_bfloat16(const LogitsJob<float, bfloat16>* job) { return logits(*job); }
 }

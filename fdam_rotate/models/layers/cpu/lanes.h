@@ -41,15 +41,53 @@ FDAM_INLINE Complex<T> operator*(Complex<T> a, T b) {
   return {a.re * b, a.im * b};
 }
 
-template <typename T>
-FDAM_INLINE Lanes<T> load(const T* from) {
-  Lanes<T> v;
-  __builtin_memcpy(&v, from, sizeof v);  // map rows lie at any address
+// get<V>(from) and put(to, v): numbers in memory, at any address, as a V and back; V is Lanes or a single number.
+template <typename V, typename T>
+FDAM_INLINE V get(const T* from) {
+  V v;
+  __builtin_memcpy(&v, from, sizeof v);
   return v;
 }
-template <typename T>
-FDAM_INLINE void store(T* to, Lanes<T> v) {
+template <typename V, typename T>
+FDAM_INLINE void put(T* to, V v) {
   __builtin_memcpy(to, &v, sizeof v);
+}
+template <typename T>
+FDAM_INLINE Lanes<T> load(const T* from) {
+  return get<Lanes<T>>(from);
+}
+
+// bfloat16 is the upper half of a float32; what is stored is rounded to the nearest, halves to even, and NaN stays NaN.
+template <typename V>
+struct Bits;
+template <>
+struct Bits<float> {
+  typedef unsigned Wide;
+  typedef unsigned short Narrow;
+};
+template <>
+struct Bits<Lanes<float>> {
+  typedef unsigned Wide __attribute__((vector_size(32)));
+  typedef unsigned short Narrow __attribute__((vector_size(16)));
+};
+template <typename To, typename From>
+FDAM_INLINE To converted(From v) {
+  if constexpr (std::is_integral_v<From>)
+    return To(v);
+  else
+    return __builtin_convertvector(v, To);
+}
+template <typename V>
+FDAM_INLINE V get(const bfloat16* from) {
+  typedef typename Bits<V>::Wide Wide;
+  const Wide bits = converted<Wide>(get<typename Bits<V>::Narrow>(&from->bits)) << 16;
+  return get<V>(&bits);
+}
+template <typename V>
+FDAM_INLINE void put(bfloat16* to, V v) {
+  typedef typename Bits<V>::Wide Wide;
+  const Wide bits = get<Wide>(&v), rounded = (bits + (0x7fffu + (bits >> 16 & 1u))) >> 16;
+  put(&to->bits, converted<typename Bits<V>::Narrow>((bits & 0x7fffffffu) > 0x7f800000u ? Wide{} + 0x7fc0u : rounded));
 }
 
 // Transpose eight vectors of eight numbers: pairs, then fours, then halves change places.
@@ -83,39 +121,39 @@ struct Steps {
 
 // Read `count` numbers of each of `lanes` maps; missing lanes are zero.
 // The n-th goes to out[n].*part, so that two rows become the parts of one complex row.
-template <typename T>
-static void read_row(const T* map, Steps steps, int count, int lanes, Complex<T>* out, Lanes<T> Complex<T>::*part) {
+template <typename T, typename S>
+static void read_row(const S* map, Steps steps, int count, int lanes, Complex<T>* out, Lanes<T> Complex<T>::*part) {
   const long stride = steps.map;
   int n = 0;
   if (lanes == kLanes && stride == 1) {
-    for (; n < count; n++) out[n].*part = load(map + n * steps.place);
+    for (; n < count; n++) out[n].*part = get<Lanes<T>>(map + n * steps.place);
     return;
   }
   if (lanes == kLanes)
     for (; n + kLanes <= count; n += kLanes) {
       Lanes<T> v[kLanes];
-      for (int k = 0; k < kLanes; k++) v[k] = load(map + k * stride + n);
+      for (int k = 0; k < kLanes; k++) v[k] = get<Lanes<T>>(map + k * stride + n);
       transpose<T>(v);
       for (int k = 0; k < kLanes; k++) out[n + k].*part = v[k];
     }
   for (; n < count; n++) {
     T v[kLanes] = {};
-    for (int k = 0; k < lanes; k++) v[k] = map[k * stride + n];
+    for (int k = 0; k < lanes; k++) v[k] = get<T>(map + k * stride + n);
     out[n].*part = load(v);
   }
 }
 
 // The way back: out = row, plus `add` where that is given; both have the layout of read_row's maps.
-template <typename T>
-static void write_row(T* out, const T* add, Steps steps, int count, int lanes, const Complex<T>* row,
+template <typename T, typename S>
+static void write_row(S* out, const S* add, Steps steps, int count, int lanes, const Complex<T>* row,
                       Lanes<T> Complex<T>::*part) {
   const long stride = steps.map;
   int n = 0;
   if (lanes == kLanes && stride == 1) {
     for (; n < count; n++) {
       Lanes<T> v = row[n].*part;
-      if (add) v += load(add + n * steps.place);
-      store(out + n * steps.place, v);
+      if (add) v += get<Lanes<T>>(add + n * steps.place);
+      put(out + n * steps.place, v);
     }
     return;
   }
@@ -125,13 +163,39 @@ static void write_row(T* out, const T* add, Steps steps, int count, int lanes, c
       for (int k = 0; k < kLanes; k++) v[k] = row[n + k].*part;
       transpose<T>(v);
       for (int k = 0; k < kLanes; k++) {
-        if (add) v[k] += load(add + k * stride + n);
-        store(out + k * stride + n, v[k]);
+        if (add) v[k] += get<Lanes<T>>(add + k * stride + n);
+        put(out + k * stride + n, v[k]);
       }
     }
   for (; n < count; n++) {
     T v[kLanes];
-    store(v, row[n].*part);
-    for (int k = 0; k < lanes; k++) out[k * stride + n] = add ? v[k] + add[k * stride + n] : v[k];
+    put(v, row[n].*part);
+    for (int k = 0; k < lanes; k++) put(out + k * stride + n, add ? v[k] + get<T>(add + k * stride + n) : v[k]);
   }
 }
+
+// Call body(V, n) for n from 0 to count - 1: eight at a time with V a vector, the rest one by one with V a number.
+template <typename T, typename Body>
+FDAM_INLINE void each(long count, Body body) {
+  long n = 0;
+  for (; n + kLanes <= count; n += kLanes) body(Lanes<T>{}, n);
+  for (; n < count; n++) body(T{}, n);
+}
+
+// A sum over `each`. Its lanes are added up by halves, which is quicker than one after the other, and more exact.
+template <typename T>
+struct Sum {
+  Lanes<T> lanes = {};
+  T rest = 0;
+
+  void add(Lanes<T> v) { lanes += v; }
+  void add(T v) { rest += v; }
+  T total() const {
+    typedef typename LaneTypes<T>::Order Order;
+    Lanes<T> v = lanes;
+    v += __builtin_shuffle(v, Order{4, 5, 6, 7, 0, 1, 2, 3});
+    v += __builtin_shuffle(v, Order{2, 3, 0, 1, 6, 7, 4, 5});
+    v += __builtin_shuffle(v, Order{1, 0, 3, 2, 5, 4, 7, 6});
+    return v[0] + rest;
+  }
+};

@@ -14,9 +14,10 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["available", "call", "dense", "expect", "is_channels_last", "job_type", "serves"]
+__all__ = ["available", "call", "computed_in", "dense", "expect", "is_channels_last", "job_type", "serves"]
 
-_INTERFACE = 3  # kInterface in kernels.cpp
+_INTERFACE = 4  # kInterface in kernels.cpp
+_MAP_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
 @lru_cache(maxsize=1)
@@ -35,16 +36,26 @@ def available() -> bool:
     return _library() is not None
 
 
-def serves(*tensors: Tensor) -> bool:
-    """Whether the kernels can take ``tensors``: plain ones on the CPU, all float32 or all float64, and nobody watches.
+def computed_in(dtype: torch.dtype) -> torch.dtype:
+    """The type in which the kernels compute on maps of ``dtype``, and in which they take all else: float32 at least."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def serves(*maps: Tensor, others: Sequence[Tensor] = ()) -> bool:
+    """Whether the kernels can take these tensors: plain ones on the CPU, of the right types, and nobody watches.
 
     Tracers, exporters, counters (``torch.utils.flop_counter``), function transforms (``torch.func``) and forward-mode
     differentiation see torch's operations only, and so do subclasses of Tensor, whose values may lie anywhere.
+
+    Args:
+        maps: All float32, all float64 or all bfloat16.
+        others: In the type that these are computed in.
     """
-    dtype = tensors[0].dtype
-    if dtype not in (torch.float32, torch.float64) or not available():
+    dtype = maps[0].dtype
+    if dtype not in _MAP_TYPES or not available():
         return False
-    if not all(type(t) in (Tensor, Parameter) and t.device.type == "cpu" and t.dtype == dtype for t in tensors):
+    wanted = [(dtype, maps), (computed_in(dtype), others)]
+    if not all(_is_plain(t) and t.dtype == kind for kind, tensors in wanted for t in tensors):
         return False
     return not (
         torch.jit.is_tracing()
@@ -53,6 +64,10 @@ def serves(*tensors: Tensor) -> bool:
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
     )
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return type(tensor) in (Tensor, Parameter) and tensor.device.type == "cpu"
 
 
 def is_channels_last(x: Tensor) -> bool:
@@ -77,15 +92,15 @@ def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:
     return type(name, (ctypes.Structure,), {"_fields_": fields})
 
 
-def expect(like: Tensor, **tensors: tuple[Tensor, Sequence[int]]) -> None:
-    """Raise ValueError where one of ``tensors`` is not on the CPU in the dtype of ``like``, or has not the shape told.
+def expect(dtype: torch.dtype, **tensors: tuple[Tensor, Sequence[int]]) -> None:
+    """Raise ValueError where one of ``tensors`` is not on the CPU in ``dtype``, or has not the shape told.
 
     The kernels get bare pointers: what is not checked here would be read and written out of bounds.
     """
     for name, (tensor, shape) in tensors.items():
-        if tensor.device.type != "cpu" or tensor.dtype != like.dtype or tuple(tensor.shape) != tuple(shape):
+        if tensor.device.type != "cpu" or tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
             got = f"{tuple(tensor.shape)} {tensor.dtype} on {tensor.device}"
-            raise ValueError(f"expected {name} of shape {tuple(shape)} and {like.dtype} on the CPU, got {got}")
+            raise ValueError(f"expected {name} of shape {tuple(shape)} and {dtype} on the CPU, got {got}")
 
 
 def call(function: str, job: type[ctypes.Structure], tensors: Sequence[Tensor | None], numbers: Sequence[int]) -> bool:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, dense, expect, is_channels_last, job_type
+from fdam_rotate.models.layers.cpu.library import call, computed_in, dense, expect, is_channels_last, job_type
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
 __all__ = ["quick", "scaled", "scaled_gradient"]
@@ -46,15 +46,17 @@ def scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tens
     """Return ``irfft2(rfft2(x) * M)``, plus ``x`` if ``residual``, and what ``scaled_gradient`` wants if ``keep``.
 
     Args:
-        x: Features (B, C, H, W), float32 or float64.
-        kernels: (B, C, S, S // 2 + 1) in the dtype of ``x``; M is their bicubic resize to (H, W // 2 + 1).
+        x: Features (B, C, H, W), float32, float64 or bfloat16, which is computed in float32.
+        kernels: (B, C, S, S // 2 + 1), float64 with ``x`` of float64, else float32; M is their bicubic resize to
+            (H, W // 2 + 1).
         residual: Add ``x``.
         keep: Return the spectra of x too, in the kernels' own order: eight maps side by side.
 
     Returns:
-        Tensor (B, C, H, W), with channels last if ``x`` has them so and C is a multiple of eight; the spectra or None.
+        Tensor (B, C, H, W) in the dtype of ``x``, with channels last if ``x`` has them so and C is a multiple of eight;
+        the spectra or None.
     """
-    spectra = x.new_empty(_spectra_shape(x)) if keep else None
+    spectra = kernels.new_empty(_spectra_shape(x)) if keep else None
     return _run(x, kernels, residual, spectra, None), spectra
 
 
@@ -76,17 +78,17 @@ def scaled_gradient(
 
 def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, grad_kernels: Tensor | None) -> Tensor:
     (batch, channels, height, width), (size, half) = x.shape, kernels.shape[2:]
-    expect(x, kernels=(kernels, (batch, channels, size, half)))
+    expect(computed_in(x.dtype), kernels=(kernels, (batch, channels, size, half)))
     channels_last = is_channels_last(x) and channels % _LANES == 0
     (x,) = dense(x, channels_last=channels_last)
     (kernels,) = dense(kernels)
     if grad_kernels is not None:  # hooks on saved tensors may hand back another copy than was kept
-        expect(x, spectra=(spectra, _spectra_shape(x)))
+        expect(kernels.dtype, spectra=(spectra, _spectra_shape(x)))
         (spectra,) = dense(spectra)
         if spectra.data_ptr() % _ALIGNMENT:
             spectra = spectra.clone()
     y = torch.empty_like(x)
-    tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, x.dtype))
+    tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, kernels.dtype))
     sizes = (batch * channels, height, width, size, half, residual, channels if channels_last else 0)
     if not call("scale", _Job, tensors, sizes):
         raise MemoryError(f"no memory for the spectra of {height} x {width} maps, {_LANES} maps for each thread")
