@@ -15,7 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.detections import Detections, concatenate, task_file_name, write_detections
+from fdam_rotate.dota.detections import (
+    Detections,
+    by_image,
+    concatenate,
+    read_detections,
+    task_file_name,
+    write_detections,
+)
 from fdam_rotate.dota.errors import DotaError, GeoReferenceError, ImageReadError, OutputExistsError
 from fdam_rotate.dota.formats.geojson import write_boxes
 from fdam_rotate.dota.formats.geopackage import check_geopackage, write_geopackage
@@ -147,7 +154,7 @@ def predict_images(
     write_detections(out, together, classes=model.classes)
     summary.detections = sum(map(len, together.values()))
     if html:
-        found = {source.image_id: one for source, one in zip(done, merged, strict=True)}
+        found = by_image(read_detections(out, classes=model.classes))  # as written: rounded, and so as show has it
         written = write_pages(done, found, out / PAGES, classes=model.classes, raster=options.raster, progress=progress)
         summary.pages = written.pages
         summary.failures += written.failures
