@@ -21,6 +21,7 @@ from fdam_rotate.apis.train import check_classes
 from fdam_rotate.dota.detections import Detections, read_detections, task_file_name, write_detections
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.names import escape_id
 from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
 from fdam_rotate.dota.progress import progress_bar
@@ -49,6 +50,7 @@ def run_test(
     split: str = "test",
     score: dict[str, Any] | None = None,
     score_thr: float = 0.3,
+    nms_agnostic: bool = False,
     fuse_conv_bn: bool = False,
     precision: str = "fp32",
     launcher: str = "none",
@@ -65,6 +67,7 @@ def run_test(
         split: ``'test'`` or ``'val'``.
         score: settings of ``DOTAPatchDataset.score``, or None not to score.
         score_thr: draw detections from this score up.
+        nms_agnostic: boxes suppress each other whatever their classes are when patches are merged.
         fuse_conv_bn: fold BatchNorm into convolutions before predicting.
         precision: as for ``set_precision``.
         launcher: as for ``start_runtime``.
@@ -100,9 +103,10 @@ def run_test(
     write_text(outputs.detections / "patches.txt", "".join(f"{name}\n" for name in dataset.img_ids))
     logger.info(f"wrote {outputs.detections}: {len(dataset)} patches")
 
+    merge = MergeOptions(nms_agnostic=nms_agnostic)
     found = read_detections(outputs.detections, classes=dataset.CLASSES)
     if outputs.submission is not None:
-        merged = dataset.merge(found)
+        merged = dataset.merge(found, merge)
         write_detections(outputs.submission, merged, classes=dataset.CLASSES)
         write_submission(f"{outputs.submission}.zip", merged, dataset.CLASSES)
         logger.info(f"wrote {outputs.submission}/Task1_<class>.txt and {outputs.submission}.zip")
@@ -115,7 +119,7 @@ def run_test(
         _draw(dataset, found, outputs.pictures, score_thr)
         logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")
     if score is not None:
-        result, whole = dataset.score(found, **score)
+        result, whole = dataset.score(found, merge=merge, **score)
         print("\n".join([format_table(result), *format_notes(result)]))
         print("mAP of merged whole images" if whole else f"patch mAP: no whole-image labels (gt_dir: {dataset.gt_dir})")
     return 0

@@ -36,6 +36,7 @@ from fdam_rotate.commands.arguments import (
     positive_float,
     positive_int,
 )
+from fdam_rotate.dota.csvtext import CSV_COLUMNS
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -67,6 +68,9 @@ def build_parser() -> CommandParser:
         default="obb",
         help="obb: by the IoU of the boxes (default); hbb: by that of their upright bounds; none: keep all",
     )
+    parser.add_argument(
+        "--nms-agnostic", action="store_true", help="a box goes if a better one of any class overlaps it"
+    )
     add_score_thr(parser, "leave out detections scored below", 0.0)
     parser.add_argument(
         "--max-per-image",
@@ -92,6 +96,7 @@ def build_parser() -> CommandParser:
     )
     labels = "also write OUT/labels, to correct by hand and train again (needs --manifest): " + ", ".join(FORMATS)
     parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
+    parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
     add_classes(parser)
     add_task(parser)
     parser.add_argument(
@@ -109,6 +114,8 @@ def _check(parser: CommandParser, args: argparse.Namespace) -> None:
         parser.error(f"--weights: expected {len(args.detections)} numbers, one for each input; got {len(args.weights)}")
     if args.labels is not None and args.manifest is None:
         parser.error("--labels needs the sizes of the images: give --manifest")
+    if args.nms == "none" and args.nms_agnostic:
+        parser.error("--nms none keeps every box: leave out --nms-agnostic")
     if args.fuse == "wbf" and len(args.detections) < 2:
         parser.error("--fuse wbf needs several inputs")
 
@@ -132,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = MergeOptions(
         iou_thr=args.iou_thr,
         nms=args.nms,
+        nms_agnostic=args.nms_agnostic,
         score_thr=args.score_thr,
         max_per_image=args.max_per_image,
         weights=args.weights,
@@ -148,6 +156,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         locate=locate,
         nproc=args.nproc,
         scheduler=args.scheduler,
+        csv=args.csv,
         overwrite=args.overwrite,
         problems=problems,
         progress=True,

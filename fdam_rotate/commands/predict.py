@@ -36,6 +36,7 @@ from fdam_rotate.commands.arguments import (
     add_raster_arguments,
     add_score_thr,
     add_unsafe_load,
+    class_list,
     command_parser,
     config_file,
     existing_path,
@@ -46,6 +47,7 @@ from fdam_rotate.commands.arguments import (
     raster_options,
     usage_errors,
 )
+from fdam_rotate.dota.csvtext import CSV_COLUMNS
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
@@ -106,6 +108,12 @@ def build_parser() -> CommandParser:
         help="least score per class, as fdam-rotate evaluate --thresholds writes them",
     )
     add_iou_thr(parser, "overlap above which the box of the lower score goes", 0.1)
+    parser.add_argument(
+        "--nms-agnostic", action="store_true", help="a box goes if a better one of any class overlaps it"
+    )
+    classes = "keep these classes only: names with commas, a .txt file with one a line, or v1.0, v1.5, v2.0"
+    parser.add_argument("--classes", type=class_list, metavar="LIST", help=f"{classes} (default: all of the model)")
+    parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
     parser.add_argument("--gpkg", action="store_true", help="a GeoPackage beside each GeoJSON file, gpkg/<id>.gpkg")
     parser.add_argument(
@@ -202,6 +210,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         batch_size=args.batch_size,
         score_thr=args.score_thr_file or args.score_thr,
         iou_thr=args.iou_thr,
+        nms_agnostic=args.nms_agnostic,
+        only=args.classes,
+        csv=args.csv,
         keep_crs=args.keep_crs,
         gpkg=args.gpkg,
         html=args.html,
@@ -218,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{time.monotonic() - started:.1f} s"
     )
     if args.labels is not None:
-        _write_labels(args.labels, args.out, sources, model.classes, args.overwrite)
+        _write_labels(args.labels, args.out, sources, summary.classes, args.overwrite)
     for line in [*summary.notes, *summary.failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0

@@ -61,6 +61,9 @@ def build_parser() -> CommandParser:
         "--show-dir", type=Path, metavar="DIR", help="draw the detections on every patch into this folder"
     )
     add_score_thr(parser, "least score that --show-dir draws", 0.3, mmrotate="--show-score-thr")
+    parser.add_argument(
+        "--nms-agnostic", action="store_true", help="merging: a box goes if a better one of any class overlaps it"
+    )
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold BatchNorm into convolutions: a little faster")
     add_precision(parser)
     add_device(parser, "; under a launcher each process has its own GPU")
@@ -107,6 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         split=args.split,
         score=eval_options if args.eval else None,
         score_thr=args.score_thr,
+        nms_agnostic=args.nms_agnostic,
         fuse_conv_bn=args.fuse_conv_bn,
         precision=args.precision,
         launcher=args.launcher,

@@ -30,6 +30,7 @@ from fdam_rotate.dota.labels import Labels, read_label_dir, read_labels
 from fdam_rotate.dota.layout import image_files, label_files
 from fdam_rotate.dota.manifest import MANIFEST_NAME, read_manifest
 from fdam_rotate.dota.merging.merge import merge_patches
+from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.names import MAX_PATCH_ID_BYTES, id_problem
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.rasters.options import RasterOptions
@@ -204,9 +205,9 @@ class DOTAPatchDataset(CustomDataset):
             )
         return found
 
-    def merge(self, detections: dict[str, Detections]) -> dict[str, Detections]:
-        """Patch detections in original-image pixels, after the class-wise polygon NMS of the DOTA protocol."""
-        return merge_patches(detections, locate=self._locate)
+    def merge(self, detections: dict[str, Detections], options: MergeOptions = MergeOptions()) -> dict[str, Detections]:
+        """Patch detections in original-image pixels, after suppression; by default the DOTA protocol's, by class."""
+        return merge_patches(detections, options, locate=self._locate)
 
     @cached_property
     def _locate(self) -> Callable[[str], Any]:
@@ -238,7 +239,12 @@ class DOTAPatchDataset(CustomDataset):
         return truths, whole
 
     def score(
-        self, detections: dict[str, Detections], *, iou_thr: float | Sequence[float] = 0.5, ap: str = "voc07"
+        self,
+        detections: dict[str, Detections],
+        *,
+        iou_thr: float | Sequence[float] = 0.5,
+        ap: str = "voc07",
+        merge: MergeOptions = MergeOptions(),
     ) -> tuple[EvalResult, bool]:
         """Score patch detections; returns the result and whether whole images were scored (else patches).
 
@@ -246,13 +252,14 @@ class DOTAPatchDataset(CustomDataset):
             detections: by class, with patch names as ids.
             iou_thr: IoU threshold or thresholds of a match.
             ap: ``'voc07'`` (the DOTA server's 11 points) or ``'voc12'`` (continuous).
+            merge: how patches become whole images.
 
         Raises:
             ScoreError: there is nothing to score against.
         """
         truths, whole = self.truths()
         thresholds = (iou_thr,) if isinstance(iou_thr, (int, float)) else tuple(iou_thr)
-        found = self.merge(detections) if whole else detections
+        found = self.merge(detections, merge) if whole else detections
         return evaluate(found, truths, self.CLASSES, iou_thrs=thresholds, metric=ap), whole
 
     def evaluate(

@@ -20,6 +20,7 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError, LabelFormatError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.merging.options import MergeOptions
 
 __all__ = ["HRSC2016Dataset", "read_hrsc_labels"]
 
@@ -89,8 +90,8 @@ class HRSC2016Dataset(DOTAPatchDataset):
             for name in self.img_ids
         ]
 
-    def merge(self, detections: dict[str, Detections]) -> dict[str, Detections]:
-        """The detections as they are: images are not cut into patches."""
+    def merge(self, detections: dict[str, Detections], options: MergeOptions = MergeOptions()) -> dict[str, Detections]:
+        """The detections as they are: images are not cut into patches, and there is one class."""
         return detections
 
     def truths(self) -> tuple[dict[str, Labels], bool]:

@@ -30,10 +30,13 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
         file.write(pixels)
     monkeypatch.chdir(tmp_path)
     lines = [line.split() for line in (ROOT / "docs/predict.md").read_text().splitlines() if line.startswith("    ")]
-    commands = ["export", "predict", "predict", "show"]
+    commands = ["export", "predict", "predict", "predict", "show"]
     assert [line[:2] for line in lines] == [["fdam-rotate", command] for command in commands]
     for _, command, *words in lines:
         assert load_script(f"tools/{command}.py").main(words) == 0
+    rows = (tmp_path / "ships/Task1.csv").read_text().splitlines()
+    assert rows[0] == "image,class,score,x1,y1,x2,y2,x3,y3,x4,y4"
+    assert {row.split(",")[1] for row in rows[1:]} <= {"ship", "harbor"}
     boxes = pyogrio.raw.read(tmp_path / "found/gpkg/city.gpkg")
     assert len(boxes[2]) > 10
     west, south, east, north = pyogrio.read_info(tmp_path / "found/gpkg/city.gpkg")["total_bounds"]

@@ -119,21 +119,26 @@ def merge_placed(
         parts = [_above(inputs[k][name], options.score_thr, factors[k]) for k in pick if name in inputs[k]]
         return _canonical(concatenate(parts))
 
-    def suppressed(found: Mapping[str, Detections]) -> dict[str, Detections]:
-        return suppress(found, options.iou_thr, options.nms, nproc=nproc, scheduler=scheduler, advance=advance)
+    def suppressed(
+        found: Mapping[str, Detections], agnostic: bool, advance: Callable[[int], object] = advance
+    ) -> dict[str, Detections]:
+        return suppress(
+            found, options.iou_thr, options.nms, agnostic=agnostic, nproc=nproc, scheduler=scheduler, advance=advance
+        )
 
     if options.fuse == "nms":
-        return suppressed({name: gathered(range(len(inputs)), name, shares) for name in classes})
+        return suppressed({name: gathered(range(len(inputs)), name, shares) for name in classes}, options.nms_agnostic)
     from fdam_rotate.dota.merging.fusion import fuse_boxes
 
     plain = [1.0] * len(inputs)
-    single = [suppressed({name: gathered([k], name, plain) for name in inputs[k]}) for k in range(len(inputs))]
+    single = [suppressed({name: gathered([k], name, plain) for name in inputs[k]}, False) for k in range(len(inputs))]
     empty = Detections.empty()
     fused = {
         name: fuse_boxes([one.get(name, empty) for one in single], weights=shares, iou_thr=options.fuse_iou_thr)
         for name in classes
     }
-    return {name: _canonical(one) for name, one in fused.items()}
+    fused = {name: _canonical(one) for name, one in fused.items()}
+    return suppressed(fused, True, lambda boxes: None) if options.nms_agnostic else fused
 
 
 def limit_per_image(detections: Mapping[str, Detections], most: int) -> dict[str, Detections]:

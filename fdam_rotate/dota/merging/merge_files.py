@@ -1,7 +1,8 @@
 """Merge patch detections from files to files, without holding more of them than fits.
 
 Classes are read in turn, as many at a time as stay below ``batch_bytes`` of text. A class that alone is larger goes
-through a temporary folder beside the output, one file per image, and is merged image by image. So memory holds at most
+through a temporary folder beside the output, one file per image, and is merged image by image; so do all classes
+together where they suppress each other and are larger. So memory holds at most
 about six times ``batch_bytes``, or the boxes of one class on one image where those are more, or the merged text of one
 class while it is packed. The result is the same in bytes whichever way is taken.
 """
@@ -21,6 +22,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fdam_rotate.dota.csvtext import csv_file_name, write_csv
 from fdam_rotate.dota.detections import (
     Detections,
     concatenate,
@@ -30,6 +32,7 @@ from fdam_rotate.dota.detections import (
     iter_detections,
     open_file,
     task_file_name,
+    unify_ids,
 )
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
@@ -97,6 +100,7 @@ def merge_files(
     locate: Locate = None,
     nproc: int = 1,
     scheduler: str | None = None,
+    csv: bool = False,
     overwrite: bool = False,
     problems: list[Problem] | None = None,
     batch_bytes: int = BATCH_BYTES,
@@ -113,6 +117,7 @@ def merge_files(
         locate: see `merge_patches`; a patch that it does not know is placed by its name.
         nproc: processes to use at most. Same bytes.
         scheduler: address of a Dask scheduler whose workers take the place of the processes. Same bytes.
+        csv: write all detections as one table, too (`fdam_rotate.dota.csvtext`).
         overwrite: replace the files of an earlier merge; other files in ``out_dir`` stay.
         problems: where bad lines are collected while the rest is merged; None raises at the first one.
         batch_bytes: text to merge at once, in bytes.
@@ -127,9 +132,10 @@ def merge_files(
     out = Path(out_dir).absolute()
     inputs = [Path(source) for source in sources]
     options.shares(len(inputs))
-    own = f"Task{task}_*.txt"
+    own = [f"Task{task}_*.txt", csv_file_name(task)]
     names = [task_file_name(name, task) for name in classes]
-    _check_output(out, inputs, overwrite, own, names)
+    written = [*names, csv_file_name(task)] if csv else names
+    _check_output(out, inputs, overwrite, own, written)
     files = [detection_files(source, classes=classes, task=task, problems=problems) for source in inputs]
     out.parent.mkdir(parents=True, exist_ok=True)
     bar_format = "{l_bar}{bar}| {elapsed}<{remaining}"  # the unit is a share of the whole, which says nothing
@@ -156,21 +162,23 @@ def merge_files(
         for name in names:
             (work / name).touch()
         pack_texts(work / "packed.zip", ((name, (work / name).read_bytes()) for name in names))
-        _publish(work, out, names, own)
+        if csv:
+            write_csv(work, classes, task=task)
+        _publish(work, out, written, own)
     job.finish(classes)
     return job.summary
 
 
-def _check_output(out: Path, inputs: Sequence[Path], overwrite: bool, own: str, names: Sequence[str]) -> None:
+def _check_output(out: Path, inputs: Sequence[Path], overwrite: bool, own: Sequence[str], names: Sequence[str]) -> None:
     """Refuse what may not be written before the long work; `_publish` looks again."""
     check_folder(out, overwrite=overwrite, inputs=inputs)
-    check_names(out, names, earlier_files(out, [own]))
+    check_names(out, names, earlier_files(out, own))
     claim_file(zip_path_of(out), overwrite=overwrite, inputs=inputs)
 
 
-def _publish(work: Path, out: Path, names: Sequence[str], own: str) -> None:
+def _publish(work: Path, out: Path, names: Sequence[str], own: Sequence[str]) -> None:
     """Move finished files to where they belong, after the files of an earlier merge are gone."""
-    claim_folder(out, names, own=[own], overwrite=True)
+    claim_folder(out, names, own=own, overwrite=True)
     for name in names:
         os.replace(work / name, out / name)
     os.replace(work / "packed.zip", zip_path_of(out))
@@ -255,13 +263,16 @@ class _Job:
         self, classes: Sequence[str], batch_bytes: int, work: Path
     ) -> Iterator[tuple[str, Iterator[Detections]]]:
         """Each class and its merged detections, in parts that follow each other by image id."""
+        if self.options.nms_agnostic and sum(self.sizes.values()) > batch_bytes:
+            yield from self._merge_across(classes, batch_bytes, work)
+            return
         batch: list[str] = []
         for name in classes:
             if batch and sum(self.sizes[one] for one in (*batch, name)) > batch_bytes:
                 yield from self._merge_batch(batch)
                 batch = []
             if self.sizes[name] > batch_bytes:
-                yield name, self._merge_by_image(name, batch_bytes, work)
+                yield name, (merged[name] for merged in self._merge_by_image([name], batch_bytes, work))
             else:
                 batch.append(name)
         yield from self._merge_batch(batch)
@@ -296,42 +307,72 @@ class _Job:
         for name in names:
             yield name, iter([merged[name]])
 
-    def _merge_by_image(self, name: str, batch_bytes: int, work: Path) -> Iterator[Detections]:
-        """Merge a class through one temporary file per image."""
+    def _merge_by_image(self, names: Sequence[str], batch_bytes: int, work: Path) -> Iterator[dict[str, Detections]]:
+        """Merge classes together through one temporary file per image; some images at a time, sorted by id."""
         folder = work / "images"
         folder.mkdir()
         counts: Counter[str] = Counter()
         numbers: dict[str, int] = {}
         for index in range(len(self.inputs)):
-            for found in self._placed(index, name):
-                order = np.argsort(found.image, kind="stable")
-                rows = np.column_stack([np.full(len(found), float(index)), found.scores, found.polys])[order]
-                bounds = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1)).tolist()
-                for image_id, begin, end in zip(found.image_ids, bounds[:-1], bounds[1:], strict=True):
-                    part = rows[begin:end]
-                    number = numbers.setdefault(image_id, len(numbers))
-                    with (folder / str(number)).open("ab") as stream:
-                        stream.write(part.tobytes())
-                    counts[image_id] += len(part)
+            for label, name in enumerate(names):
+                for found in self._placed(index, name):
+                    order = np.argsort(found.image, kind="stable")
+                    origin = np.tile([float(index), float(label)], (len(found), 1))
+                    rows = np.column_stack([origin, found.scores, found.polys])[order]
+                    bounds = np.searchsorted(found.image[order], np.arange(len(found.image_ids) + 1)).tolist()
+                    for image_id, begin, end in zip(found.image_ids, bounds[:-1], bounds[1:], strict=True):
+                        part = rows[begin:end]
+                        number = numbers.setdefault(image_id, len(numbers))
+                        with (folder / str(number)).open("ab") as stream:
+                            stream.write(part.tobytes())
+                        counts[image_id] += len(part)
         total = max(1, counts.total())
+        size = sum(self.sizes[name] for name in names)
         batch: list[str] = []
         ids: list[str | None] = [*sorted(counts), None]
         for following in ids:
             held = sum(counts[one] for one in batch)
             if batch and (following is None or (held + counts[following]) * _LINE_BYTES > batch_bytes):
-                parts = [np.fromfile(folder / str(numbers[one])).reshape(-1, 10) for one in batch]
+                parts = [np.fromfile(folder / str(numbers[one])).reshape(-1, 11) for one in batch]
                 image = np.repeat(np.arange(len(batch)), [len(part) for part in parts])
                 rows = np.concatenate(parts)
                 inputs = []
                 for index in range(len(self.inputs)):
-                    own = rows[:, 0] == index
-                    inputs.append({name: Detections(tuple(batch), image[own], rows[own, 1], rows[own, 2:])})
-                yield self.merge(inputs)[name]
-                self._advance(self.sizes[name] * held / total)
+                    own = [(rows[:, 0] == index) & (rows[:, 1] == label) for label in range(len(names))]
+                    found_in = [Detections(tuple(batch), image[one], rows[one, 2], rows[one, 3:]) for one in own]
+                    inputs.append(dict(zip(names, found_in, strict=True)))
+                yield self.merge(inputs)
+                self._advance(size * held / total)
                 batch = []
             if following is not None:
                 batch.append(following)
         shutil.rmtree(folder)
+
+    def _merge_across(
+        self, names: Sequence[str], batch_bytes: int, work: Path
+    ) -> Iterator[tuple[str, Iterator[Detections]]]:
+        """Each class in turn of classes that only together can be merged, through one temporary file per class."""
+        parts: list[tuple[tuple[str, ...], list[int]]] = []
+        for merged in self._merge_by_image(names, batch_bytes, work):
+            ids = unify_ids(list(merged.values()))[0]
+            number = {image_id: k for k, image_id in enumerate(ids)}
+            for label, name in enumerate(names):
+                one = merged[name]
+                place = np.array([number[image_id] for image_id in one.image_ids], np.intp)
+                with (work / f"class{label}").open("ab") as stream:
+                    stream.write(np.column_stack([place[one.image], one.scores, one.polys]).tobytes())
+            parts.append((ids, [len(merged[name]) for name in names]))
+        for label, name in enumerate(names):
+            yield name, self._read_back(work / f"class{label}", [(ids, counts[label]) for ids, counts in parts])
+
+    @staticmethod
+    def _read_back(path: Path, parts: Sequence[tuple[tuple[str, ...], int]]) -> Iterator[Detections]:
+        if path.exists():
+            with path.open("rb") as stream:
+                for ids, count in parts:
+                    rows = np.fromfile(stream, count=10 * count).reshape(-1, 10)
+                    yield Detections(ids, rows[:, 0].astype(np.intp), rows[:, 1], rows[:, 2:])
+            path.unlink()
 
     def _placed(self, index: int, name: str) -> Iterator[Detections]:
         """The detections of one input and class in pixels of the images, chunk by chunk."""

@@ -23,12 +23,15 @@ class MergeOptions:
     Attributes:
         iou_thr: in [0, 1]; a kept box suppresses those of its image and class whose IoU with it is above this.
         nms: one of `NMS_KINDS`.
+        nms_agnostic: boxes of an image suppress each other whatever their classes are; of equal scores, the class that
+            comes first wins.
         score_thr: detections scored below this are left out at the start.
         max_per_image: at most so many detections of an image are kept, over all classes together, the best first; None
             keeps all.
         weights: one positive number for each input, by which its scores are multiplied after division by the largest;
             None: all are equal.
-        fuse: one of `FUSIONS`; see `fdam_rotate.dota.merging.fusion` for ``'wbf'``.
+        fuse: one of `FUSIONS`; see `fdam_rotate.dota.merging.fusion` for ``'wbf'``, which fuses within each class;
+            with ``nms_agnostic`` the fused boxes are then suppressed across classes.
         fuse_iou_thr: in [0, 1]; ``'wbf'`` joins boxes whose IoU is above this.
 
     Raises:
@@ -37,6 +40,7 @@ class MergeOptions:
 
     iou_thr: float = 0.1
     nms: str = "obb"
+    nms_agnostic: bool = False
     score_thr: float = 0.0
     max_per_image: int | None = None
     weights: tuple[float, ...] | None = None
@@ -51,6 +55,8 @@ class MergeOptions:
             raise DotaError("score_thr must be a number, got nan")
         if self.nms not in NMS_KINDS:
             raise DotaError(f"nms must be one of {', '.join(NMS_KINDS)}; got {self.nms!r}")
+        if self.nms == "none" and self.nms_agnostic:
+            raise DotaError("nms none keeps every box, so nms_agnostic has nothing to do; leave one of them out")
         if self.fuse not in FUSIONS:
             raise DotaError(f"fuse must be one of {', '.join(FUSIONS)}; got {self.fuse!r}")
         if self.max_per_image is not None and self.max_per_image < 1:

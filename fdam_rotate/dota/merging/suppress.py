@@ -10,7 +10,7 @@ from typing import overload
 import numpy as np
 from numpy.typing import NDArray
 
-from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.detections import Detections, concatenate
 from fdam_rotate.dota.errors import WorkerError
 from fdam_rotate.dota.merging.nms import greedy_nms
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
@@ -100,16 +100,18 @@ def suppress(
     iou_thr: float,
     kind: str,
     *,
+    agnostic: bool = False,
     nproc: int = 1,
     scheduler: str | None = None,
     advance: Callable[[int], object] = lambda boxes: None,
 ) -> dict[str, Detections]:
-    """Suppress within each image of each class.
+    """Suppress within each image of each class, or within each image.
 
     Args:
         detections: class -> detections sorted by image, then by falling score.
         iou_thr: in [0, 1]; a kept box suppresses those of lower score whose IoU with it is above this.
         kind: one of ``NMS_KINDS`` of `fdam_rotate.dota.merging.options`.
+        agnostic: boxes of all classes suppress each other; of equal scores, the class that comes first wins.
         nproc: processes to use at most.
         scheduler: address of a Dask scheduler whose workers take the place of the processes.
         advance: called with the number of boxes just done.
@@ -124,6 +126,29 @@ def suppress(
     if kind == "none":
         advance(total)
         return dict(detections)
+    if agnostic and len(detections) > 1:
+        together = concatenate(list(detections.values()))
+        order = np.lexsort((-together.scores, together.image))
+        mixed = {"any class": together.take(order)}
+        keep = np.zeros(total, np.bool_)
+        keep[order] = _kept(mixed, iou_thr, kind, nproc, scheduler, advance)["any class"]
+        ends = np.cumsum([len(one) for one in detections.values()]).tolist()
+        rows = zip(detections.items(), ends, strict=True)
+        return {name: one.take(keep[end - len(one) : end]) for (name, one), end in rows}
+    kept = _kept(detections, iou_thr, kind, nproc, scheduler, advance)
+    return {name: one.take(kept[name]) for name, one in detections.items()}
+
+
+def _kept(
+    detections: Mapping[str, Detections],
+    iou_thr: float,
+    kind: str,
+    nproc: int,
+    scheduler: str | None,
+    advance: Callable[[int], object],
+) -> dict[str, NDArray[np.bool_]]:
+    """Which detections of each class survive; see `suppress`."""
+    total = sum(map(len, detections.values()))
     if scheduler is None and total < _POOL_BOXES:
         nproc = 1
     shared = nproc > 1 or scheduler is not None
@@ -141,7 +166,7 @@ def suppress(
         for name, begin, end in task.runs:
             keep[name][begin:end], kept = kept[: end - begin], kept[end - begin :]
         advance(task.boxes())
-    return {name: one.take(keep[name]) for name, one in detections.items()}
+    return keep
 
 
 def _suppress_one(call: _Call) -> NDArray[np.bool_]:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fdam_rotate.dota.csvtext import csv_file_name, write_csv
 from fdam_rotate.dota.detections import (
     Detections,
     by_image,
@@ -23,13 +24,20 @@ from fdam_rotate.dota.detections import (
     task_file_name,
     write_detections,
 )
-from fdam_rotate.dota.errors import DotaError, GeoReferenceError, ImageReadError, OutputExistsError
+from fdam_rotate.dota.errors import (
+    DotaError,
+    GeoReferenceError,
+    ImageReadError,
+    OutputExistsError,
+    UnknownClassError,
+)
 from fdam_rotate.dota.formats.geojson import write_boxes
 from fdam_rotate.dota.formats.geopackage import check_geopackage, write_geopackage
 from fdam_rotate.dota.formats.ground import place_boxes
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.merging.merge import merge_patches
 from fdam_rotate.dota.merging.options import MergeOptions
+from fdam_rotate.dota.names import did_you_mean
 from fdam_rotate.dota.outputs import check_folder, check_names, earlier_files, remove_files
 from fdam_rotate.dota.predicting.ahead import ahead
 from fdam_rotate.dota.predicting.journal import Journal
@@ -59,6 +67,7 @@ class PredictSummary:
     """What a run did.
 
     Attributes:
+        classes: those that were kept, in the model's order.
         images: predicted, in this run or before.
         windows: of these images.
         resumed: of the windows, those found in journals.
@@ -71,6 +80,7 @@ class PredictSummary:
             ground, and why.
     """
 
+    classes: tuple[str, ...] = ()
     images: int = 0
     windows: int = 0
     resumed: int = 0
@@ -91,6 +101,9 @@ def predict_images(
     batch_size: int = 1,
     score_thr: float | Mapping[str, float] = 0.05,
     iou_thr: float = 0.1,
+    nms_agnostic: bool = False,
+    only: Sequence[str] | None = None,
+    csv: bool = False,
     keep_crs: bool = False,
     gpkg: bool = False,
     html: bool = False,
@@ -108,6 +121,9 @@ def predict_images(
         score_thr: detections scored below are left out of the merged files (the journals keep them); one number, or one
             for each class.
         iou_thr: of the merge.
+        nms_agnostic: boxes of the merge suppress each other whatever their classes are.
+        only: the classes to keep, in the model's order; boxes of others suppress none. The journals keep all of them.
+        csv: write all detections as one table, too (`fdam_rotate.dota.csvtext`).
         keep_crs: GeoJSON in each image's own coordinate system.
         gpkg: write a GeoPackage beside each GeoJSON file.
         html: write a page for each image, on which its detections are looked at (`fdam_rotate.dota.viewing.pages`).
@@ -117,11 +133,16 @@ def predict_images(
 
     Raises:
         OutputExistsError: ``out`` holds a finished run, or something else.
-        DotaError: ``out`` holds a run of other settings, the model cannot be loaded, or a class has no threshold.
+        DotaError: ``out`` holds a run of other settings, the model cannot be loaded, a class has no threshold, or the
+            model has no such class.
     """
-    thresholds = {name: score_thr for name in model.classes} if not isinstance(score_thr, Mapping) else score_thr
-    if missing := [name for name in model.classes if name not in thresholds]:
+    classes = _chosen(model.classes, only)
+    thresholds = {name: score_thr for name in classes} if not isinstance(score_thr, Mapping) else score_thr
+    if missing := [name for name in classes if name not in thresholds]:
         raise DotaError(f"no score threshold for {', '.join(missing)}; each class of the model needs one")
+    merge = MergeOptions(
+        iou_thr=iou_thr, nms_agnostic=nms_agnostic, score_thr=min(thresholds[name] for name in classes)
+    )
     out = Path(out)
     if gpkg:
         check_geopackage()
@@ -130,9 +151,9 @@ def predict_images(
         "classes": list(model.classes),
         **{key: options.to_json()[key] for key in _WINDOW_SETTINGS},
     }
-    _prepare(out, sources, model.classes, overwrite)
+    _prepare(out, sources, classes, csv, overwrite)
     model.prepare()
-    summary = PredictSummary()
+    summary = PredictSummary(classes)
     merged: list[dict[str, Detections]] = []
     done: list[SourceImage] = []
     with progress_bar(_count_windows(sources, options), "predict", "patch", shown=progress, mininterval=1.0) as bar:
@@ -144,21 +165,36 @@ def predict_images(
                 summary.failures.append(str(error))
                 continue
             summary.images += 1
-            whole = merge_patches(patches, MergeOptions(iou_thr=iou_thr, score_thr=min(thresholds.values())))
+            whole = merge_patches({name: patches[name] for name in classes}, merge)
             if isinstance(score_thr, Mapping):
                 whole = {name: one.take(one.scores >= thresholds[name]) for name, one in whole.items()}
             _write_ground(source, whole, out, summary, keep_crs=keep_crs, gpkg=gpkg)
             merged.append(whole)
             done.append(source)
-    together = {name: concatenate([one[name] for one in merged]) for name in model.classes}
-    write_detections(out, together, classes=model.classes)
+    together = {name: concatenate([one[name] for one in merged]) for name in classes}
+    write_detections(out, together, classes=classes)
+    if csv:
+        write_csv(out, classes)
     summary.detections = sum(map(len, together.values()))
     if html:
-        found = by_image(read_detections(out, classes=model.classes))  # as written: rounded, and so as show has it
-        written = write_pages(done, found, out / PAGES, classes=model.classes, raster=options.raster, progress=progress)
+        found = by_image(read_detections(out, classes=classes))  # as written: rounded, and so as show has it
+        written = write_pages(done, found, out / PAGES, classes=classes, raster=options.raster, progress=progress)
         summary.pages = written.pages
         summary.failures += written.failures
     return summary
+
+
+def _chosen(classes: tuple[str, ...], only: Sequence[str] | None) -> tuple[str, ...]:
+    """The classes to keep, in the model's order.
+
+    Raises:
+        UnknownClassError: the model has no such class.
+    """
+    for name in only or ():
+        if name not in classes:
+            hint = did_you_mean(name, classes) or f"; its classes are {', '.join(classes)}"
+            raise UnknownClassError(f"the model has no class {name!r}{hint}")
+    return classes if only is None else tuple(name for name in classes if name in only)
 
 
 def _write_ground(
@@ -256,7 +292,7 @@ def _predict_image(
     return journal.detections(level.names)
 
 
-def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], overwrite: bool) -> None:
+def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], csv: bool, overwrite: bool) -> None:
     """Make ``out``; refuse a finished run or foreign files, or if ``overwrite`` remove what is not to stay of a run.
 
     Raises:
@@ -264,7 +300,7 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     """
     check_folder(out, overwrite=True, inputs=[source.path for source in sources])
     journals = earlier_files(out, [f"{JOURNALS}/*.jsonl"])
-    texts = earlier_files(out, ["Task1_*.txt"])
+    texts = earlier_files(out, ["Task1_*.txt", csv_file_name()])
     predicted = {Path(name).stem for name in journals}
     patterns = [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg", f"{PAGES}/*.html"]
     maps = {name for name in earlier_files(out, patterns) if Path(name).stem in predicted}
@@ -279,7 +315,7 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     kept = {f"{JOURNALS}/{image_id}.jsonl" for image_id in image_ids}
     names = [f"{folder}/{image_id}.{folder}" for folder in (GEOJSON, GPKG) for image_id in image_ids]
     names += [f"{PAGES}/{page_name(image_id)}" for image_id in image_ids]
-    names += map(task_file_name, classes)
+    names += [*map(task_file_name, classes), *([csv_file_name()] if csv else [])]
     check_names(out, [*names, *kept], journals | texts | maps)
     remove_files(out, texts | maps | (journals - kept))
     (out / JOURNALS).mkdir(parents=True, exist_ok=True)
