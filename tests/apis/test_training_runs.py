@@ -245,7 +245,7 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
         for folder in ("images", "annfiles"):
             (tmp_path / part / folder).mkdir(parents=True)
             for number, path in enumerate(sorted((data / part / folder).iterdir())):
-                shutil.copy(path, tmp_path / part / folder / f"{part} harbour {number}{path.suffix}".replace(" ", "-"))
+                shutil.copy(path, tmp_path / part / folder / f"{part} harbour {number}{path.suffix}")
     work = tmp_path / "work"
     options = {"data.val.gt_dir": tmp_path / "val" / "annfiles"}
     assert _train(CONFIG, tmp_path, work, **options) == 0
@@ -256,7 +256,7 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     words = [words[0], str(work / "latest.pth"), *words[1:], "model.test_cfg.rcnn.score_thr=0.0"]
     assert load_script("tools/test.py").main([*words, *found]) == 0
     merged = read_detections(submission, classes=DOTA_CLASSES["v1.0"])
-    assert {one.image_ids[i] for one in merged.values() for i in one.image} == {"test-harbour-0", "test-harbour-1"}
+    assert {one.image_ids[i] for one in merged.values() for i in one.image} == {"test harbour 0", "test harbour 1"}
 
     again = tmp_path / "again"
     capfd.readouterr()
@@ -265,6 +265,13 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     assert "2 ids are no names of patches and were taken as whole images" in capfd.readouterr().out
     for path in submission.glob("Task1_*.txt"):
         assert path.read_bytes() == (again / path.name).read_bytes()
+
+    found = ["--format-only", "--nms-agnostic", "--eval-options", f"submission_dir={tmp_path / 'agnostic'}"]
+    assert load_script("tools/test.py").main([*words, *found, "--overwrite"]) == 0
+    assert load_script("tools/merge.py").main([str(patches), str(again), "--nms-agnostic", "--overwrite"]) == 0
+    agnostic = {path.name: path.read_bytes() for path in (tmp_path / "agnostic").iterdir()}
+    assert agnostic == {path.name: path.read_bytes() for path in again.iterdir()}
+    assert sum(map(len, agnostic.values())) < sum(path.stat().st_size for path in submission.iterdir())
 
 
 def test_views_are_merged_by_class_and_image():
