@@ -176,7 +176,7 @@ def test_score_is_of_merged_whole_images(tmp_path):
     whole = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
     assert whole.evaluate(results) == {"mAP": pytest.approx(1.0)}
     unmerged = _dataset(tmp_path / "val", gt_dir=str(truth), test_mode=True)
-    unmerged.merge = lambda detections: merge_patches(detections, MergeOptions(nms="none"))
+    unmerged.merge = lambda detections, options: merge_patches(detections, MergeOptions(nms="none"))
     assert unmerged.evaluate(results)["mAP"] < 0.95
     patches = _dataset(tmp_path / "val", test_mode=True)
     assert list(patches.evaluate(results)) == ["patch_mAP"]
