@@ -1,13 +1,14 @@
-"""What the command lines end with: errors as one line, exit codes (0 done, 1 failed on data, 2 usage)."""
+"""What the command lines end with: problems and errors, a line each; exit codes (0 done, 1 failed on data, 2 usage)."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
+from fdam_rotate.dota.problems import Problem, format_problems
 
-__all__ = ["run"]
+__all__ = ["print_problems", "run"]
 
 
 def run(main: Callable[[], int]) -> None:
@@ -27,3 +28,9 @@ def run(main: Callable[[], int]) -> None:
         print("interrupted", file=sys.stderr)
         code = 130
     raise SystemExit(code)
+
+
+def print_problems(problems: Sequence[Problem], rest: str = "", *, counted: bool = True) -> None:
+    """Print problems to stderr, as `format_problems` has them."""
+    for line in format_problems(problems, rest, counted=counted):
+        print(line, file=sys.stderr)

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -33,8 +34,6 @@ from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.formats.interchange import DataPart, Reading
-
-_TOLD = 20
 
 
 def build_parser() -> CommandParser:
@@ -105,10 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             parts = drop_difficult(parts, losses)
         writing = Writing(classes, args.images, outside=args.outside, progress=True, losses=losses)
         FORMATS[args.to].write(parts, folder, writing)
-    for problem in problems[:_TOLD]:
-        print(f"{problem.kind}: {problem}")
-    if len(problems) > _TOLD:
-        print(f"{len(problems) - _TOLD} more problems; data_prep/verify.py tells all of a data set in DOTA's layout")
+    print_problems(problems, "fdam-rotate verify lists all of a data set in DOTA's layout", counted=False)
     for what, count in sorted(losses.notes.items()):
         print(f"note: {count} {what}")
     for what, count in sorted(losses.counts.items()):

@@ -17,12 +17,12 @@ nothing (no ground truth, no detections, none of the images labelled, patches ag
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -256,7 +256,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_file
-    from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.scoring.assessment import Files, Questions
     from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
@@ -291,8 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         _compare(args, questions, files, problems)
     else:
         _score(args, questions, files, problems)
-    for line in format_problems(problems):
-        print(line, file=sys.stderr)
+    print_problems(problems)
     return 1 if problems else 0
 
 

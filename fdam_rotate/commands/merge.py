@@ -16,12 +16,12 @@ Exit code: 0 merged; 1 merged, but lines could not be read (each is named), or n
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -127,7 +127,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.merging.options import MergeOptions
     from fdam_rotate.dota.names import escape_id
     from fdam_rotate.dota.outputs import check_inputs
-    from fdam_rotate.dota.problems import format_problems
 
     begin = time.perf_counter()
     locate = None
@@ -170,8 +169,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"note: {len(escaped)} image ids are written with escapes ({told}); DOTA's server does not know such ids")
     if args.labels is not None:
         _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
-    for line in format_problems(problems):
-        print(line, file=sys.stderr)
+    print_problems(problems)
     print(f"{summary}; {time.perf_counter() - begin:.1f} s; wrote {args.out} and {zip_path_of(args.out).name}")
     return 1 if problems else 0
 

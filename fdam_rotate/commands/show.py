@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -112,7 +113,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.detections import by_image, read_detections
     from fdam_rotate.dota.layout import list_sources, passed_over, read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_folder
-    from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.viewing.pages import page_name, write_pages
 
     check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.detections, args.gt, args.image_list])
@@ -144,8 +144,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         without = sum(problem.kind == "no-label" for problem in told)
         note = f", {without} without label file and so without a verdict" if without else ""
         print(f"wrote {count} pictures to {out}{note}")
-    for line in [*notes, *failures, *format_problems(lines)]:
+    for line in [*notes, *failures]:
         print(line, file=sys.stderr)
+    print_problems(lines)
     return 1 if failures or lines else 0
 
 

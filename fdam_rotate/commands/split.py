@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -42,9 +43,6 @@ from fdam_rotate.dota.splitting.presets import PRESETS
 if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
     from fdam_rotate.dota.splitting.options import SplitOptions
-
-# Of more problems than this, the rest is told in the manifest only.
-_TOLD = 40
 
 
 def build_parser() -> CommandParser:
@@ -197,6 +195,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Split and report; returns the exit code."""
     parser, args = parse_args(argv)
     from fdam_rotate.dota.layout import passed_over
+    from fdam_rotate.dota.problems import Problem
     from fdam_rotate.dota.splitting.split import NAME_PROBLEMS, run_split
 
     raster = raster_options(parser, args)
@@ -217,15 +216,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         scheduler=args.scheduler,
         strict=args.strict,
         accept=args.accept,
-        tell=lambda problem: _tell([problem.to_json()], ""),
+        tell=lambda problem: print_problems([problem], counted=False),
         progress=True,
     )
     problems = manifest.all_problems()
-    _tell(
-        [problem for problem in problems if problem["kind"] not in NAME_PROBLEMS],
-        f"all in {args.out}/manifest.json",
-    )
-    _tell_rasters(manifest.images)
+    others = [Problem.from_json(record) for record in problems if record["kind"] not in NAME_PROBLEMS]
+    print_problems(others, f"all in {args.out}/manifest.json", counted=False)
+    _print_rasters(manifest.images)
     totals = manifest.totals()
     empty = f", {totals['empty']:,} windows without data left out" if totals["empty"] else ""
     print(
@@ -259,30 +256,22 @@ def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
     from fdam_rotate.dota.splitting.estimate import estimate_split
 
     found = estimate_split(args.img_dirs, args.ann_dirs, args.out, options)
-    problems = [problem.to_json() for problem in found.problems]
-    _tell(problems, "not shown")
+    print_problems(found.problems, "not shown", counted=False)
     print(
         f"would write {found.patches:,} patches of {found.images:,} images to {args.out}: about "
         f"{_size(found.file_bytes)} as {args.save_ext} ({_size(found.raw_bytes)} of pixels); "
         f"{_size(found.free_bytes)} are free there; nothing was written"
     )
-    return int(any(problem["kind"] not in args.accept for problem in problems))
+    return int(any(problem.kind not in args.accept for problem in found.problems))
 
 
 def _size(count: int) -> str:
     return f"{count / 1e9:,.1f} GB" if count >= 1e9 else f"{count / 1e6:,.1f} MB"
 
 
-def _tell(problems: Sequence[Mapping[str, Any]], rest: str) -> None:
-    for problem in problems[:_TOLD]:
-        where = f"{problem['file']}:{problem['line']}" if problem["line"] else problem["file"]
-        print(f"{where}: {problem['text']} [{problem['kind']}]", file=sys.stderr)
-    if len(problems) > _TOLD:
-        print(f"... and {len(problems) - _TOLD:,} more, {rest}", file=sys.stderr)
-
-
-def _tell_rasters(images: Sequence[Mapping[str, Any]]) -> None:
+def _print_rasters(images: Sequence[Mapping[str, Any]]) -> None:
     """A line for each image that was scaled to 8 bits, or whose patches show next to nothing."""
+    from fdam_rotate.dota.problems import SHOWN_PROBLEMS
     from fdam_rotate.dota.rasters.source import reading_notes
 
     notes = [
@@ -290,10 +279,10 @@ def _tell_rasters(images: Sequence[Mapping[str, Any]]) -> None:
         for image in images
         for note in reading_notes(image.get("bands"), image.get("scale_range"), image.get("tone"))
     ]
-    for note in notes[:_TOLD]:
+    for note in notes[:SHOWN_PROBLEMS]:
         print(note, file=sys.stderr)
-    if len(notes) > _TOLD:
-        print(f"... and {len(notes) - _TOLD:,} more images that were scaled or show nothing", file=sys.stderr)
+    if len(notes) > SHOWN_PROBLEMS:
+        print(f"... and {len(notes) - SHOWN_PROBLEMS:,} more images that were scaled or show nothing", file=sys.stderr)
 
 
 def _listed(counts: Mapping[str, int]) -> str:

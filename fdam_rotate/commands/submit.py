@@ -16,11 +16,11 @@ Exit code: 0 the zip may be uploaded; 1 it may not, or lines could not be read (
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
@@ -76,17 +76,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     image_ids = None if args.image_list is None else read_image_list(args.image_list)
 
-    def check(path: Path) -> list[Problem]:
-        return check_submission(path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=True)
+    def check(path: Path) -> int:
+        """Print the problems of the zip; the number of its errors."""
+        found = check_submission(path, args.classes, image_ids, args.task, max_megabytes=args.max_mb, progress=True)
+        print_problems(sorted(found, key=lambda problem: problem.severity != "error"), counted=False)
+        return sum(problem.severity == "error" for problem in found)
 
     if args.check:
-        errors = _print_problems(check(args.detections))
-        print(f"{args.detections}: " + (f"{errors} errors; do not upload it" if errors else "may be uploaded"))
+        errors = check(args.detections)
+        print(f"{args.detections}: " + (f"{errors:,} errors; do not upload it" if errors else "may be uploaded"))
         return 1 if errors else 0
 
     from fdam_rotate.dota.detections import read_detections
     from fdam_rotate.dota.outputs import claim_file
-    from fdam_rotate.dota.problems import format_problems
     from fdam_rotate.dota.submission import write_submission
 
     claim_file(args.out, overwrite=args.overwrite, inputs=[args.detections, args.image_list])
@@ -94,18 +96,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     detections = read_detections(args.detections, classes=args.classes, task=args.task, problems=unreadable)
     with atomic_path(args.out) as temporary:
         write_submission(temporary, detections, args.classes, args.task)
-        if _print_problems(check(temporary)):
+        if check(temporary):
             raise DotaError(f"{args.out} was not written: it would not pass")
     count = sum(len(found) for found in detections.values())
     print(f"wrote {args.out}: {count} detections, {len(args.classes)} files, {args.out.stat().st_size / 1e6:.2f} MB")
-    for line in format_problems(unreadable):
-        print(line, file=sys.stderr)
+    print_problems(unreadable)
     return 1 if unreadable else 0
-
-
-def _print_problems(problems: Sequence[Problem]) -> int:
-    """Print the problems; the number of those that are errors."""
-    for problem in problems:
-        where = f"{problem.path}:{problem.line}" if problem.line else problem.path
-        print(f"{problem.severity}: {where}: {problem.kind}: {problem.text}", file=sys.stderr)
-    return sum(problem.severity == "error" for problem in problems)

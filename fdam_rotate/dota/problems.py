@@ -54,11 +54,20 @@ def line_problem(kind: str, path: str | Path, line: int, reason: str, content: s
     return Problem(kind, str(path), line, f"{reason}: {shown!r}")
 
 
-def format_problems(problems: Sequence[Problem], most: int = SHOWN_PROBLEMS) -> list[str]:
-    """The first ``most`` problems, a line each, how many more there are, and the count; empty if there are none."""
-    lines = [str(problem) for problem in problems[:most]]
-    if len(problems) > most:
-        lines.append(f"... and {len(problems) - most} more")
-    if problems:
-        lines.append(f"{len(problems)} lines or files could not be used; the rest was")
+def format_problems(problems: Sequence[Problem], rest: str = "", *, counted: bool = True) -> list[str]:
+    """The first problems, a line each with the kind at its end, and how many more there are; empty if there are none.
+
+    Args:
+        problems: in the order in which they are to be read.
+        rest: where the others are, such as ``all in manifest.json``.
+        counted: whether a last line says how many there are; not where the command's own last line does.
+    """
+    lines = []
+    for problem in problems[:SHOWN_PROBLEMS]:
+        warning = "warning: " if problem.severity == "warning" else ""
+        lines.append(f"{warning}{problem} [{problem.kind}]")
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more{rest and f', {rest}'}")
+    if problems and counted:
+        lines.append(f"{len(problems):,} lines or files could not be used; the rest was")
     return lines

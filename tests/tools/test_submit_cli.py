@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import zipfile
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def test_packs_checks_and_repeats_to_the_byte(det: Path, load_tool: Load, capsys
     assert pack(load_tool, det) == 0
     told = capsys.readouterr()
     assert "1 detections, 2 files" in told.out
-    assert "warning: Task1_plane.txt: empty" in told.err
+    assert "warning: Task1_plane.txt: no detections of this class; its AP will be 0 [empty]\n" in told.err
     with zipfile.ZipFile(out) as archive:
         assert archive.namelist() == ["Task1_ship.txt", "Task1_plane.txt"]
     first = out.read_bytes()
@@ -69,7 +70,8 @@ def test_what_would_not_pass_is_not_written(det: Path, run_tool: Run, line: str,
     out.write_text("an older one")
     done = run_tool("submit", det, "--out", out, *CLASSES, "--image-list", det.parent / "ids.txt", "--overwrite")
     assert done.returncode == 1
-    assert f"Task1_ship.txt:{2 if rule == 'duplicate' else 1}: {rule}: " in done.stderr
+    number = 2 if rule == "duplicate" else 1
+    assert re.search(rf"^Task1_ship\.txt:{number}: .* \[{rule}\]$", done.stderr, re.MULTILINE)
     assert "was not written" in done.stderr
     assert out.read_text() == "an older one"
     assert sorted(path.name for path in det.parent.iterdir()) == ["det", "ids.txt", "out.zip"]
@@ -106,8 +108,26 @@ def test_check_options_reach_the_rules(det: Path, load_tool: Load, capsys: pytes
     assert "size" in capsys.readouterr().err
     assert load_tool("submit").main([out, "--check"]) == 1
     told = capsys.readouterr()
-    assert "Task1_harbor.txt: missing" in told.err
+    assert re.search(r"^Task1_harbor\.txt: .* \[missing\]$", told.err, re.MULTILINE)
     assert "13 errors; do not upload it" in told.out
+
+
+def test_many_problems_are_cut_short_and_errors_come_first(
+    det: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = det.parent / "bad.zip"
+    with zipfile.ZipFile(bad, "w") as file:
+        file.writestr("Task1_plane.txt", "")  # a warning
+        file.writestr("Task1_ship.txt", LINE)
+        for k in range(50):
+            file.writestr(f"notes{k:02d}.txt", "mine")
+    assert load_tool("submit").main([str(bad), "--check", *CLASSES]) == 1
+    told = capsys.readouterr()
+    lines = told.err.splitlines()
+    assert len(lines) == 21
+    assert all(line.endswith("[name]") for line in lines[:20])
+    assert lines[20] == "... and 31 more"
+    assert told.out.endswith("50 errors; do not upload it\n")
 
 
 @pytest.mark.parametrize(

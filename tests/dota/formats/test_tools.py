@@ -139,7 +139,7 @@ def test_bad_cvat_records_are_reported(
     assert change[0] in CVAT
     (source / "annotations.xml").write_text(CVAT.replace(*change, 1))
     found = to_dota(source, tmp_path / "out", code=1)
-    assert reason in capsys.readouterr().out
+    assert reason in capsys.readouterr().err
     assert len(found["labelTxt/a"]) >= 3
 
 
@@ -286,7 +286,7 @@ def test_bad_rolabelimg_objects_are_reported(
     (tmp_path / "in/annotations").mkdir()
     (tmp_path / "in/annotations/a.xml").write_text(ROLABELIMG.replace(*change, 1))
     found = to_dota(tmp_path / "in", tmp_path / "out", code=1)
-    assert reason in capsys.readouterr().out
+    assert reason in capsys.readouterr().err
     assert len(found["labelTxt/a"]) >= 1
 
 
@@ -408,7 +408,7 @@ def test_bad_labelme_shapes_are_reported(
     image(tmp_path / "in/a.png")
     labelme_file(tmp_path / "in/a.json", [shape, SHAPES["polygon"][0]])  # type: ignore[list-item]
     found = to_dota(tmp_path / "in", tmp_path / "out", code=1)
-    assert reason in capsys.readouterr().out
+    assert reason in capsys.readouterr().err
     assert len(found["labelTxt/a"]) == 1
 
 
@@ -419,7 +419,7 @@ def test_bad_labelme_files_and_missing_images_are_reported(tmp_path: Path, capsy
     (tmp_path / "in/c.json").write_text("{")
     (tmp_path / "in/d.json").write_text('{"images": []}')
     found = to_dota(tmp_path / "in", tmp_path / "out", code=1)
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     assert "no image of this name (b.png)" in out
     assert "c.json: not JSON" in out
     assert "d.json: no labelme file: expected an object with shapes" in out
@@ -509,7 +509,7 @@ def test_bad_label_studio_results_are_reported(
     image(tmp_path / "in/a.png")
     (tmp_path / "in/x.json").write_text(json.dumps([task]))
     found = to_dota(tmp_path / "in", tmp_path / "out", "--from", "label-studio", code=1)
-    assert reason in capsys.readouterr().out
+    assert reason in capsys.readouterr().err
     assert list(found) == ["labelTxt/a"]
 
 
@@ -620,7 +620,7 @@ def test_a_list_of_images_cannot_leave_the_data_set(tmp_path: Path, capsys: pyte
     (root / "train.txt").write_text("images/train/a.png\n../images/secret.png\n/etc/passwd\nother/a.png\n")
     found = to_dota(root, tmp_path / "out", code=1)
     assert list(found) == ["train/labelTxt/a"]
-    out = capsys.readouterr().out
+    out = capsys.readouterr().err
     for line, name in ((2, "../images/secret.png"), (3, "/etc/passwd"), (4, "other/a.png")):
         assert f"train.txt:{line}: {name!r} is no image in a folder images within" in out
 
@@ -655,7 +655,7 @@ def test_lines_of_another_format_are_named(
     write_text(root / "labels/train/a.txt", f"{line}\n{YOLO_LINE}")
     (root / "data.yaml").write_text("train: images/train\nnames: [plane, ship]\n")
     found = to_dota(root, tmp_path / "out", code=1)
-    assert f"a.txt:1: {reason}" in capsys.readouterr().out.replace(
+    assert f"a.txt:1: {reason}" in capsys.readouterr().err.replace(
         "a coordinate is no finite share of the image's size; ", ""
     )
     assert len(found["train/labelTxt/a"]) == 1

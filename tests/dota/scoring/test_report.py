@@ -12,7 +12,7 @@ import pytest
 
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
-from fdam_rotate.dota.problems import format_problems, line_problem
+from fdam_rotate.dota.problems import Problem, format_problems, line_problem
 from fdam_rotate.dota.scoring.analysis import Confusion, confusion, worst_images
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.plots import write_plots
@@ -227,9 +227,13 @@ def test_markdown_escapes_what_would_break_a_row() -> None:
 def test_problems_are_counted_and_cut() -> None:
     assert format_problems([]) == []
     lines = format_problems([line_problem("malformed", Path("f.txt"), k, "bad") for k in range(1, 26)])
-    assert lines[0] == "f.txt:1: bad"
+    assert lines[0] == "f.txt:1: bad [malformed]"
     assert lines[-2:] == ["... and 5 more", "25 lines or files could not be used; the rest was"]
     assert len(lines) == 22
+    some = [line_problem("malformed", Path("f.txt"), k, "bad") for k in range(1, 26)]
+    assert format_problems(some, "all in f.json", counted=False)[20:] == ["... and 5 more, all in f.json"]
+    warning = Problem("empty", "g.txt", 0, "no line", severity="warning")
+    assert format_problems([warning], counted=False) == ["warning: g.txt: no line [empty]"]
 
 
 # -- JSON -----------------------------------------------------------------------------------------------------------

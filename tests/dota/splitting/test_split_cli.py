@@ -132,7 +132,7 @@ def test_many_problems_are_cut_short_on_the_screen_only(tmp_path: Path, capsys: 
     data = make_dataset(tmp_path / "data", [(70, 40)], 0, objects=0)
     (data / "labelTxt/P0000.txt").write_text("nonsense\n" * 100)
     assert main(folders(data, tmp_path / "out")) == 1
-    assert "... and 60 more, all in" in capsys.readouterr().err
+    assert "... and 80 more, all in" in capsys.readouterr().err
     assert len(read_manifest(tmp_path / "out").all_problems()) == 100
 
 
