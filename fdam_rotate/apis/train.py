@@ -40,8 +40,8 @@ def dump_config(cfg: Any, path: Path) -> None:
     Raises:
         OutputExistsError: a file of that name is there, and no training wrote it.
     """
-    if Path(str(cfg.get("filename", ""))).resolve() == path.resolve():
-        return  # an earlier run's own config is run again
+    if cfg.filename and Path(cfg.filename).resolve() == path.resolve():
+        return  # the config that is run lies in the work folder
     check_names(path.parent, [path.name], earlier_files(path.parent, record="train"))
     with recorded(path.parent, "train"):
         cfg.dump(str(path))

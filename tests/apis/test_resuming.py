@@ -196,6 +196,32 @@ def test_what_a_step_draws_depends_on_its_place_alone():
     assert list(other) != list(SeededBatches(5, 2, seed=3))
 
 
+def test_an_endless_order_is_that_of_its_epochs():
+    batches = SeededBatches(5, 2, seed=3, endless=True)
+    found = [batch for batch, _ in zip(batches, range(9), strict=False)]
+    epochs = []
+    for epoch in range(3):
+        one = SeededBatches(5, 2, seed=3)
+        one.start(epoch, 0)
+        epochs += list(one)
+    assert found == epochs
+
+
+def test_the_last_step_is_filled_up_from_the_beginning():
+    batches = list(SeededBatches(5, 3, seed=3))
+    order = [index for batch in batches for index, _, _ in batch]
+    assert order[5:] == order[:1]
+    assert [place for batch in batches for _, _, place in batch] == list(range(6))
+    for world in (1, 2):
+        assert len(SeededBatches(2, 8, seed=0, world=world)) == 1
+
+
+def test_settings_of_a_loader_reach_it():
+    loader = seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"workers_per_gpu": 3, "prefetch_factor": 7})
+    assert (loader.num_workers, loader.prefetch_factor) == (3, 7)
+    assert seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {}).num_workers == 2
+
+
 def test_loading_workers_leave_signals_to_the_run():
     loader = seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"workers_per_gpu": 1})
     before = signal.getsignal(signal.SIGTERM)
@@ -207,9 +233,10 @@ def test_loading_workers_leave_signals_to_the_run():
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def test_the_order_is_no_setting():
-    with pytest.raises(DotaError, match="data loaders take no shuffle"):
-        seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"shuffle": False})
+@pytest.mark.parametrize("name", ["shuffle", "sampler", "batch_sampler", "drop_last", "class_aware_sampler"])
+def test_the_order_is_no_setting(name):
+    with pytest.raises(DotaError, match=f"data loaders take no {name}"):
+        seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {name: False})
 
 
 def test_processes_share_an_epoch():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from mmcv import Config
@@ -10,7 +12,15 @@ from torch import nn
 
 from fdam_rotate.apis.compat import dataset_settings, load_config, loader_settings, revert_sync_bn, scale_lr
 from fdam_rotate.apis.optimizer import FDAMOptimizerConstructor, parameter_groups
-from fdam_rotate.apis.train import _optimizer_hook, check_classes, check_training_config
+from fdam_rotate.apis.train import (
+    _check_disjoint,
+    _optimizer_hook,
+    check_classes,
+    check_training_config,
+    checkpoint_to_resume,
+    dump_config,
+    is_finished,
+)
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 
 
@@ -181,6 +191,11 @@ def test_accumulation_and_mixed_precision_go_together(kind, fp16, expected):
     assert type(hook).__name__ == expected
     assert hook.grad_clip == {"max_norm": 35}
     assert getattr(hook, "cumulative_iters", 1) == (8 if kind else 1)
+    if fp16 is not None:
+        assert hook._scale_update_param == 512.0
+        for shared in (False, True):
+            cfg = Config({"optimizer_config": config, "fp16": fp16})
+            assert _optimizer_hook(cfg, distributed=shared).distributed is shared
 
 
 def test_an_optimizer_hook_without_mixed_precision_is_refused_with_fp16():
@@ -235,3 +250,125 @@ def test_a_checkpoint_to_resume_from_must_exist(tmp_path):
     cfg.resume_from = str(tmp_path / "gone.pth")
     with pytest.raises(FileNotFoundError, match=r"resume_from names .*gone\.pth"):
         check_training_config(cfg)
+
+
+def test_folders_are_named_by_the_setting_that_moves_them(tmp_path):
+    """A folder under data_root is moved by data_root, an absolute one by itself; each of them is looked for."""
+    absolute, relative = str(tmp_path / "nowhere"), "nowhere"
+    for folder, setting in ((absolute, "img_prefix"), (relative, "data_root")):
+        cfg = _training_cfg(tmp_path, img_prefix=folder, data_root=str(tmp_path))
+        with pytest.raises(FileNotFoundError, match=rf"data\.train\.img_prefix is .*nowhere, .*{setting}=FOLDER"):
+            check_training_config(cfg)
+    check_training_config(_training_cfg(tmp_path, ann_file="ann", img_prefix="img", data_root=str(tmp_path)))
+
+
+def test_weights_on_the_net_are_not_looked_for_on_the_disk(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": "https://example.org/lsk.pth"}
+    check_training_config(cfg)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "fine"),
+    [
+        ([("train", 1)], True),
+        ([("train", 2), ("val", 1)], True),
+        ([("val", 1)], False),
+        ([("train", 1), ("test", 1)], False),
+    ],
+)
+def test_a_workflow_trains_and_may_look_at_val(workflow, fine, tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.workflow = workflow
+    cfg.data.val = cfg.data.train
+    if fine:
+        check_training_config(cfg)
+    else:
+        with pytest.raises(DotaError, match=r"workflow is .*; its parts are \('train', N\)"):
+            check_training_config(cfg)
+
+
+@pytest.mark.parametrize("length", [0, -1, 1.5, None])
+def test_a_run_has_a_length(length, tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.runner.max_epochs = length
+    with pytest.raises(DotaError, match=r"runner\.max_epochs is .*needs a number of at least 1"):
+        check_training_config(cfg)
+
+
+def test_what_a_run_goes_on_from(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    work = tmp_path / "work"
+    assert checkpoint_to_resume(cfg) is None
+    cfg.auto_resume = True
+    assert checkpoint_to_resume(cfg) is None
+    cfg.resume_from = str(tmp_path / "other.pth")
+    assert checkpoint_to_resume(cfg) == tmp_path / "other.pth"
+    work.mkdir()
+    (work / "epoch_1.pth").write_bytes(b"x")
+    assert checkpoint_to_resume(cfg) == work / "epoch_1.pth", "its own first"
+    cfg.auto_resume = False
+    assert checkpoint_to_resume(cfg) == tmp_path / "other.pth"
+    (tmp_path / "other.pth").write_bytes(b"x")
+    check_training_config(cfg)  # whoever names a checkpoint may go on in a folder that holds some
+
+
+@pytest.mark.parametrize(
+    ("runner", "done", "finished"),
+    [
+        ({"type": "EpochBasedRunner", "max_epochs": 3}, {"epoch": 2, "iter": 90}, False),
+        ({"type": "EpochBasedRunner", "max_epochs": 3}, {"epoch": 3, "iter": 90}, True),
+        ({"type": "IterBasedRunner", "max_iters": 9}, {"epoch": 90, "iter": 8, "step": 0}, False),
+        ({"type": "IterBasedRunner", "max_iters": 9}, {"epoch": 90, "iter": 9, "step": 0}, True),
+    ],
+)
+def test_a_run_is_finished_at_its_length(runner, done, finished):
+    assert is_finished(Config({"runner": runner}), done) is finished
+
+
+def test_a_config_is_written_over_what_training_wrote_and_over_nothing_else(tmp_path, monkeypatch):
+    work = tmp_path / "work"
+    work.mkdir()
+    source = tmp_path / "c.py"
+    source.write_text("a = 1\n")
+    for value in (1, 2):  # its own file of the run before is replaced
+        dump_config(load_config(source, {"a": value}), work / "c.py")
+        assert load_config(work / "c.py").a == value
+    (work / "d.py").write_text("b = 1\n")
+    with pytest.raises(OutputExistsError, match=r"d\.py"):
+        dump_config(load_config(source), work / "d.py")
+    assert (work / "d.py").read_text() == "b = 1\n"
+    monkeypatch.chdir(tmp_path)
+    before = source.read_text()
+    dump_config(load_config("c.py"), source)  # the config that is run, by another spelling of its path
+    assert source.read_text() == before
+
+
+def test_images_are_shared_by_whatever_way_their_folder_is_written(tmp_path):
+    def images(folder, *names):
+        return SimpleNamespace(img_prefix=str(folder), img_ids=list(names))
+
+    (tmp_path / "a").mkdir()
+    with pytest.raises(DotaError, match="1 patches are both"):
+        _check_disjoint(images(tmp_path / "a", "1"), images(tmp_path / "a" / ".." / "a", "1"))
+    _check_disjoint(images(tmp_path / "a", "1"), images(tmp_path / "b", "1"))
+
+
+def test_the_widest_head_counts_too():
+    model = {"bbox_head": {"num_classes": 16}}
+    with pytest.raises(DotaError, match=r"model\.bbox_head\.num_classes is 16, but the data set has 15 classes"):
+        check_classes(model, ("a",) * 15)
+    check_classes({"rpn_head": {"num_classes": 1}, "heads": [{"num_classes": 2}]}, ("a", "b"))
+
+
+def test_a_loader_of_its_own_sets_the_images_of_a_step():
+    cfg = _cfg(2)
+    cfg.data.train_dataloader = {"samples_per_gpu": 4}
+    scale_lr(cfg, 1)
+    assert cfg.optimizer.lr == pytest.approx(5e-5)
+
+
+def test_both_spellings_of_sync_bn_are_reverted():
+    cfg = {"a": {"type": "MMSyncBN"}, "b": {"type": "SyncBN"}, "c": {"type": "GN"}}
+    assert revert_sync_bn(cfg) == 2
+    assert cfg == {"a": {"type": "BN"}, "b": {"type": "BN"}, "c": {"type": "GN"}}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import json
+import logging
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +20,7 @@ from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 from fdam_rotate.apis.compat import load_config
 from fdam_rotate.apis.hooks import PatchEvalHook, SeedHook
 from fdam_rotate.apis.runtime import Runtime
+from fdam_rotate.dota.errors import DotaError
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -31,6 +34,13 @@ def data(tmp_path_factory):
 def _main(data, work, *words, **options) -> int:
     small = [*small_options(CONFIG, data), *(f"{key}={value}" for key, value in options.items())]
     return load_script("tools/train.py").main([str(CONFIG), "--work-dir", str(work), *words, "--cfg-options", *small])
+
+
+def _value(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _rows(work) -> list[dict]:
@@ -100,6 +110,74 @@ def test_each_process_gets_its_own_images():
     assert orders[0] + orders[1] != list(range(8)), "in an order of its own"
 
 
+def test_a_run_of_several_processes_on_the_cpu(data, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(runners.EpochRunner, "run", lambda self, loaders, workflow: seen.append((self, loaders)))
+    options = dict(word.split("=", 1) for word in small_options(CONFIG, data))
+    cfg = load_config(CONFIG, {key: _value(text) for key, text in options.items()})
+    cfg.optimizer.lr, cfg.work_dir = 0.08, str(tmp_path)
+    assert "SyncBN" in cfg.pretty_text
+    train.train(cfg, Runtime("cpu", 0, 1, 2), logging.getLogger("test"), validate=False, seed=3)
+    ((runner, (loader,)),) = seen
+    assert not any(isinstance(module, nn.SyncBatchNorm) for module in runner.model.modules())
+    # 2 processes with 1 image each of 8; freq_scale's groups, if any, have twice the rate
+    assert min(group["lr"] for group in runner.optimizer.param_groups) == pytest.approx(0.02)
+    batches = loader.batch_sampler
+    assert (batches.seed, batches.rank, batches.world) == (3, 1, 2)
+
+
+@pytest.mark.parametrize("kind", ["EpochBasedRunner", "IterBasedRunner"])
+def test_training_images_are_shuffled_and_those_of_val_are_not(kind, monkeypatch):
+    cfg = Config(dict(runner=dict(type=kind), workflow=[("train", 1), ("val", 1)]))
+    cfg.data = dict(train_dataloader=dict(samples_per_gpu=1, workers_per_gpu=0))
+    monkeypatch.setattr(train, "_loss_set", lambda cfg: list(range(20, 30)))
+    loaders = train._loaders(cfg, Runtime("cpu", 0, 0, 1), list(range(20)), seed=4)
+    orders = []
+    for loader in loaders:
+        batches = iter(loader.batch_sampler)
+        orders.append([next(batches)[0][0] for _ in range(len(loader))])
+        assert (next(batches, None) is not None) == (kind == "IterBasedRunner"), "steps are counted over epochs"
+    assert sorted(orders[0]) == list(range(20))
+    assert orders[0] != list(range(20))
+    assert orders[1] == list(range(10))
+    assert [len(loader.dataset) for loader in loaders] == [20, 10]
+
+
+def test_how_val_is_loaded(monkeypatch):
+    class Images(list):
+        CLASSES = ("ship",)
+
+    built = []
+    monkeypatch.setattr(train, "build_dataset", lambda cfg, more=None: built.append((cfg, more)) or Images([1, 2, 3]))
+    cfg = Config(dict(data=dict(val=dict(ann_file="a", pipeline=[dict(type="ImageToTensor", keys=["img"])]))))
+    cfg.data.train, cfg.data.test = {}, {}
+    cfg.data.workers_per_gpu, cfg.runner = 0, dict(type="EpochBasedRunner", max_epochs=1)
+    loader = train._val_loader(cfg, Runtime("cpu", 0, 0, 1))
+    assert loader.batch_size == 1
+    assert built[0][1] == {"test_mode": True}
+    assert built[0][0].pipeline[0]["type"] == "ImageToTensor"
+    cfg.data.val_dataloader = {"samples_per_gpu": 3}
+    with pytest.warns(UserWarning, match="DefaultFormatBundle"):  # mmdet's, of several images at a time
+        assert train._val_loader(cfg, Runtime("cpu", 0, 0, 1)).batch_size == 3
+    assert built[1][0].pipeline[0]["type"] == "DefaultFormatBundle"
+    monkeypatch.setattr(train, "build_dataset", lambda *_: Images())
+    with pytest.raises(DotaError, match=r"no patch in a: nothing to validate on; use --no-validate"):
+        train._val_loader(cfg, Runtime("cpu", 0, 0, 1))
+
+
+def test_losses_of_val_see_images_prepared_as_for_training(monkeypatch):
+    built = []
+    monkeypatch.setattr(train, "build_dataset", lambda cfg: built.append(cfg) or [1])
+    val = dict(ann_file="v", pipeline=[dict(type="Test")])
+    cfg = Config(dict(data=dict(train=dict(dataset=dict(ann_file="t", pipeline=[dict(type="Train")])), val=val)))
+    assert train._loss_set(cfg) == [1]
+    assert (built[0].ann_file, built[0].pipeline) == ("v", [dict(type="Train")])
+    assert cfg.data.val.pipeline == [dict(type="Test")], "the config itself is left as it was"
+    monkeypatch.setattr(train, "build_dataset", lambda _: [])
+    with pytest.raises(DotaError, match=r"no patch with objects in data\.val"):
+        train._loss_set(cfg)
+
+
 def test_each_process_draws_its_own_numbers():
     def numbers(seed: int, rank: int, step: int) -> float:
         SeedHook(seed).before_train_iter(SimpleNamespace(rank=rank, iter=step))
@@ -109,12 +187,13 @@ def test_each_process_draws_its_own_numbers():
     assert len(set(drawn.values())) == 8
     assert numbers(1, 1, 1) == drawn[1, 1, 1]
 
-    def of_val(step: int) -> float:
-        SeedHook(0).before_val_iter(SimpleNamespace(rank=0, inner_iter=step))
+    def of_val(step: int, rank: int = 0) -> float:
+        SeedHook(0).before_val_iter(SimpleNamespace(rank=rank, inner_iter=step))
         return torch.rand(1).item()
 
     assert of_val(0) == of_val(0) != of_val(1)
     assert of_val(0) not in drawn.values()
+    assert of_val(0, rank=1) != of_val(0)
 
 
 def test_the_rate_belongs_to_the_batch(data, tmp_path):
@@ -150,7 +229,7 @@ def test_a_lost_loss_stops_the_run(data, tmp_path, monkeypatch):
     with pytest.raises(FloatingPointError, match=r"the loss became inf at iteration 1 on train\d__128__0___0\.png"):
         _main(data, tmp_path / "work", "--no-validate")
     report = json.loads((tmp_path / "work" / "non_finite_loss.json").read_text())
-    assert report["iteration"] == 1
+    assert (report["iteration"], report["epoch"]) == (1, 1)
     assert report["losses"]["loss_more"] == "inf"
     assert not list((tmp_path / "work").glob("*.pth"))
 
@@ -207,7 +286,6 @@ def test_how_far_a_checkpoint_is(meta, by_epoch, progress):
 
 def test_a_checkpoint_is_known_by_its_classes_and_their_order(data, tmp_path):
     from fdam_rotate.apis.inference import load_detector
-    from fdam_rotate.dota.errors import DotaError
 
     assert _main(data, tmp_path / "work", "--no-validate") == 0
     checkpoint = tmp_path / "work" / "latest.pth"

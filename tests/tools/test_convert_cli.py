@@ -220,6 +220,19 @@ def test_refused_tensors_stop_the_conversion_unless_dropped(convert, tmp_path, c
     capsys.readouterr()
 
 
+def test_tensors_of_another_shape_stop_the_conversion_too(convert, tmp_path):
+    from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
+
+    state = make_backbone("LSKNet", **SIZES).state_dict()
+    state["block1.0.layer_scale_1"] = torch.zeros(3)
+    torch.save(state, tmp_path / "odd.pth")
+    words = [str(tmp_path / "odd.pth"), "--out", str(tmp_path / "o.pth"), "--to", "LSKNet"]
+    with pytest.raises(CheckpointError, match=r"not written: 1 tensors of .* were refused"):
+        convert.main(words)
+    assert not (tmp_path / "o.pth").exists()
+    assert convert.main([*words, "--drop-refused"]) == 0
+
+
 def test_another_familys_checkpoint_is_refused(convert, tmp_path):
     from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 

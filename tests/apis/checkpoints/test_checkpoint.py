@@ -21,6 +21,7 @@ import pytest
 import torch
 from torch import nn
 
+from fdam_rotate.apis.checkpoints import checkpoint
 from fdam_rotate.apis.checkpoints.checkpoint import (
     CheckpointError,
     install_safe_loader,
@@ -225,6 +226,23 @@ def test_a_hook_that_resizes_is_no_mismatch():
     assert model.weight.tolist() == [[1.0, 2.0]]
 
 
+@pytest.mark.parametrize(
+    ("key", "theirs", "ours", "text", "shrunk"),
+    [
+        ("pos_embed", (1, 1024, 8), (1, 196, 8), "pos_embed 32x32 -> 14x14", True),
+        ("b.pos_embed", (1, 197, 8), (1, 1025, 8), "b.pos_embed 14x14 -> 32x32", False),
+        # a class token less is no position lost; 7 positions are no square
+        ("pos_embed", (1, 197, 8), (1, 196, 8), "pos_embed 1x197x8 -> 1x196x8", False),
+        ("pos_embed", (1, 7, 8), (1, 4, 8), "pos_embed 1x7x8 -> 1x4x8", True),
+        ("table", (9,), (4,), "table 9 -> 4", True),
+        ("table", (4,), (9,), "table 4 -> 9", False),
+    ],
+)
+def test_how_a_resized_tensor_is_told(key, theirs, ours, text, shrunk):
+    assert checkpoint._resize_text(key, theirs, ours) == text
+    assert checkpoint._is_shrunk(key, theirs, ours) is shrunk
+
+
 def test_other_entries_that_hold_tensors_are_told(tmp_path):
     source = seeded(Backbone()).state_dict()
     loop = [1]
@@ -256,6 +274,12 @@ def test_match_keys_leaves_a_models_own_module_prefix():
 def test_a_prefix_that_many_keys_lack_stays():
     state = {f"module.{i}": torch.zeros(1) for i in range(8)} | {"a": torch.zeros(1), "b": torch.zeros(1)}
     assert match_keys(state, ["0"]).renamed == ()
+
+
+def test_a_file_of_averaged_weights_alone_keeps_them():
+    state = {"ema_a": torch.zeros(1), "ema_b": torch.zeros(1)}
+    match = match_keys(state, ["a", "b"])
+    assert (set(match.state), match.dropped) == (set(state), {})
 
 
 def test_find_state_dict_nests_and_refuses():
