@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.parallel import collate
+from mmcv.utils import import_modules_from_strings
 from mmdet.datasets import replace_ImageToTensor
 from mmdet.datasets.builder import DATASETS
 from mmdet.datasets.pipelines import Compose
@@ -67,16 +68,21 @@ class TorchModel:
             "precision": precision,
         }
         self._pipeline = _pipeline(dataset.pipeline, batch_size)
-        self._cfg, self._checkpoint, self._device, self._unsafe_load = cfg, checkpoint, device, unsafe_load
+        self._cfg, self._checkpoint, self._device = cfg, Path(checkpoint).absolute(), device
+        self._unsafe_load = unsafe_load
         self._precision = precision
         self._model: torch.nn.Module | None = None
 
-    def prepare(self) -> None:
-        """Build the detector and load the checkpoint, onto the device.
+    def prepare(self, threads: int | None = None) -> None:
+        """Build the detector and load the checkpoint, onto the device; ``threads``: of torch.
 
         Raises:
             DotaError: the checkpoint does not fit.
         """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        if self._cfg.get("custom_imports"):  # a worker has the settings, but did not read the file
+            import_modules_from_strings(**self._cfg.custom_imports)
         runtime = start_runtime("none", self._device)
         setup_multi_processes(self._cfg)
         device = "cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"

@@ -37,6 +37,7 @@ __all__ = [
     "add_score_thr",
     "add_task",
     "add_unsafe_load",
+    "add_workers",
     "class_list",
     "command_parser",
     "config_file",
@@ -218,6 +219,25 @@ def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
         yield
     except DotaError as error:
         parser.error(str(error))
+
+
+def add_workers(parser: Any, processes: str, default: int = 1) -> None:
+    """Add ``--nproc`` and ``--scheduler`` to a parser or a group.
+
+    Args:
+        parser: the parser, or a group of it.
+        processes: what those of ``--nproc`` are.
+        default: of ``--nproc``.
+    """
+    parser.add_argument(
+        "--nproc", type=positive_int, default=default, metavar="N", help=f"{processes} (default: {default})"
+    )
+    parser.add_argument(
+        "--scheduler",
+        metavar="ADDRESS",
+        help="a Dask scheduler, such as tcp://node1:8786, whose workers take the place of the processes; all must see "
+        "the same folders (pip install dask distributed)",
+    )
 
 
 # -- types of values --------------------------------------------------------------------------------------------------

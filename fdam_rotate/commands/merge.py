@@ -30,6 +30,7 @@ from fdam_rotate.commands.arguments import (
     add_overwrite,
     add_score_thr,
     add_task,
+    add_workers,
     command_parser,
     existing_path,
     fraction,
@@ -99,12 +100,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
     add_classes(parser)
     add_task(parser)
-    parser.add_argument(
-        "--nproc", type=positive_int, default=1, metavar="N", help="processes for large jobs (default: 1); same result"
-    )
-    parser.add_argument(
-        "--scheduler", metavar="ADDRESS", help="of a Dask cluster, whose workers take the place of the processes"
-    )
+    add_workers(parser, "processes for large jobs; same result")
     add_overwrite(parser, "the files of an earlier merge in --out")
     return parser
 

@@ -2,7 +2,8 @@
 
     fdam-rotate predict model.onnx photo.png scenes/ --out work_dirs/found
     fdam-rotate predict CONFIG CHECKPOINT photo.png scenes/ --out work_dirs/found
-    fdam-rotate predict CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8
+    fdam-rotate predict CONFIG CHECKPOINT city.tif --out work_dirs/city --rates 0.5 1.0 --batch-size 8 --nproc 4
+    torchrun --nproc_per_node=4 -m fdam_rotate.commands predict CONFIG CHECKPOINT city.tif --out DIR --launcher pytorch
 
 The model is a file of fdam-rotate export, which needs neither torch nor MMRotate, or a config and its checkpoint.
 Windows are read one by one (images above 64 megapixels never lie in memory whole), predicted, merged by polygon NMS.
@@ -36,6 +37,7 @@ from fdam_rotate.commands.arguments import (
     add_raster_arguments,
     add_score_thr,
     add_unsafe_load,
+    add_workers,
     class_list,
     command_parser,
     config_file,
@@ -131,6 +133,14 @@ def build_parser() -> CommandParser:
     )
     add_device(parser, "; auto runs model.onnx on the CPU")
     add_precision(parser)
+    add_workers(parser, "processes, each with its own model; they share the cores, or have a GPU each where there are")
+    parser.add_argument(
+        "--launcher",
+        choices=("none", "pytorch"),
+        default="none",
+        help="pytorch: under torchrun, with a checkpoint; its processes share the work",
+    )
+    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
     add_overwrite(parser, "a finished run; what it has predicted alike is not repeated")
     add_cfg_options(parser)
     add_unsafe_load(parser)
@@ -162,6 +172,14 @@ def _check(parser: CommandParser, args: argparse.Namespace) -> None:
     if exported and args.precision != "fp32":
         parser.error(f"--precision {args.precision} needs CONFIG CHECKPOINT: an exported model has its own precision")
 
+    if args.launcher != "none" and exported:
+        parser.error("--launcher is for CONFIG CHECKPOINT; give --nproc")
+    several = [args.nproc > 1, args.scheduler is not None, args.launcher != "none"]
+    if sum(several) > 1:
+        parser.error("give one of --nproc, --scheduler and --launcher")
+    if ":" in args.device and any(several):
+        parser.error(f"--device {args.device} is for one process; CUDA_VISIBLE_DEVICES says which GPUs several share")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then predict."""
@@ -173,6 +191,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.splitting.options import SplitOptions
+
+    pool = None
+    if args.launcher == "pytorch":
+        from fdam_rotate.dota.predicting.parts import choose_gpu
+
+        choose_gpu()
+        from fdam_rotate.apis.ranks import Ranks, join_ranks, serve
+
+        met = join_ranks()
+        if not isinstance(met, Ranks):
+            return serve(met)
+        pool = met
 
     model: WindowModel
     size, gap = 1024, 200
@@ -216,6 +246,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         keep_crs=args.keep_crs,
         gpkg=args.gpkg,
         html=args.html,
+        nproc=args.nproc,
+        scheduler=args.scheduler,
+        pool=pool,
         overwrite=args.overwrite,
         progress=True,
     )

@@ -28,6 +28,7 @@ from fdam_rotate.commands.arguments import (
     add_classes,
     add_out,
     add_raster_arguments,
+    add_workers,
     command_parser,
     existing_file,
     fraction,
@@ -95,20 +96,9 @@ def build_parser() -> CommandParser:
     add_classes(group, None, what="allowed classes", without="any")
 
     add_raster_arguments(parser)
-    add = parser.add_argument_group("running").add_argument
-    nproc = min(10, os.cpu_count() or 1)
-    add(
-        "--nproc",
-        type=positive_int,
-        default=nproc,
-        metavar="N",
-        help=f"local processes (default: one per core, up to 10: {nproc})",
-    )
-    scheduler = (
-        "a Dask scheduler, for instance tcp://node1:8786, to run on its workers instead; all must see the same folders "
-        "(pip install dask distributed)"
-    )
-    add("--scheduler", metavar="ADDRESS", help=scheduler)
+    group = parser.add_argument_group("running")
+    add = group.add_argument
+    add_workers(group, "local processes, one per core up to 10", min(10, os.cpu_count() or 1))
     add("--dry-run", action="store_true", help="tell how many patches and bytes it would be; write nothing")
     add("--strict", action="store_true", help="stop at the first problem of the input")
     accept = (

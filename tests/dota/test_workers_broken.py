@@ -51,8 +51,8 @@ def test_a_closed_handle_is_a_dead_worker_and_its_task_is_tried_again(
     assert sorted(run_tasks(double, range(6), nproc=2)) == [(k, 2 * k) for k in range(6)]
 
 
-def test_dead_twice(monkeypatch: pytest.MonkeyPatch) -> None:
-    pools(monkeypatch, {1, 2})
+def test_dead_in_two_pools_and_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    pools(monkeypatch, {1, 2, 3})
     found = dict(run_tasks(double, range(4), nproc=2))
     assert isinstance(found[0], WorkerDied)
     assert {key: found[key] for key in (1, 2, 3)} == {1: 2, 2: 4, 3: 6}
@@ -61,6 +61,6 @@ def test_dead_twice(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_functions_own_error_is_not_taken_for_a_dead_worker(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    pools(monkeypatch, {1})  # its task is tried alone, where it raises
+    pools(monkeypatch, {1, 2})  # its task is tried alone, where it raises
     with pytest.raises(FileNotFoundError, match="no 0"):
         list(run_tasks(fail, range(3), nproc=2))

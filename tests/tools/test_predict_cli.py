@@ -10,6 +10,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
+from prep_scenes import tree
 from scripts import ROOT, load_script
 
 pytest.importorskip("onnx")
@@ -166,3 +167,31 @@ def test_no_page_of_somebody_else_is_replaced(tmp_path, image):
     with pytest.raises(DotaError, match=r"city\.html was not written by this command"):
         predict.main(words)
     assert (tmp_path / "out" / "html" / "city.html").read_text() == "mine"
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+def test_processes_share_the_work_and_write_the_same_bytes(tmp_path, image, runtime, capsys):
+    pytest.importorskip(runtime)
+    predict = load_script("tools/predict.py").main
+    words = [str(write_square_model(tmp_path / "m.onnx")), str(image), "--runtime", runtime, "--out"]
+    for name, more in (("one", []), ("two", ["--nproc", "2"])):
+        assert predict([*words, str(tmp_path / name), *more]) == 0
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+    told = [line.split(" detections in ")[0] for line in capsys.readouterr().out.splitlines()]
+    assert told == ["1 images, 2 patches: 3"] * 2
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--nproc", "0"], "at least 1"),
+        (["--nproc", "2", "--scheduler", "tcp://localhost:1"], "--nproc or --scheduler, not both"),
+        (["--nproc", "2", "--gpu-id", "1"], "--gpu-id is for one process; CUDA_VISIBLE_DEVICES says which"),
+        (["--scheduler", "tcp://localhost:1", "--gpu-id", "1"], "--gpu-id is for one process"),
+    ],
+)
+def test_workers_that_make_no_sense(tmp_path, image, words, message, capsys):
+    with pytest.raises(SystemExit) as caught:
+        load_script("tools/predict.py").main(["m.onnx", str(image), "--out", str(tmp_path / "out"), *words])
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing, contextmanager, nullcontext
 from typing import TypeVar
 
 __all__ = ["ahead"]
@@ -14,10 +15,15 @@ T = TypeVar("T")
 
 
 @contextmanager
-def ahead(items: Iterable[T], count: int = 2) -> Iterator[Iterator[T]]:
+def ahead(items: Iterable[T], count: int = 2, *, thread: Executor | None = None) -> Iterator[Iterator[T]]:
     """``items`` in their order, up to ``count`` of them made beforehand by a thread; their error comes in its turn.
 
     A context manager: at its end, also by an error, no more items are made, and the thread is gone.
+
+    Args:
+        items: taken in that thread only.
+        count: how many may wait.
+        thread: an executor of one thread to use, which stays; None: one of its own.
     """
     waiting: queue.Queue[tuple[T] | BaseException | None] = queue.Queue(count)
     stopped = threading.Event()
@@ -47,11 +53,11 @@ def ahead(items: Iterable[T], count: int = 2) -> Iterator[Iterator[T]]:
                 raise item
             yield item[0]
 
-    thread = threading.Thread(target=make, name="ahead", daemon=True)
-    thread.start()
-    try:
-        with closing(taken()) as iterator:
-            yield iterator
-    finally:
-        stopped.set()
-        thread.join()
+    with nullcontext(thread) if thread is not None else ThreadPoolExecutor(1, thread_name_prefix="ahead") as own:
+        making = own.submit(make)
+        try:
+            with closing(taken()) as iterator:
+                yield iterator
+        finally:
+            stopped.set()
+            making.result()

@@ -37,6 +37,8 @@ class Found:
 class WindowModel(Protocol):
     """A detector as `fdam_rotate.dota.predicting.predict.predict_images` uses it.
 
+    Until `prepare` is called it can be pickled, so that each worker prepares its own.
+
     Attributes:
         classes: names of the labels, in their order.
         identity: what decides its detections (hashes of weights and settings), in values that JSON knows; a journal
@@ -53,8 +55,12 @@ class WindowModel(Protocol):
         """What decides the detections, in values that JSON knows."""
         ...
 
-    def prepare(self) -> None:
-        """Load what is slow to load; called once, after the output folder is known to be writable."""
+    def prepare(self, threads: int | None = None) -> None:
+        """Load what is slow to load; called once, after the output folder is known to be writable.
+
+        Args:
+            threads: to compute with, where other workers compute beside this one; None: as it likes.
+        """
         ...
 
     def detect(self, windows: Sequence[NDArray[np.uint8]]) -> list[Found]:

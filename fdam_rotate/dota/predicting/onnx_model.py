@@ -62,20 +62,21 @@ class OnnxModel:
         device = "cpu" if device.startswith("auto") else device
         self.runtime = find_runtime(runtime, device)
         self._path, self._device, self._threads = Path(path), device, threads
+        self._file = self._path.absolute()  # a worker elsewhere works in another folder
         self.card = read_card(path)
         self.classes: tuple[str, ...] = self.card.classes
         self.identity: Mapping[str, Any] = {"model": sha256_of(path), "runtime": self.runtime, "device": device}
         self._run: Run | None = None
 
-    def prepare(self) -> None:
-        """Hand the file to the runtime.
+    def prepare(self, threads: int | None = None) -> None:
+        """Hand the file to the runtime, with ``threads`` in place of those of the constructor.
 
         Raises:
             DotaError: the runtime refuses it.
         """
         start = {"onnxruntime": _onnxruntime, "openvino": _openvino}[self.runtime]
         try:
-            self._run = start(self._path, self._device, self._threads)
+            self._run = start(self._file, self._device, threads or self._threads)
         except DotaError:
             raise
         except Exception as error:  # runtimes have kinds of errors of their own

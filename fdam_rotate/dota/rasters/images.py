@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import ImageReadError
+from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.rasters.source import PixelSource
 
@@ -45,10 +46,15 @@ class WholeImage(PixelSource):
         self.pixels = pixels
 
     def crops(
-        self, windows: Sequence[Sequence[int]], *, skippable: Container[int] = ()
+        self,
+        windows: Sequence[Sequence[int]],
+        *,
+        wanted: Sequence[int] | None = None,
+        skippable: Container[int] = (),
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Number and pixels of each window, clipped to the image; all of a plain picture is data."""
-        for number, (x0, y0, x1, y1) in enumerate(windows):
+        for number in range(len(windows)) if wanted is None else sorted(wanted):
+            x0, y0, x1, y1 = windows[number]
             crop = self.pixels[y0:y1, x0:x1]
             self.tone.add(crop)
             yield number, crop
@@ -61,14 +67,30 @@ class WholeImage(PixelSource):
         return WholeImage(np.asarray(resized, np.uint8), self.digest, self.bands, self.scale_range)
 
 
+class _Unread(PixelSource):
+    """A plain picture of which only the header is read."""
+
+    def crops(
+        self,
+        windows: Sequence[Sequence[int]],
+        *,
+        wanted: Sequence[int] | None = None,
+        skippable: Container[int] = (),
+    ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        raise ValueError("opened without its pixels")
+
+
 @contextmanager
-def open_pixels(path: Path, options: RasterOptions | None = None, *, whole: bool = False) -> Iterator[PixelSource]:
+def open_pixels(
+    path: Path, options: RasterOptions | None = None, *, whole: bool = False, decode: bool = True
+) -> Iterator[PixelSource]:
     """The pixels of ``path``: in memory if it is a plain picture of at most ``LARGEST_WHOLE`` pixels, else in windows.
 
     Args:
         path: an image file.
         options: bands and range of rasters.
         whole: hold the image in memory whatever its kind and size.
+        decode: False: what the file says of itself is wanted, and no window will be read.
 
     Raises:
         ImageReadError: the file is empty, truncated, damaged, no image, or lacks the bands that ``options`` names.
@@ -76,7 +98,10 @@ def open_pixels(path: Path, options: RasterOptions | None = None, *, whole: bool
     options = options or RasterOptions()
     header = read_header(path)
     if header.plain and header.width * header.height <= LARGEST_WHOLE and options.bands is None:
-        yield WholeImage(*_decode(path))
+        if decode:
+            yield WholeImage(*_decode(path))
+        else:
+            yield _Unread(*_shown_size(header), lambda: sha256_of(path))
         return
     from fdam_rotate.dota.rasters.windowed import open_windowed
 
@@ -129,7 +154,10 @@ def image_size(path: Path) -> tuple[int, int]:
     Raises:
         ImageReadError: the header cannot be read.
     """
-    header = read_header(path)
+    return _shown_size(read_header(path))
+
+
+def _shown_size(header: Header) -> tuple[int, int]:
     return (header.height, header.width) if header.orientation >= 5 else (header.width, header.height)
 
 

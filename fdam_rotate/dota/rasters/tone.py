@@ -27,6 +27,10 @@ class Tone:
         """Count the pixels of a window (H, W, 3)."""
         self._counts += np.bincount(pixels[::_STEP, ::_STEP].ravel(), minlength=256)
 
+    def add_counts(self, other: Tone) -> None:
+        """Count what ``other`` has counted."""
+        self._counts += other._counts
+
     def warning(self) -> str | None:
         """What is amiss with the picture as a whole, in words; None where it shows something."""
         total = int(self._counts.sum())

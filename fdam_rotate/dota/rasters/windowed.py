@@ -84,7 +84,7 @@ class WindowedImage(PixelSource):
         files = [path] if dataset.driver != "VRT" else sorted(Path(name) for name in dataset.files)
         colours = _colours_of(dataset)
         bands = _choose_bands(path, dataset, colours, options)
-        super().__init__(width, height, " ".join(dict.fromkeys(sha256_of(file) for file in files)), bands)
+        super().__init__(width, height, lambda: " ".join(dict.fromkeys(map(sha256_of, files))), bands)
         self._colour_bands, first = bands, bands[0]
         alpha = next((k for k, name in enumerate(colours, 1) if name == "alpha"), None)
         self._alpha = alpha if alpha not in self._colour_bands else None
@@ -112,16 +112,18 @@ class WindowedImage(PixelSource):
             self.bands = None  # as of a plain picture that is held in memory
 
     def crops(
-        self, windows: Sequence[Sequence[int]], *, skippable: Container[int] = ()
+        self,
+        windows: Sequence[Sequence[int]],
+        *,
+        wanted: Sequence[int] | None = None,
+        skippable: Container[int] = (),
     ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """As `PixelSource.crops`; each answer is an array of its own."""
-        stored = []
-        for x0, y0, x1, y1 in windows:
-            clipped = x0, y0, min(x1, self.width), min(y1, self.height)
-            stored.append(stored_window(clipped, self._orientation, *self._stored_size))
-        wanted = [k for k in range(len(stored)) if k not in skippable or self._may_hold_data(stored[k])]
-        for lane in _lanes(wanted, stored, _LANE if self._tiled else self._stored_size[0]):
-            for number, pixels, has_data in self._read_lane(lane, stored):
+        stored = self._stored_windows(windows)
+        asked = range(len(stored)) if wanted is None else set(wanted)
+        for lane in self._lanes(stored):
+            here = [k for k in lane if k in asked and (k not in skippable or self._may_hold_data(stored[k]))]
+            for number, pixels, has_data in self._read_lane(here, stored) if here else ():
                 if has_data or number not in skippable:
                     crop = np.ascontiguousarray(shown_pixels(pixels, self._orientation))
                     # the rows in memory move on: the answer is its own
@@ -129,20 +131,36 @@ class WindowedImage(PixelSource):
                     self.tone.add(crop)
                     yield number, crop
 
+    def order(self, windows: Sequence[Sequence[int]]) -> list[int]:
+        """As `PixelSource.order`: lane by lane, each from the top down."""
+        return [number for lane in self._lanes(self._stored_windows(windows)) for number in lane]
+
+    def _stored_windows(self, windows: Sequence[Sequence[int]]) -> list[Window]:
+        """Windows of the image as shown, clipped, as windows of the file."""
+        stored = []
+        for x0, y0, x1, y1 in windows:
+            clipped = x0, y0, min(x1, self.width), min(y1, self.height)
+            stored.append(stored_window(clipped, self._orientation, *self._stored_size))
+        return stored
+
+    def _lanes(self, stored: Sequence[Window]) -> list[list[int]]:
+        """Numbers of windows, lane by lane, each from the top down."""
+        lanes = _lanes(range(len(stored)), stored, _LANE if self._tiled else self._stored_size[0])
+        return [sorted(lane, key=lambda k: (stored[k][1], stored[k][0])) for lane in lanes]
+
     def _read_lane(
         self, numbers: Sequence[int], stored: Sequence[Window]
     ) -> Iterator[tuple[int, NDArray[np.uint8], bool]]:
-        """Number, pixels (a view) and whether there is data, of windows that lie beside and below each other."""
+        """Number, pixels (a view) and whether there is data, of windows of one lane, from the top down."""
         left, right = min(stored[k][0] for k in numbers), max(stored[k][2] for k in numbers)
-        order = sorted(numbers, key=lambda k: (stored[k][1], stored[k][0]))
         needed, highest = 0, 0
-        for k in order:
+        for k in numbers:
             needed = max(needed, self._block_end(stored[k][3]))
             highest = max(highest, needed - stored[k][1])
         rows = np.empty((highest, right - left, 3), np.uint8)
         valid = np.empty((highest, right - left), np.bool_) if self._masked else None
-        top, end = stored[order[0]][1], stored[order[0]][1]
-        for k in order:
+        top, end = stored[numbers[0]][1], stored[numbers[0]][1]
+        for k in numbers:
             x0, y0, x1, y1 = stored[k]
             if y0 > top:
                 _move_up(rows, y0 - top, end - top)
@@ -192,11 +210,12 @@ class WindowedImage(PixelSource):
         x0, y0, x1, y1 = window
         part = Part(x0, y0, x1 - x0, y1 - y0)
         try:
-            found: NDArray[Any] = (
-                self._dataset.read_masks(self._colour_bands[0], window=part)
-                if bands is None
-                else self._dataset.read(bands, window=part)
-            )
+            with _strict():  # of this thread: it need not be the one that opened the file
+                found: NDArray[Any] = (
+                    self._dataset.read_masks(self._colour_bands[0], window=part)
+                    if bands is None
+                    else self._dataset.read(bands, window=part)
+                )
         except RasterioError as error:
             cause = error.__cause__ or error
             raise ImageReadError(f"{self._path}: cannot be decoded: truncated or damaged ({cause})") from None
@@ -318,8 +337,7 @@ def open_dataset(path: Path, *, side_files: bool = False) -> Iterator[Any]:
     if driver is None:
         raise ImageReadError(f"{path}: not a known kind of image: expected TIFF, JPEG 2000, PNG, JPEG or BMP")
 
-    # truncated lines of a PNG or JPEG are errors, not grey pixels
-    with rasterio.Env(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=side_files, GDAL_ERROR_ON_LIBJPEG_WARNING=True):
+    with _strict(GDAL_CACHEMAX=_CACHE, GDAL_PAM_ENABLED=side_files):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             try:
@@ -329,6 +347,13 @@ def open_dataset(path: Path, *, side_files: bool = False) -> Iterator[Any]:
                 raise ImageReadError(f"{path}: cannot be decoded: {kinds} ({error})") from None
         with dataset:
             yield dataset
+
+
+def _strict(**settings: Any) -> Any:
+    """GDAL in this thread: truncated lines of a PNG or JPEG are errors, not grey pixels."""
+    import rasterio
+
+    return rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING=True, **settings)
 
 
 def _colours_of(dataset: Any) -> list[str]:

@@ -63,7 +63,7 @@ class OneBox:
     def __init__(self) -> None:
         self.identity = {"checkpoint": "0"}
 
-    def prepare(self) -> None:
+    def prepare(self, threads=None) -> None:
         pass
 
     def detect(self, windows):

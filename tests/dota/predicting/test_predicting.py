@@ -34,7 +34,7 @@ class SquareFinder:
         self.seen = 0
         self.batches = []
 
-    def prepare(self):
+    def prepare(self, threads=None):
         pass
 
     def detect(self, windows):
@@ -95,11 +95,12 @@ def test_a_killed_run_goes_on_and_ends_the_same(finder, sources, tmp_path, monke
 
     append = Journal._append
 
-    def killed(self, record):
-        if record.get("patch", "").startswith("b"):
-            self._file.write(b'{"patch": "b.c__d__64__0___0", "fou')  # half a line
+    def killed(self, lines):
+        lines = list(lines)
+        if any(b'"patch": "b' in line for line in lines):
+            append(self, [b'{"patch": "b.c__d__64__0___0", "fou'])  # half a line
             raise KeyboardInterrupt
-        append(self, record)
+        append(self, lines)
 
     out = tmp_path / "out"
     monkeypatch.setattr(Journal, "_append", killed)

@@ -6,6 +6,7 @@ import struct
 import subprocess
 import sys
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,8 @@ from PIL import Image
 from prep_scenes import make_dataset, texture, tree
 
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.rasters import images
+from fdam_rotate.dota.files import sha256_of
+from fdam_rotate.dota.rasters import images, windowed
 from fdam_rotate.dota.rasters.images import WholeImage, open_pixels
 from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.rasters.windowed import WindowedImage, open_windowed
@@ -205,3 +207,55 @@ def test_memory_does_not_depend_on_the_size(
         corner = np.random.default_rng(0).integers(1, 200, size=(count, 1024, 1024)).astype(dtype)
         file.write(corner, window=Window(0, 0, 1024, 1024))
     assert peak_of_reading(path) < bound
+
+
+def test_the_order_is_that_of_all_windows_whichever_are_wanted(tmp_path, monkeypatch):
+    monkeypatch.setattr(windowed, "_LANE", 100)
+    path = tmp_path / "a.tif"
+    values = np.random.default_rng(0).integers(0, 256, (3, 130, 300), np.uint8)
+    kind = {"driver": "GTiff", "tiled": True, "blockxsize": 16, "blockysize": 16}
+    with rasterio.open(path, "w", width=300, height=130, count=3, dtype="uint8", **kind) as file:
+        file.write(values)
+    windows = [[x, y, x + 40, y + 40] for x in range(0, 260, 30) for y in (90, 45, 0)]
+    with open_windowed(path) as image:
+        order = image.order(windows)
+        assert [number for number, _ in image.crops(windows)] == order
+        assert sorted(order) == list(range(len(windows)))
+        assert order != sorted(order)
+        wanted = order[4::3]
+        some = dict(image.crops(windows, wanted=wanted[::-1]))
+    assert list(some) == wanted
+    for number, pixels in some.items():
+        x0, y0, x1, y1 = windows[number]
+        assert np.array_equal(pixels, np.moveaxis(values[::-1, y0:y1, x0:x1], 0, -1))
+
+
+def test_a_truncated_picture_is_an_error_in_every_thread(tmp_path, monkeypatch):
+    """GDAL's settings are those of a thread; the one that reads need not be the one that opened the file."""
+    path = tmp_path / "a.jpg"
+    assert cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2] + b"\xff\xd9")
+
+    def read(image):
+        list(image.crops([[0, 0, 64, 64]]))
+
+    def use():
+        with open_windowed(path) as image, ThreadPoolExecutor(1) as other, pytest.raises(ImageReadError):
+            other.submit(read, image).result()
+
+    with ThreadPoolExecutor(1) as thread:
+        thread.submit(use).result()
+
+
+def test_a_plain_picture_is_described_without_being_decoded(tmp_path):
+    path = tmp_path / "a.png"
+    assert cv2.imwrite(str(path), np.zeros((30, 40, 3), np.uint8))
+    with open_pixels(path) as image:
+        facts = (image.width, image.height, image.digest, image.reading(), image.order([[0, 0, 9, 9]] * 3))
+    path.write_bytes(path.read_bytes()[:60])  # its header is whole
+    with open_pixels(path, decode=False) as image:
+        assert (image.width, image.height, image.reading(), image.order([[0, 0, 9, 9]] * 3)) == (*facts[:2], *facts[3:])
+        assert image.digest == sha256_of(path)
+        with pytest.raises(ValueError, match="without its pixels"):
+            image.crops([[0, 0, 9, 9]])
