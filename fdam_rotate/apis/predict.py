@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of
 from fdam_rotate.dota.predicting.model import Found
 from fdam_rotate.dota.rasters.options import RasterOptions
+from fdam_rotate.host.quiet import restore_quietly
 
 __all__ = ["TorchModel"]
 
@@ -72,6 +74,9 @@ class TorchModel:
         self._unsafe_load = unsafe_load
         self._precision = precision
         self._model: torch.nn.Module | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return restore_quietly, (type(self).__module__, type(self).__name__, pickle.dumps(vars(self)))
 
     def prepare(self, threads: int | None = None) -> None:
         """Build the detector and load the checkpoint, onto the device; ``threads``: of torch.

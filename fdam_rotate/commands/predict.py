@@ -56,6 +56,7 @@ if TYPE_CHECKING:
     from fdam_rotate.apis.predict import TorchModel
     from fdam_rotate.dota.layout import SourceImage
     from fdam_rotate.dota.predicting.model import WindowModel
+    from fdam_rotate.dota.workers import Pool
 
 
 def build_parser() -> CommandParser:
@@ -185,14 +186,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Check everything that can be checked, then predict."""
     parser = build_parser()
     args = parser.parse_args(argv)
-    exported = args.model.suffix == ".onnx"
-    checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
-
-    from fdam_rotate.dota.errors import DotaError
-    from fdam_rotate.dota.outputs import check_inputs
-    from fdam_rotate.dota.splitting.options import SplitOptions
-
-    pool = None
     if args.launcher == "pytorch":
         from fdam_rotate.dota.predicting.parts import choose_gpu
 
@@ -202,7 +195,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         met = join_ranks()
         if not isinstance(met, Ranks):
             return serve(met)
-        pool = met
+        with met:
+            return _predict(parser, args, met)
+    return _predict(parser, args, None)
+
+
+def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None) -> int:
+    exported = args.model.suffix == ".onnx"
+    checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
+
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.outputs import check_inputs
+    from fdam_rotate.dota.splitting.options import SplitOptions
 
     model: WindowModel
     size, gap = 1024, 200

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
+import pickle
 import warnings
+from typing import Any
 
-__all__ = ["quiet_host"]
+__all__ = ["quiet_host", "restore_quietly"]
 
 
 def quiet_host() -> None:
@@ -14,7 +17,17 @@ def quiet_host() -> None:
     warnings.filterwarnings("ignore", message=".*(OMP_NUM_THREADS|MKL_NUM_THREADS) environment variable.*")
     warnings.filterwarnings("ignore", message=".*Setting .*_NUM_THREADS environment variable.*")
     warnings.filterwarnings("ignore", message=".*pkg_resources.*")
+    warnings.filterwarnings("ignore", message="Multi-processing start method `fork` is different")
     warnings.filterwarnings("ignore", message="torch.meshgrid")
     warnings.filterwarnings("ignore", message="DeprecationWarning: (anchor_generator|`num_anchors`)")
     warnings.filterwarnings("ignore", message="__floordiv__ is deprecated")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def restore_quietly(module: str, name: str, state: bytes) -> Any:
+    """An object of class ``name`` from its pickled attributes, the host silenced before anything of it is imported."""
+    quiet_host()
+    kind = getattr(importlib.import_module(module), name)
+    found = kind.__new__(kind)
+    vars(found).update(pickle.loads(state))
+    return found

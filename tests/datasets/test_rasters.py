@@ -53,7 +53,7 @@ def predicted_on(image: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *words
     seen: list[np.ndarray] = []
 
     class Watching(TorchModel):
-        def prepare(self) -> None:
+        def prepare(self, threads: int | None = None) -> None:
             pass
 
         def detect(self, windows: Sequence[np.ndarray]) -> list[Found]:

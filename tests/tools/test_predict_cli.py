@@ -185,9 +185,10 @@ def test_processes_share_the_work_and_write_the_same_bytes(tmp_path, image, runt
     ("words", "message"),
     [
         (["--nproc", "0"], "at least 1"),
-        (["--nproc", "2", "--scheduler", "tcp://localhost:1"], "--nproc or --scheduler, not both"),
-        (["--nproc", "2", "--gpu-id", "1"], "--gpu-id is for one process; CUDA_VISIBLE_DEVICES says which"),
-        (["--scheduler", "tcp://localhost:1", "--gpu-id", "1"], "--gpu-id is for one process"),
+        (["--nproc", "2", "--scheduler", "tcp://localhost:1"], "give one of --nproc, --scheduler and --launcher"),
+        (["--nproc", "2", "--device", "cuda:1"], "--device cuda:1 is for one process; CUDA_VISIBLE_DEVICES says which"),
+        (["--scheduler", "tcp://localhost:1", "--device", "cuda:1"], "--device cuda:1 is for one process"),
+        (["--launcher", "pytorch"], "--launcher is for CONFIG CHECKPOINT; give --nproc"),
     ],
 )
 def test_workers_that_make_no_sense(tmp_path, image, words, message, capsys):
