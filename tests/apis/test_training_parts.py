@@ -178,6 +178,21 @@ def test_losses_of_val_see_images_prepared_as_for_training(monkeypatch):
         train._loss_set(cfg)
 
 
+def test_samplers_keep_the_seed_they_are_given():
+    from mmdet.datasets.samplers import class_aware_sampler, distributed_sampler, infinite_sampler
+
+    from fdam_rotate.host.devices import share_seeds_on_cpu
+
+    modules = class_aware_sampler, distributed_sampler, infinite_sampler
+    before = [module.sync_random_seed for module in modules]
+    try:
+        share_seeds_on_cpu()
+        assert [module.sync_random_seed(41, "cuda") for module in modules] == [41, 41, 41]
+    finally:
+        for module, function in zip(modules, before, strict=True):
+            module.sync_random_seed = function
+
+
 def test_each_process_draws_its_own_numbers():
     def numbers(seed: int, rank: int, step: int) -> float:
         SeedHook(seed).before_train_iter(SimpleNamespace(rank=rank, iter=step))

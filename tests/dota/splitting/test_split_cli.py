@@ -32,11 +32,11 @@ def folders(data: Path, out: Path) -> list[str]:
 
 def test_every_flag_of_mmrotate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = make_dataset(tmp_path / "data", [(150, 90), (40, 64)], 0)
-    flags = ["--sizes", "64", "--gaps", "16", "--rates", "0.5", "1.0", "--img-rate-thr", "0.5", "--iof-thr", "0.4"]
+    flags = ["--sizes", "64", "--gaps", "16", "--rates", "0.5", "1.0", "--img-rate-thr", "0.8", "--iof-thr", "0.4"]
     flags += ["--padding-value", "1", "2", "3", "--save-ext", ".png", "--accept", "outside"]
     assert main([*folders(data, tmp_path / "ours"), *flags]) == 0
     options = SplitOptions(
-        sizes=[64], gaps=[16], rates=[0.5, 1.0], img_rate_thr=0.5, iof_thr=0.4, padding_value=[1, 2, 3]
+        sizes=[64], gaps=[16], rates=[0.5, 1.0], img_rate_thr=0.8, iof_thr=0.4, padding_value=[1, 2, 3]
     )
     run_mmrotate(data, tmp_path / "theirs", options)
     assert_same_split(tmp_path / "ours", tmp_path / "theirs")
