@@ -195,7 +195,7 @@ def train(
     )
     runner.timestamp = time.strftime("%Y%m%d_%H%M%S")
     interruption = Interruption()
-    _register_hooks(runner, cfg, runtime, train_set.CLASSES)
+    _register_hooks(runner, cfg, runtime)
     runner.register_hook(SeedHook(seed), priority="HIGHEST")
     by_epoch = cfg.runner["type"] != "IterBasedRunner"
     if val_loader is not None:
@@ -351,13 +351,10 @@ def _optimizer_hook(cfg: Any, *, distributed: bool) -> Any:
     return build_from_cfg({"type": mixed[kind], **settings, **fp16, "distributed": distributed}, HOOKS)
 
 
-def _register_hooks(runner: Any, cfg: Any, runtime: Runtime, classes: tuple[str, ...]) -> None:
-    optimizer_config = _optimizer_hook(cfg, distributed=runtime.distributed)
-    if cfg.get("checkpoint_config") is not None:
-        cfg.checkpoint_config.meta = {"CLASSES": tuple(classes), "config": cfg.pretty_text}
+def _register_hooks(runner: Any, cfg: Any, runtime: Runtime) -> None:
     runner.register_training_hooks(
         cfg.lr_config,
-        optimizer_config,
+        _optimizer_hook(cfg, distributed=runtime.distributed),
         cfg.get("checkpoint_config"),
         cfg.get("log_config"),
         cfg.get("momentum_config"),

@@ -219,3 +219,5 @@ def test_other_metrics_are_refused(tmp_path):
     _patch(tmp_path, "a__64__0___0", [SHIP])
     with pytest.raises(ValueError, match="metric must be 'mAP'"):
         _dataset(tmp_path).evaluate([[np.zeros((0, 6))] * 2], metric="recall")
+    nothing = [[np.zeros((0, 6))] * 2]
+    assert _dataset(tmp_path).evaluate(nothing, metric=["mAP"]) == _dataset(tmp_path).evaluate(nothing)

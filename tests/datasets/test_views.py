@@ -58,7 +58,9 @@ def test_every_view_finds_the_same_box(scale):
         assert meta["ori_shape"] == ((WIDTH, HEIGHT, 3) if meta["view"] in (90, 270) else (HEIGHT, WIDTH, 3))
         boxes = _found(shown)
         boxes[:, :4] /= meta["scale_factor"][0]  # as detectors do
+        before = boxes.copy()
         back = turn_back(boxes, meta)
+        assert (boxes == before).all(), "a detector's results are its own"
         assert pairwise_iou(le90_to_poly(back[:, :5]), corners) > 0.93, meta["view"]
         np.testing.assert_allclose(back[0, :2], (30, 20), atol=0.3)
         assert back[0, 5] == 0.9
