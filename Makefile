@@ -1,4 +1,4 @@
-# make demo | test | test-fast | bench | lint | install | doctor. Each sets up .venv itself; a second time that is instant.
+# make demo | test | test-fast | bench | gpu-check | lint | install | doctor. Each sets up .venv itself; a second time that is instant.
 SHELL := /bin/bash
 PY := .venv/bin/python
 STAMP := .venv/.installed
@@ -14,14 +14,17 @@ INIT ?=
 MINUTES ?=
 # processes that share the tests; each takes about a gigabyte
 JOBS ?= 2
+# of gpu-check: cuda, or cpu for a rehearsal
+DEVICE ?= cuda
 
-.PHONY: install demo test test-all test-fast bench lint doctor clean help
+.PHONY: install demo test test-all test-fast bench gpu-check lint doctor clean help
 help:
 	@echo "make demo [DATA=DIR] [INIT=FILE] [MINUTES=N]   data -> patches -> train -> test -> merge -> submission -> mAP and a picture, under $(WORK)"
 	@echo "make test              set up and run every test; of the configs, one of each family is trained"
 	@echo "make test-all          the same with every config"
 	@echo "make test-fast         only what needs no torch, in an environment of its own (.venv-fast): about a minute"
 	@echo "make bench             speed, as ratios against the plain or the peer's way, measured side by side"
+	@echo "make gpu-check [DEVICE=cpu]  everything that only a GPU can show, in at most 8 minutes (docs/gpu.md); cpu rehearses it"
 	@echo "make lint              ruff and mypy"
 	@echo "make install | doctor  build .venv | tell what is installed and whether its ops compute the right values"
 
@@ -47,6 +50,9 @@ $(FAST): pyproject.toml
 
 bench: $(STAMP)
 	@for script in tools/bench/*.py; do echo; echo "== $$script"; $(PY) $$script || exit 1; done
+
+gpu-check: $(STAMP)
+	@$(PY) tools/gpu_check.py --device $(DEVICE) --out work_dirs/gpu_check --overwrite
 
 lint: $(STAMP)
 	$(PY) -m ruff check .

@@ -1,4 +1,4 @@
-"""Prediction in bfloat16: the networks under autocast, everything between and after them in float32."""
+"""Fewer bits: the networks under autocast, everything between and after them in float32."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-__all__ = ["set_precision"]
+__all__ = ["autocast_parts", "set_precision"]
 
 
 def set_precision(model: nn.Module, precision: str) -> nn.Module:
@@ -28,24 +28,32 @@ def set_precision(model: nn.Module, precision: str) -> nn.Module:
     if precision not in ("fp32", "bf16"):
         raise ValueError(f"precision must be fp32 or bf16, got {precision!r}")
     if precision == "bf16":
-        for name, part in model.named_children():
-            _run_in_bfloat16(part, keep=name in ("backbone", "neck"))
+        autocast_parts(model, torch.bfloat16)
     return model
 
 
-def _run_in_bfloat16(part: nn.Module, *, keep: bool) -> None:
-    """Wrap ``part``, or the parts of which it is a mere list; ``keep``: its results stay in bfloat16."""
+def autocast_parts(model: nn.Module, dtype: torch.dtype) -> None:
+    """Run a detector's backbone, neck and heads under autocast to ``dtype``, in place, in training too.
+
+    What the heads return is float32 again.
+    """
+    for name, part in model.named_children():
+        _wrap(part, dtype, keep=name in ("backbone", "neck"))
+
+
+def _wrap(part: nn.Module, dtype: torch.dtype, *, keep: bool) -> None:
+    """Wrap ``part``, or the parts of which it is a mere list; ``keep``: its results stay in ``dtype``."""
     if isinstance(part, nn.ModuleList) or hasattr(part, "bbox_roi_extractor"):
         for child in part.children():
-            _run_in_bfloat16(child, keep=keep)
+            _wrap(child, dtype, keep=keep)
     elif next(part.parameters(), None) is not None:
-        part.forward = _autocast(part.forward, keep=keep)
+        part.forward = _autocast(part.forward, dtype, keep=keep)
 
 
-def _autocast(forward: Callable[..., Any], *, keep: bool) -> Callable[..., Any]:
+def _autocast(forward: Callable[..., Any], dtype: torch.dtype, *, keep: bool) -> Callable[..., Any]:
     @functools.wraps(forward)
     def run(*arguments: Any, **settings: Any) -> Any:
-        with torch.autocast(_device(arguments), dtype=torch.bfloat16):
+        with torch.autocast(_device(arguments), dtype=dtype):
             results = forward(*arguments, **settings)
         return results if keep else _in_float32(results)
 
@@ -61,7 +69,7 @@ def _device(arguments: Any) -> str:
 
 def _in_float32(results: Any) -> Any:
     if isinstance(results, Tensor):
-        return results.float() if results.dtype == torch.bfloat16 else results
+        return results.float() if results.dtype in (torch.bfloat16, torch.float16) else results
     if isinstance(results, (list, tuple)):
         return type(results)(map(_in_float32, results))
     return results

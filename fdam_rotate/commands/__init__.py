@@ -34,6 +34,7 @@ COMMANDS = {
     "spectrum": "measure how a detector's features keep high frequencies",
     "feature-rank": "measure how many directions a detector's features span",
     "demo": "run the whole path once, on generated scenes or your own data",
+    "gpu-check": "check on a GPU what only a GPU can show",
     "doctor": "tell what is installed and whether it works",
 }
 

@@ -509,3 +509,59 @@ def test_calls_run_the_part_that_they_name():
         make_call(model, (8, 8), part="detector", train=True)
     with pytest.raises(ValueError, match="part must be one of"):
         make_call(model, (8, 8), part="head")
+
+
+# ---- what FDAM costs -------------------------------------------------------------------------------------------------
+
+
+def test_the_published_form_computes_the_same_by_its_own_way():
+    from fdam_rotate.apis.analysis import fdam_cost
+    from fdam_rotate.apis.gpu_check.networks import move_fdam
+
+    small = dict(embed_dims=(16, 32, 80, 128), depths=(1, 1, 1, 1))
+    ours, published = (fdam_cost.build_backbone(name, **small).eval() for name in fdam_cost.MODELS[1:])
+    move_fdam(ours)
+    published.load_state_dict(ours.state_dict())
+    images = torch.randn(2, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    calls = []
+    original = fdam_cost.published_freq_scale
+    fdam_cost.published_freq_scale = lambda layer, x: calls.append(layer) or original(layer, x)
+    try:
+        with torch.no_grad():
+            expected, found = ours(images), published(images)
+    finally:
+        fdam_cost.published_freq_scale = original
+    assert len(calls) == 8  # two in each of four blocks
+    for a, b in zip(expected, found, strict=True):
+        assert torch.allclose(a, b, atol=1e-4 * float(a.abs().max()))
+        assert not torch.equal(a, b)
+    with pytest.raises(ValueError, match="expected one of LSKNet-S, LSKNetFDAM-S, published form, got 'LSKNet-T'"):
+        fdam_cost.build_backbone("LSKNet-T")
+
+
+def test_times_by_turns_and_their_ratio():
+    from fdam_rotate.apis.analysis.fdam_cost import paired_ratio, time_by_turns
+
+    order = []
+    tasks = {name: lambda name=name: order.append(name) for name in ("b", "a")}
+    times = time_by_turns(tasks, 2, torch.device("cpu"), warmup=1)
+    assert "".join(order) == "abbaab"
+    assert {name: len(values) for name, values in times.items()} == {"a": 2, "b": 2}
+    # ratios 0.5, 1, 1.5, 2: median 1.25; medians 2.5 of 1..4 and 2
+    result = paired_ratio({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 2.0, 2.0, 2.0]}, "a", "b")
+    assert (result["ours_value"], result["other_value"], result["ratio"]) == (2.5, 2.0, 1.25)
+    assert result["quartiles"] == (0.625, 1.875)
+
+
+def test_steps_and_forward_tasks():
+    from fdam_rotate.apis.analysis import fdam_cost
+
+    model = fdam_cost.build_backbone("LSKNet-S", embed_dims=(16, 32, 80, 128), depths=(1, 1, 1, 1))
+    images = torch.zeros(1, 3, 32, 32)
+    before = model.norm4.bias.clone()
+    fdam_cost.forward_task(model, images)()
+    assert not model.training
+    assert torch.equal(model.norm4.bias, before)
+    fdam_cost.step_task(model, images + 1, torch.bfloat16)()
+    assert model.training
+    assert not torch.equal(model.norm4.bias, before)

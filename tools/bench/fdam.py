@@ -16,17 +16,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 from fdam_rotate.cli import run
 
-_MODELS = ("LSKNet-S", "LSKNetFDAM-S", "published form")
-_PAIRS = ((_MODELS[1], _MODELS[0]), (_MODELS[1], _MODELS[2]), (_MODELS[2], _MODELS[0]))
+_PAIRS = (("LSKNetFDAM-S", "LSKNet-S"), ("LSKNetFDAM-S", "published form"), ("published form", "LSKNet-S"))
 _FORWARD_SIZE, _STEP_SIZE, _STEP_BATCH = 512, 256, 2
 
 
@@ -79,11 +76,13 @@ def _measure(args: argparse.Namespace, device):
     """Yield (what, ours, other, unit, values) for each row."""
     import torch
 
+    from fdam_rotate.apis.analysis.fdam_cost import MODELS, build_backbone, paired_ratio, time_by_turns
+
     for what, backward in (("FreqScale 64x256x256, forward", False), ("FreqScale 64x256x256, and gradients", True)):
         tasks = _layer_tasks(device, args.amp, backward)
-        yield what, "ours", "plain", "ms", _ratio(_time(tasks, args.rounds * 3, device), "ours", "plain")
-    models = {name: _build(name).to(device) for name in _MODELS}
-    for name in _MODELS[1:]:
+        yield what, "ours", "plain", "ms", paired_ratio(time_by_turns(tasks, args.rounds * 3, device), "ours", "plain")
+    models = {name: build_backbone(name).to(device) for name in MODELS}
+    for name in MODELS[1:]:
         models[name].load_state_dict(models["LSKNet-S"].state_dict(), strict=False)
     jobs = {
         f"backbone S forward, {_FORWARD_SIZE}": _forward_task,
@@ -91,9 +90,9 @@ def _measure(args: argparse.Namespace, device):
     }
     for what, make in jobs.items():
         tasks = {name: make(model, device, args.amp) for name, model in models.items()}
-        results = _time(tasks, args.rounds, device)
+        results = time_by_turns(tasks, args.rounds, device)
         for ours, other in _PAIRS:
-            yield what, ours, other, "ms", _ratio(results, ours, other)
+            yield what, ours, other, "ms", paired_ratio(results, ours, other)
     del models
     if device.type == "cuda":
         torch.cuda.empty_cache()
@@ -101,7 +100,7 @@ def _measure(args: argparse.Namespace, device):
         yield from _layouts(args, device)
         yield from _suppression(args)
     for task in ("forward", "step"):
-        peaks = {name: _in_own_process(name, task, args) for name in _MODELS}
+        peaks = {name: _in_own_process(name, task, args) for name in MODELS}
         for ours, other in _PAIRS:
             values = {"ours_value": peaks[ours], "other_value": peaks[other], "ratio": peaks[ours] / peaks[other]}
             yield f"backbone S peak memory, {task}", ours, other, "MiB", values
@@ -109,29 +108,26 @@ def _measure(args: argparse.Namespace, device):
 
 def _layouts(args: argparse.Namespace, device):
     """Yield rows of both networks with their channels last (as they are on the CPU), planar, and in bfloat16."""
-    import torch
+    from fdam_rotate.apis.analysis.fdam_cost import MODELS, build_backbone, paired_ratio, time_by_turns
 
-    from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
-
-    kinds = {"LSKNet-S": LSKNet, "LSKNetFDAM-S": LSKNetFDAM}
+    names = MODELS[:2]
     for what, make in (
         (f"channels last, forward, {_FORWARD_SIZE}", _forward_task),
         (f"channels last, step, {_STEP_BATCH}x{_STEP_SIZE}", _step_task),
     ):
         tasks = {}
-        for name, kind in kinds.items():
+        for name in names:
             for layout, last in (("", True), (" planar", False)):
-                torch.manual_seed(0)
-                tasks[name + layout] = make(kind(channels_last=last), device, False)
+                tasks[name + layout] = make(build_backbone(name, channels_last=last), device, False)
             if make is _forward_task:
-                tasks[name + " bf16"] = make(kind(channels_last=True), device, True)
-        results = _time(tasks, args.rounds, device)
+                tasks[name + " bf16"] = make(build_backbone(name, channels_last=True), device, True)
+        results = time_by_turns(tasks, args.rounds, device)
         pairs = [("LSKNetFDAM-S", "LSKNet-S")]
-        pairs += [(name, f"{name} planar") for name in kinds]
+        pairs += [(name, f"{name} planar") for name in names]
         if make is _forward_task:
-            pairs += [(f"{name} bf16", name) for name in kinds] + [("LSKNetFDAM-S bf16", "LSKNet-S bf16")]
+            pairs += [(f"{name} bf16", name) for name in names] + [("LSKNetFDAM-S bf16", "LSKNet-S bf16")]
         for ours, other in pairs:
-            yield what, ours, other, "ms", _ratio(results, ours, other)
+            yield what, ours, other, "ms", paired_ratio(results, ours, other)
 
 
 def _suppression(args: argparse.Namespace):
@@ -140,6 +136,7 @@ def _suppression(args: argparse.Namespace):
     import torch
     from mmcv.ops import nms_rotated
 
+    from fdam_rotate.apis.analysis.fdam_cost import paired_ratio, time_by_turns
     from fdam_rotate.host.suppression import suppress
 
     def boxes(count: int, classes: int):
@@ -153,76 +150,18 @@ def _suppression(args: argparse.Namespace):
     for count in (100, 1000):
         case = boxes(count, 1)
         tasks = {"ours": lambda case=case: suppress(*case, 0.1), "mmcv": lambda case=case: nms_rotated(*case, 0.1)}
-        results = _time(tasks, args.rounds, torch.device("cpu"))
-        yield f"last step, {count} boxes", "ours", "mmcv", "ms", _ratio(results, "ours", "mmcv")
+        results = time_by_turns(tasks, args.rounds, torch.device("cpu"))
+        yield f"last step, {count} boxes", "ours", "mmcv", "ms", paired_ratio(results, "ours", "mmcv")
     many, few = boxes(2000, 15), boxes(2000, 1)
     tasks = {"30,000": lambda: suppress(*many, 0.1), "2,000": lambda: suppress(*few, 0.1)}
-    results = _time(tasks, args.rounds, torch.device("cpu"))
-    yield "last step, 15 classes and 1", "30,000", "2,000", "ms", _ratio(results, "30,000", "2,000")
-
-
-def _build(name: str):
-    """Build LSKNet-S, ours with FDAM, or ours with FDAM's layers in their published form."""
-    import torch
-
-    from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM
-
-    torch.manual_seed(0)
-    if name == "LSKNet-S":
-        return LSKNet()
-    model = LSKNetFDAM()
-    return _as_published(model) if name == "published form" else model
-
-
-def _as_published(model):
-    """Swap the arithmetic of FDAM's layers for the published form, in place; weights and keys stay."""
-    from torch.nn import functional as F
-
-    from fdam_rotate.models.backbones.lsknet_fdam import InvertedLSKAttention
-    from fdam_rotate.models.layers import FreqScale
-
-    class PublishedFreqScale(FreqScale):
-        def forward(self, x, residual=False):
-            y = published_freq_scale(self, x)
-            return x + y if residual else y
-
-    class PublishedAttention(InvertedLSKAttention):
-        def gate(self, x, u, selection):
-            y = u * selection
-            z = self.dy_freq_starrelu(x)
-            repeats = u.shape[1] // self.num_heads
-            alpha = self.dy_freq_2(z).tanh().repeat_interleave(repeats, dim=1)
-            t = F.softplus(self.dy_freq(z)) ** 2
-            beta = (2 * t / (t + 0.3678)).repeat_interleave(repeats, dim=1)
-            gammas = (gamma[:, None, None] for gamma in (self.lf_gamma, self.hf_gamma))
-            low, high = (gamma * weight for gamma, weight in zip(gammas, (alpha, beta), strict=True))
-            return y + low * y + high * (u - y)
-
-    for module in model.modules():
-        if isinstance(module, FreqScale):
-            module.__class__ = PublishedFreqScale
-        elif isinstance(module, InvertedLSKAttention):
-            module.__class__ = PublishedAttention
-    return model
-
-
-def published_freq_scale(layer, x):
-    """FreqScale's formula written plainly, with ``layer``'s weights: (B, C, H, W) -> (B, C, H, W)."""
-    import torch
-    from torch.nn import functional as F
-
-    spectrum = torch.fft.rfft2(x.float(), norm="ortho")
-    routing = layer.reweight(x.mean((2, 3))).view(len(x), layer.group, layer.num_filters).tanh()
-    filters = layer.complex_weights
-    if filters.shape[2:] != spectrum.shape[2:]:
-        filters = F.interpolate(filters, size=spectrum.shape[2:], mode="bicubic", align_corners=True)
-    modulation = torch.einsum("bgf,fchw->bgchw", routing.to(filters.dtype), filters).reshape(spectrum.shape)
-    return torch.fft.irfft2(spectrum * modulation, s=x.shape[2:], norm="ortho")
+    results = time_by_turns(tasks, args.rounds, torch.device("cpu"))
+    yield "last step, 15 classes and 1", "30,000", "2,000", "ms", paired_ratio(results, "30,000", "2,000")
 
 
 def _layer_tasks(device, amp: bool, backward: bool) -> dict[str, Callable[[], None]]:
     import torch
 
+    from fdam_rotate.apis.analysis.fdam_cost import published_freq_scale
     from fdam_rotate.models.layers import FreqScale
 
     torch.manual_seed(0)
@@ -231,7 +170,7 @@ def _layer_tasks(device, amp: bool, backward: bool) -> dict[str, Callable[[], No
 
     def task(function):
         def call() -> None:
-            with _autocast(device, amp), torch.set_grad_enabled(backward):
+            with torch.autocast(device.type, dtype=_dtype(device, True), enabled=amp), torch.set_grad_enabled(backward):
                 y = function(x)
             if backward:
                 y.backward(y.detach())
@@ -246,65 +185,25 @@ def _layer_tasks(device, amp: bool, backward: bool) -> dict[str, Callable[[], No
 def _forward_task(model, device, amp: bool) -> Callable[[], None]:
     import torch
 
-    images = torch.randn(1, 3, _FORWARD_SIZE, _FORWARD_SIZE, device=device)
+    from fdam_rotate.apis.analysis.fdam_cost import forward_task
 
-    def call() -> None:
-        model.eval()
-        with torch.no_grad(), _autocast(device, amp):
-            model(images)
-
-    return call
+    return forward_task(model, torch.randn(1, 3, _FORWARD_SIZE, _FORWARD_SIZE, device=device), _dtype(device, amp))
 
 
 def _step_task(model, device, amp: bool) -> Callable[[], None]:
     import torch
 
-    images = torch.randn(_STEP_BATCH, 3, _STEP_SIZE, _STEP_SIZE, device=device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    from fdam_rotate.apis.analysis.fdam_cost import step_task
 
-    def call() -> None:
-        model.train()
-        with _autocast(device, amp):
-            outs = model(images)
-        sum(out.float().square().mean() for out in outs).backward()
-        optimizer.step()
-        optimizer.zero_grad()
-
-    return call
+    return step_task(model, torch.randn(_STEP_BATCH, 3, _STEP_SIZE, _STEP_SIZE, device=device), _dtype(device, amp))
 
 
-def _autocast(device, amp: bool):
+def _dtype(device, amp: bool):
     import torch
 
-    dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
-    return torch.autocast(device.type, dtype=dtype, enabled=amp)
-
-
-def _time(tasks: dict[str, Callable[[], None]], rounds: int, device) -> dict[str, list[float]]:
-    """Run the tasks by turns; return the milliseconds of each round, two warm-up rounds left out."""
-    import time
-
-    import torch
-
-    times: dict[str, list[float]] = {name: [] for name in tasks}
-    for number in range(rounds + 2):
-        for name, task in sorted(tasks.items(), reverse=number % 2 == 1):  # each follows each other one
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            start = time.perf_counter()
-            task()
-            if device.type == "cuda":
-                torch.cuda.synchronize(device)
-            if number >= 2:
-                times[name].append((time.perf_counter() - start) * 1e3)
-    return times
-
-
-def _ratio(times: dict[str, list[float]], ours: str, other: str) -> dict[str, Any]:
-    ratios = [a / b for a, b in zip(times[ours], times[other], strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4)
-    first, second = statistics.median(times[ours]), statistics.median(times[other])
-    return {"ours_value": first, "other_value": second, "ratio": middle, "quartiles": (low, high)}
+    if not amp:
+        return None
+    return torch.float16 if device.type == "cuda" else torch.bfloat16
 
 
 def _in_own_process(name: str, task: str, args: argparse.Namespace) -> float:
@@ -319,15 +218,15 @@ def _peak_memory(name: str, task: str, device, amp: bool) -> float:
     """Return the peak of two forward passes or training steps in MiB: model included, interpreter and libraries not."""
     import torch
 
-    if device.type == "cuda":
-        model = _build(name).to(device)
-    else:
-        import fdam_rotate.models  # noqa: F401  (counted as a library)
+    from fdam_rotate.apis.analysis.fdam_cost import build_backbone
 
+    if device.type == "cuda":
+        model = build_backbone(name).to(device)
+    else:
         torch.fft.irfft2(torch.fft.rfft2(torch.zeros(1, 16, 16, 16)))
         torch.nn.functional.conv2d(torch.zeros(1, 16, 16, 16), torch.zeros(16, 16, 1, 1))
         before = _memory_kib("VmRSS")
-        model = _build(name)
+        model = build_backbone(name)
     make = _forward_task if task == "forward" else _step_task
     call = make(model, device, amp)
     for _ in range(2):
