@@ -132,6 +132,13 @@ def test_a_click_tells_the_box_and_one_beside_it_nothing(browser: Browser) -> No
     assert browser.text("#chosen") == "", "what is not shown is not chosen"
 
 
+def test_a_click_of_an_unsteady_hand_moves_nothing(browser: Browser) -> None:
+    x, y = place(browser, 310, 130)
+    browser.point([(x, y), (x - 3, y - 3)])
+    assert browser.text("#chosen").startswith("ClassshipScore0.500")
+    assert has_ship(browser, 120, 100), "the other ship is where it was"
+
+
 def test_an_evil_class_name_is_text(browser: Browser) -> None:
     browser.point([place(browser, 120, 320)])
     assert browser.run("return document.images.length") == 0
