@@ -235,6 +235,29 @@ def test_show(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     }  # fmt: skip
 
 
+def test_show_html(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = [
+        data / "images",
+        data / "det",
+        "--html",
+        "--out",
+        data / "out",
+        "--score-thr",
+        "0.2",
+        "--classes",
+        "ship,plane",
+    ]
+    words += ["--bands", "3", "2", "1", "--scale-range", 5, 9]
+    found = arrived(monkeypatch, "tools/show.py", "fdam_rotate.dota.viewing.pages:write_pages", words)
+    assert ([source.image_id for source in found.given[0]], list(found.given[1])) == (["a"], ["a"])
+    assert (str(found.given[2]), found.named["classes"], found.named["least"]) == (
+        str(data / "out"),
+        ("ship", "plane"),
+        0.2,
+    )
+    assert (list(found.named["raster"].bands), found.named["raster"].scale_range) == ([3, 2, 1], (5.0, 9.0))
+
+
 def test_test(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mmrotate")
     monkeypatch.setenv("LOCAL_RANK", "0")  # main sets it where nothing has

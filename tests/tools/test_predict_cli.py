@@ -16,7 +16,7 @@ from scripts import ROOT, load_script
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-from page_data import page_data
+from page_data import page_data, tile_pixels
 from square_model import SIZE, square_card, write_square_model
 
 from fdam_rotate.dota.detections import read_detections
@@ -147,6 +147,18 @@ def test_pages_of_what_was_found(tmp_path, image, capsys):
     assert predict.main([*words, "--overwrite"]) == 0
     assert [path.name for path in (tmp_path / "out" / "html").iterdir()] == ["mine.html"]
     assert " pages in " not in capsys.readouterr().out.splitlines()[-1]
+
+
+def test_a_page_shows_the_bands_that_were_predicted_on(tmp_path, image):
+    pytest.importorskip("rasterio")
+    predict = load_script("tools/predict.py")
+    model = write_square_model(tmp_path / "m.onnx")
+    words = [str(model), str(image), "--out", str(tmp_path / "out"), "--runtime", "onnxruntime", "--html"]
+    assert predict.main([*words, "--bands", "3", "2", "1"]) == 0
+    data = page_data((tmp_path / "out" / "html" / "city.html").read_text())
+    assert data["boxes"]["cls"] == ["plane", "ship", "ship"], "red and blue have changed places"
+    blue, _, red = tile_pixels(data, 1, 0, 0)[12, 12].tolist()
+    assert red > 150 > 60 > blue
 
 
 def test_no_page_of_somebody_else_is_replaced(tmp_path, image):
