@@ -1,0 +1,118 @@
+"""The processes of torchrun as workers: tasks go to whoever is free, and the end of one ends all with a line."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from multiprocessing import Pipe
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from prep_scenes import tree
+from scripts import ROOT, load_script
+
+from fdam_rotate.apis.ranks import Ranks, join_ranks, serve
+from fdam_rotate.dota.errors import DotaError, WorkerError
+from fdam_rotate.dota.workers import run_tasks
+
+RELEASED = ROOT / "configs/released/vhr10_small"
+MODEL = [str(RELEASED / "vhr10_small.py"), str(RELEASED / "vhr10_small.safetensors")]
+
+
+def where(task: int) -> tuple[int, str]:
+    return task, threading.current_thread().name
+
+
+def wait_for_both(task: int) -> int:
+    BOTH.wait(20)  # in one thread alone this breaks
+    return task
+
+
+def fail_at_two(task: int) -> int:
+    if task == 2:
+        raise DotaError("two is bad")
+    return task
+
+
+BOTH = threading.Barrier(2)
+
+
+@pytest.fixture
+def ranks():
+    """The first process, with a second one that is a thread here."""
+    here, there = Pipe()
+    thread = threading.Thread(target=serve, args=(there,), name="rank 1")
+    thread.start()
+    with Ranks([here]) as pool:
+        yield pool
+    thread.join(20)
+    assert not thread.is_alive(), "it ends with the first"
+
+
+def test_all_tasks_are_answered(ranks):
+    found = [result for _, result in run_tasks(where, range(20), pool=ranks)]
+    assert sorted(task for task, _ in found) == list(range(20))
+
+
+def test_both_work_at_the_same_time(ranks):
+    assert sorted(run_tasks(wait_for_both, range(6), pool=ranks)) == [(k, k) for k in range(6)]
+
+
+def test_what_a_task_raises_is_raised(ranks):
+    with pytest.raises(DotaError, match="two is bad"):
+        list(run_tasks(fail_at_two, [2] * 6, pool=ranks))
+
+
+def test_a_process_that_ends_is_told():
+    here, there = Pipe()
+    there.close()
+    with Ranks([here]) as pool, pytest.raises(WorkerError, match="process 1 of the 2 that torchrun started has ended"):
+        list(run_tasks(where, range(50), pool=pool))
+
+
+def test_without_torchrun_it_is_said(monkeypatch):
+    monkeypatch.delenv("RANK", raising=False)
+    with pytest.raises(DotaError, match=r"needs torchrun: torchrun --nproc_per_node=N tools/predict\.py"):
+        join_ranks()
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    """A scene of noise and squares, of twelve windows."""
+    pixels = np.random.default_rng(0).integers(0, 120, (500, 700, 3), np.uint8)
+    for x in range(20, 640, 80):
+        cv2.rectangle(pixels, (x, 3 * x // 5), (x + 40, 3 * x // 5 + 30), (230, 230, 230), -1)
+    path = tmp_path / "scene.png"
+    assert cv2.imwrite(str(path), pixels)
+    return path
+
+
+def torchrun(port: int, *words: str) -> subprocess.CompletedProcess[str]:
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
+    command = [*run, str(ROOT / "tools/predict.py"), *words, "--launcher", "pytorch"]
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+
+
+@pytest.mark.slow
+def test_torchrun_and_processes_write_the_bytes_of_one_process(tmp_path, image, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    words = [*MODEL, str(image), "--sizes", "256", "--gaps", "64", "--score-thr", "0.01", "--out"]
+    predict = load_script("tools/predict.py").main
+    assert predict([*words, str(tmp_path / "one")]) == 0
+    expected = tree(tmp_path / "one")
+    assert sum(data.count(b"\n") for name, data in expected.items() if name.startswith("Task1")) > 10
+    done = torchrun(29533, *words, str(tmp_path / "ranks"))
+    assert done.returncode == 0, done.stderr
+    assert tree(tmp_path / "ranks") == expected
+    again = torchrun(29534, *words, str(tmp_path / "ranks"))
+    assert again.returncode == 1
+    assert [line for line in again.stderr.splitlines() if line.startswith("error: ")] == [
+        f"error: {tmp_path / 'ranks'} holds a finished prediction; give another folder, or --overwrite"
+    ]
+    assert predict([*words, str(tmp_path / "two"), "--nproc", "2"]) == 0
+    assert tree(tmp_path / "two") == expected
