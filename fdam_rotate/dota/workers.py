@@ -336,10 +336,12 @@ class _DaskPool(Pool):
             self._client: Any = Client(scheduler, timeout=10)  # type: ignore[no-untyped-call]
         except (OSError, ValueError, TimeoutError) as error:
             raise DotaError(f"the Dask scheduler {scheduler} cannot be reached: {error}") from None
-        self.workers = sum(self._client.nthreads().values())  # type: ignore[no-untyped-call]
-        if not self.workers:
+        try:
+            self._client.wait_for_workers(1, timeout=_PATIENCE)  # they may have been started with this command
+        except TimeoutError:
             self._client.close()  # type: ignore[no-untyped-call]
-            raise DotaError(f"the Dask scheduler {scheduler} has no worker")
+            raise DotaError(f"the Dask scheduler {scheduler} has had no worker for {_PATIENCE:.0f} s") from None
+        self.workers = sum(self._client.nthreads().values())  # type: ignore[no-untyped-call]
         self._executor = self._client.get_executor(pure=False)  # type: ignore[no-untyped-call]
         self._seen = time.monotonic()
 

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from page_data import page_data
+from prep_scenes import tree
 from scripts import ROOT, load_script
+from square_model import write_square_model
 
 rasterio = pytest.importorskip("rasterio")
 pyogrio = pytest.importorskip("pyogrio")
@@ -47,3 +57,43 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
     half = page["boxes"]["sides"][:, :2] / 2  # pixels of half a metre, on the middle meridian
     np.testing.assert_allclose(page["boxes"]["metres"], half / 0.9996, rtol=1e-4)
     assert (tmp_path / "pages/city.html").read_bytes() == (tmp_path / "seen/html/city.html").read_bytes()
+
+
+@pytest.mark.slow
+def test_many_processes(tmp_path):
+    """The scheduler, its workers and both predictions of docs/predict.md, in a shell; only the port is a free one."""
+    pytest.importorskip("distributed")
+    folder = Path(sys.executable).parent
+    if not (folder / "dask").exists():
+        pytest.skip("the command dask is not beside this Python")
+    block = (ROOT / "docs/predict.md").read_text().split("```sh\n")[1].split("```")[0]
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        block = block.replace("8786", str(free.getsockname()[1]))
+    (tmp_path / "bin").mkdir()
+    command = tmp_path / "bin/fdam-rotate"
+    command.write_text(f'#!/bin/sh\nexec {sys.executable} -m fdam_rotate.commands "$@"\n')
+    command.chmod(0o755)
+    write_square_model(tmp_path / "model.onnx")
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 200, 150), dtype=np.uint8)
+    with rasterio.open(
+        tmp_path / "city.tif", "w", driver="GTiff", width=150, height=200, count=3, dtype="uint8"
+    ) as file:
+        file.write(pixels)
+    env = {
+        **os.environ,
+        "PATH": os.pathsep.join([str(tmp_path / "bin"), str(folder), os.environ["PATH"]]),
+        "PYTHONPATH": str(ROOT),
+    }
+    with (tmp_path / "log").open("w") as log:
+        shell = subprocess.Popen(
+            ["bash", "-e", "-c", block], cwd=tmp_path, stdout=log, stderr=log, env=env, start_new_session=True
+        )
+        try:
+            code = shell.wait(300)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(shell.pid, signal.SIGKILL)  # what the shell started, if it did not come to its end
+    assert code == 0, (tmp_path / "log").read_text()
+    assert tree(tmp_path / "shared_out") == tree(tmp_path / "processes")
+    assert (tmp_path / "log").read_text().count("1 images, 12 patches") == 2

@@ -128,6 +128,16 @@ def test_a_model_that_kills_while_it_is_loaded_ends_the_run(sources, tmp_path):
         run(Finder(tmp_path, dies_loading=True), sources[:1], tmp_path / "out", nproc=2)
 
 
+def test_a_cluster_without_workers(sources, tmp_path, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr("fdam_rotate.dota.workers._PATIENCE", 1.0)
+    with (
+        distributed.LocalCluster(n_workers=0, processes=False, dashboard_address=None) as cluster,
+        pytest.raises(DotaError, match=r"has had no worker for 1 s"),
+    ):
+        run(Finder(tmp_path), sources, tmp_path / "out", scheduler=cluster.scheduler_address)
+
+
 def test_a_cluster_that_loses_its_workers_ends_the_run(sources, tmp_path, monkeypatch):
     distributed = pytest.importorskip("distributed")
     monkeypatch.setattr("fdam_rotate.dota.workers._LOOK", 0.2)
