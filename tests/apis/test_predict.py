@@ -126,3 +126,14 @@ def test_the_pipeline_is_part_of_the_identity(cfg, checkpoint):
     first = TorchModel(cfg, checkpoint).identity
     cfg.data.test.pipeline[1].scale_factor = 0.5
     assert TorchModel(cfg, checkpoint).identity["model"] != first["model"]
+
+
+def test_the_best_of_an_image_are_kept_over_all_classes():
+    from fdam_rotate.apis.inference import _best
+
+    by_class = [
+        np.array([[0, 0, 1, 1, 0, score] for score in scores], np.float32) for scores in ((0.9, 0.2), (0.5, 0.7))
+    ]
+    assert _best(by_class, 4) is by_class
+    kept = [part[:, 5].tolist() for part in _best(by_class, 2)]
+    assert kept == [[pytest.approx(0.9)], [pytest.approx(0.7)]]

@@ -205,6 +205,8 @@ def test_an_endless_order_is_that_of_its_epochs():
         one.start(epoch, 0)
         epochs += list(one)
     assert found == epochs
+    orders = [[index for batch in epochs[k : k + 3] for index, _, _ in batch] for k in (0, 3, 6)]
+    assert len({tuple(order) for order in orders}) > 1, "each in an order of its own"
 
 
 def test_the_last_step_is_filled_up_from_the_beginning():

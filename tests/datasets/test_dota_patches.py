@@ -132,6 +132,15 @@ def test_version_reaches_the_steps_that_turn_boxes(tmp_path):
     assert [step.version for step in dataset.pipeline.transforms] == ["le135", "oc"]
 
 
+@pytest.mark.parametrize(
+    ("version", "box"),
+    [("le90", (30, 10, 0)), ("le135", (30, 10, 0)), ("oc", (10, 30, math.pi / 2))],  # oc: the angle is in (0, pi / 2]
+)
+def test_boxes_are_those_of_the_version(version, box, tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    np.testing.assert_allclose(_dataset(tmp_path, version=version).get_ann_info(0)["bboxes"][0, 2:], box, atol=1e-4)
+
+
 def test_results_become_corners(tmp_path):
     _patch(tmp_path, "a__64__0___0", [])
     _patch(tmp_path, "b__64__0___0", [])

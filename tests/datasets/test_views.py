@@ -113,3 +113,9 @@ def test_several_scales_give_all_views():
     aug = FlipTurnAug(STEPS, img_scale=[(64, 64), (128, 128)], turns=[90])
     assert aug.scales == [(64, 64), (128, 128)]
     assert aug.views == [0, 90]
+
+
+@pytest.mark.parametrize("turn", [0, 45, 360, -90])
+def test_turns_are_quarters_of_their_own(turn):
+    with pytest.raises(ValueError, match=rf"turns are of \(90, 180, 270\); got {turn}"):
+        FlipTurnAug(STEPS, scale_factor=1.0, turns=[turn])

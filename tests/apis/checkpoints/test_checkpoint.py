@@ -593,6 +593,13 @@ def make_runner(folder: Path):
     return EpochBasedRunner(model, optimizer=optimizer, work_dir=str(folder), logger=get_logger("t"), max_epochs=2)
 
 
+def test_a_file_that_was_fetched_is_not_fetched_again(tmp_path, safe_mmcv, monkeypatch):
+    torch.save({"state_dict": {"w": torch.ones(1)}}, tmp_path / "lsk.pth")
+    monkeypatch.setattr(torch.hub, "download_url_to_file", None)
+    loaded = safe_mmcv.load_url("https://example.org/a/lsk.pth?x=1", model_dir=str(tmp_path))
+    assert loaded["state_dict"]["w"].item() == 1
+
+
 def test_resume_does_not_execute_the_config_text_of_the_file(tmp_path, safe_mmcv):
     marker = tmp_path / "ran"
     config = f"gpu_ids = range(0, 1)\nimport os\nos.system('touch {marker}')\n"
