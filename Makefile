@@ -26,7 +26,7 @@ help:
 	@echo "make bench             speed, as ratios against the plain or the peer's way, measured side by side"
 	@echo "make gpu-check [DEVICE=cpu]  everything that only a GPU can show, in at most 8 minutes (docs/gpu.md); cpu rehearses it"
 	@echo "make lint              ruff and mypy"
-	@echo "make install | doctor  build .venv | tell what is installed and whether its ops compute the right values"
+	@echo "make install | doctor  build .venv | show what is installed and check that its ops compute the right values"
 
 install: $(STAMP)
 $(STAMP): requirements.txt pyproject.toml setup.py tools/install.sh $(wildcard fdam_rotate/models/layers/cpu/*.cpp fdam_rotate/models/layers/cpu/*.h)

@@ -11,7 +11,7 @@ import torch
 
 __all__ = ["check_kernels", "check_ops", "check_versions", "versions"]
 
-#: What the project is tested with; requirements.txt tells what breaks otherwise.
+#: What the project is tested with; requirements.txt says what breaks otherwise.
 PACKAGES = (
     "torch", "torchvision", "mmcv-full", "mmdet", "mmrotate", "numpy", "opencv-python-headless", "shapely",
     "setuptools", "isal", "rasterio", "safetensors",

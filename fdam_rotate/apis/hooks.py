@@ -82,7 +82,7 @@ class StopHook(Hook):
     """Save and end the run where it was asked to stop; runs after all other hooks.
 
     Args:
-        interruption: tells whether it was.
+        interruption: says whether it was.
         by_epoch: the last step of an epoch is left to what follows the epoch: checkpoint and validation.
     """
 

@@ -111,9 +111,9 @@ def run_test(
         write_submission(f"{outputs.submission}.zip", merged, dataset.CLASSES)
         logger.info(f"wrote {outputs.submission}/Task1_<class>.txt and {outputs.submission}.zip")
         if escaped := sorted({one for found in merged.values() for one in found.image_ids if escape_id(one) != one}):
-            told = f"{escaped[0]!r} as {escape_id(escaped[0])}"
+            example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
             logger.warning(
-                f"{len(escaped)} image ids are written with escapes ({told}); DOTA's server does not know them"
+                f"{len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know them"
             )
     if outputs.pictures is not None:
         _draw(dataset, found, outputs.pictures, score_thr)

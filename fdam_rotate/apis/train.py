@@ -148,7 +148,7 @@ def train(
     Args:
         cfg: MMRotate config with ``work_dir`` set.
         runtime: from ``start_runtime``.
-        logger: where every change to the config is told.
+        logger: where every change to the config is reported.
         validate: score ``data.val`` as ``evaluation`` says; a config without ``data.val`` is not validated.
         seed: at least 0.
         deterministic: ask torch for deterministic algorithms, and warn where one has none.
@@ -314,7 +314,7 @@ def _check_disjoint(train_set: Any, val_set: Any) -> None:
     def keys(dataset: Any) -> set[tuple[str, str]]:
         found = set()
         for part in _plain_sets(dataset):
-            if hasattr(part, "img_ids"):  # foreign sets may not tell their images
+            if hasattr(part, "img_ids"):  # other data sets may not list their images
                 folder = str(Path(part.img_prefix or ".").resolve())
                 found |= {(folder, name) for name in part.img_ids}
         return found

@@ -21,7 +21,7 @@ COMMANDS = {
     "split": "split images and labels into patches",
     "train": "train a detector",
     "test": "predict every patch of a data set; score, submit or draw",
-    "compare": "train configs alike over several seeds and tell what one gains",
+    "compare": "train configs alike over several seeds and report what one gains",
     "predict": "detect on whole images of any size",
     "merge": "merge detections on patches into detections on whole images",
     "evaluate": "score detections on whole images",
@@ -35,7 +35,7 @@ COMMANDS = {
     "feature-rank": "measure how many directions a detector's features span",
     "demo": "run the whole path once, on generated scenes or your own data",
     "gpu-check": "check on a GPU what only a GPU can show",
-    "doctor": "tell what is installed and whether it works",
+    "doctor": "show what is installed and check that it works",
 }
 
 

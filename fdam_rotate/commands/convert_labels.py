@@ -7,7 +7,7 @@ Examples:
 
 SOURCE is a folder or a label file: DOTA (images/ with labelTxt/ or annfiles/, or train/ and val/ of such), YOLO-OBB (of
 Ultralytics, Roboflow, CVAT or Label Studio), COCO JSON (CVAT's with rotation), CVAT for images 1.1 (XML), labelme and
-X-AnyLabeling JSON, roLabelImg XML, Label Studio JSON. Its format is told by what is there, or by --from. An image
+X-AnyLabeling JSON, roLabelImg XML, Label Studio JSON. Its format is found by its files; --from names it. An image
 without label file is background (in DOTA's layout a problem). What the new format cannot hold is counted and reported.
 Exit code: 0 done, 1 some input was bad (the rest is converted), 2 usage.
 """

@@ -1,4 +1,4 @@
-"""Tell what is installed and whether it works: versions, imports, compiled ops against hand-worked values.
+"""Show what is installed and check that it works: versions, imports, compiled ops against hand-worked values.
 
     fdam-rotate doctor
 

@@ -50,7 +50,7 @@ def build_parser() -> CommandParser:
         action="store_true",
         help="remove each archive that this command fetched, once it is unpacked",
     )
-    parser.add_argument("--dry-run", action="store_true", help="tell what would be fetched; fetch nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be fetched; fetch nothing")
     retries = "attempts to take up a connection that breaks without a byte gained (default 5)"
     parser.add_argument("--retries", type=non_negative_int, default=5, metavar="N", help=retries)
     parser.add_argument(
@@ -108,7 +108,7 @@ def _download(args: argparse.Namespace) -> int:
             state["fetched"] = sorted({*state.get("fetched", []), archive.name})
             _write_state(args.out, state)
         summary = unpack(path, args.out / archive.split, version=args.version, progress=True)
-        _tell(archive.name, summary)
+        _print_summary(archive.name, summary)
         state["unpacked"][archive.name] = {"images": summary.images, "labels": summary.labels}
         _write_state(args.out, state)
         if args.delete_archives and not brought:
@@ -128,12 +128,12 @@ def _unpack_local(args: argparse.Namespace) -> int:
     _write_state(args.out, _read_state(args.out, args.version))
     for split, *files in args.unpack:
         for file in files:
-            _tell(file, unpack(Path(file), args.out / split, version=args.version, progress=True))
+            _print_summary(file, unpack(Path(file), args.out / split, version=args.version, progress=True))
     _conclude(args.out, [split for split, *_ in args.unpack], time.monotonic() - started)
     return 0
 
 
-def _tell(name: str, summary: Any) -> None:
+def _print_summary(name: str, summary: Any) -> None:
     passed = "".join(f"; passed over {count} {what}" for what, count in sorted(summary.passed.items()))
     print(f"{name}: {summary.images} images, {summary.labels} label files{passed}")
 

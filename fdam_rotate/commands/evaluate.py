@@ -134,13 +134,13 @@ def _add_cause_options(parser: argparse.ArgumentParser) -> None:
         "--manifest",
         type=existing_path,
         metavar="FILE",
-        help="of the split that was predicted on: --causes then tells what was cut at the seams of its windows",
+        help="of the split that was predicted on: --causes then reports what was cut at the seams of its windows",
     )
     group.add_argument(
         "--patches",
         type=existing_path,
         metavar="DIR",
-        help="detections before merging, with ids of patches: --causes then tells what was lost in merging",
+        help="detections before merging, with ids of patches: --causes then reports what was lost in merging",
     )
 
 
@@ -167,7 +167,7 @@ def _add_image_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_format_options(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("formats other than DOTA's (told by their contents where nothing is given)")
+    group = parser.add_argument_group("formats other than DOTA's (found by their contents where nothing is given)")
     group.add_argument(
         "--format", choices=("dota", "ultralytics", "coco", "geojson"), help="of DETECTIONS; see docs/evaluate.md"
     )
@@ -217,7 +217,7 @@ def _add_output_options(parser: argparse.ArgumentParser) -> None:
         type=output_file,
         metavar="FILE",
         help="one page with all of it, pictures inside; adds --bootstrap 1000, --causes, --calibration and all of --by "
-        "that can be told",
+        "that can be known",
     )
     add_overwrite(group, "these files and pictures where they exist")
 

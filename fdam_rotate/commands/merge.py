@@ -5,7 +5,7 @@ Example:
 
 PATCH_DETECTIONS is a folder or zip of Task1_<class>.txt (patch_id score x1 y1 ... x4 y4) or, with --task 2,
 Task2_<class>.txt (patch_id score xmin ymin xmax ymax); several of them, such as scales or models, merge in one go.
-Where a patch lies is told by the manifest of the split, or else by its name: P0001__1024__824___0 (MMRotate: window
+The manifest of the split says where a patch lies. Without one its name does: P0001__1024__824___0 (MMRotate: window
 size, x, y in the image) or P0001__0.5__824___0 (DOTA_devkit: rate, x, y in the resized image; a number with a dot, or
 below 16, is a rate). Then, for each image and class, a box goes if a better one overlaps it with IoU > --iou-thr.
 
@@ -161,8 +161,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if whole := summary.whole:
         print(f"note: {len(whole)} ids are no names of patches and were taken as whole images, such as {whole[0]}")
     if escaped := summary.escaped:
-        told = f"{escaped[0]!r} as {escape_id(escaped[0])}"
-        print(f"note: {len(escaped)} image ids are written with escapes ({told}); DOTA's server does not know such ids")
+        example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
+        print(
+            f"note: {len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know such ids"
+        )
     if args.labels is not None:
         _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
     print_problems(problems)

@@ -114,7 +114,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--nms-agnostic", action="store_true", help="a box goes if a better one of any class overlaps it"
     )
-    classes = "keep these classes only: names with commas, a .txt file with one a line, or v1.0, v1.5, v2.0"
+    classes = "keep these classes only: names with commas, a .txt file with one per line, or v1.0, v1.5, v2.0"
     parser.add_argument("--classes", type=class_list, metavar="LIST", help=f"{classes} (default: all of the model)")
     parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
@@ -122,7 +122,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--html",
         action="store_true",
-        help="a page an image, html/<id>.html, with the image inside: pan, zoom, choose by score and class",
+        help="a page per image, html/<id>.html, with the image inside: pan, zoom, choose by score and class",
     )
     labels = "also write OUT/labels, to correct by hand and train again: " + ", ".join(FORMATS)
     parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
@@ -314,7 +314,7 @@ def _sources(images: Sequence[Path], failures: list[str], notes: list[str]) -> l
     Args:
         images: as the user gave them.
         failures: gets a line for each image that is left out.
-        notes: gets a line for each folder that holds what is not read, and for ids that are hardly told apart.
+        notes: gets a line for each folder that holds what is not read, and for ids that are hardly different.
     """
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.layout import IMAGE_SUFFIXES, SourceImage, list_sources, passed_over

@@ -11,7 +11,7 @@ IMAGES is a folder of .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp. DETECTIONS is a
 objects are outlined, false positives crossed out on red, missed objects dashed on yellow, difficult ones dotted.
 Classes have MMRotate's colours. One picture per image goes to the output folder, with a legend below. With --html it is
 one page, <image_id>.html, that needs nothing beside it: pan and zoom, least score by a slider, classes on and off, and
-a click on a box tells its class, score, length, width and angle. With --examples,
+a click on a box shows its class, score, length, width and angle. With --examples,
 which takes what evaluate.py --causes --json wrote, each of the worst mistakes is cut out:
 <cause>_<number>_<image_id>.
 
@@ -117,9 +117,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.detections, args.gt, args.image_list])
     lines: list[Problem] = []
-    told: list[Problem] = []
-    sources = list_sources([args.images], [args.gt], told)
-    failures = [str(problem) for problem in told if problem.kind in ("clash", "id")]
+    problems: list[Problem] = []
+    sources = list_sources([args.images], [args.gt], problems)
+    failures = [str(problem) for problem in problems if problem.kind in ("clash", "id")]
     notes = [str(problem) for problem in [passed_over(args.images)] if problem]
     if args.image_list:
         wanted = set(read_image_list(args.image_list))
@@ -141,7 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         failures += written.failures
     else:
         count = _draw_pictures(args, raster, sources, found, notes, failures, lines)
-        without = sum(problem.kind == "no-label" for problem in told)
+        without = sum(problem.kind == "no-label" for problem in problems)
         note = f", {without} without label file and so without a verdict" if without else ""
         print(f"wrote {count} pictures to {out}{note}")
     for line in [*notes, *failures]:
@@ -245,7 +245,7 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
 
 
 def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:
-    """Refuse detections of which none is of an image here; tell of some."""
+    """Refuse detections of which none is of an image here; report some."""
     from fdam_rotate.dota.errors import DotaError
 
     missing = sorted(set(found) - set(image_ids))

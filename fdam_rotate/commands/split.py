@@ -7,7 +7,7 @@ commands and JSON configs work unchanged; --out is its --save-dir. DOTA-v1.0 for
         --img-dirs DOTA/train/images --ann-dirs DOTA/train/labelTxt --out data/split_ss_dota/train
 
 Reads .png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp of any size, type and number of bands, and labelTxt files. Writes
-OUT/images, OUT/annfiles, and OUT/manifest.json, which tells where each patch and each object went.
+OUT/images, OUT/annfiles, and OUT/manifest.json, which records where each patch and each object went.
 Stopped at any moment, the same command goes on where it stopped. Exit code: 0 done, 1 some input was bad (the rest is
 done), 2 usage.
 """
@@ -84,7 +84,7 @@ def build_parser() -> CommandParser:
     )
     gaps = "overlap of neighbouring windows, not the stride; one for each size (default 512)"
     add("--gaps", nargs="+", type=non_negative_int, default=[512], metavar="PX", help=gaps)
-    rates = "scales, above 0 and below 16; --style tells how they are taken (default 1.0)"
+    rates = "scales, above 0 and below 16; --style says how they are taken (default 1.0)"
     add("--rates", nargs="+", type=positive_float, default=[1.0], metavar="RATE", help=rates)
     rate = "a window needs more than this share of image, 0 to 1 (default 0.6)"
     add("--img-rate-thr", type=fraction, default=0.6, metavar="SHARE", help=rate)
@@ -99,10 +99,10 @@ def build_parser() -> CommandParser:
     group = parser.add_argument_group("running")
     add = group.add_argument
     add_workers(group, "local processes, one per core up to 10", min(10, os.cpu_count() or 1))
-    add("--dry-run", action="store_true", help="tell how many patches and bytes it would be; write nothing")
+    add("--dry-run", action="store_true", help="print how many patches and bytes it would be; write nothing")
     add("--strict", action="store_true", help="stop at the first problem of the input")
     accept = (
-        "kinds of problem (in brackets behind each) that are known of: told, but no reason for exit code 1; for "
+        "kinds of problem (in brackets behind each) that are expected: reported, but no reason for exit code 1; for "
         "instance zero-area self-crossing, which DOTA's own files hold (a preset accepts those)"
     )
     kind = problem_kind("fdam_rotate.dota.splitting.split")
@@ -206,7 +206,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         scheduler=args.scheduler,
         strict=args.strict,
         accept=args.accept,
-        tell=lambda problem: print_problems([problem], counted=False),
+        report=lambda problem: print_problems([problem], counted=False),
         progress=True,
     )
     problems = manifest.all_problems()

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from fdam_rotate.dota.checking.verify import VerifyReport
 
 # Problems of a kind that are printed unless --all is given; --json holds all of them.
-_TOLD = 10
+_SHOWN = 10
 
 # Kinds of file that --picture writes.
 _PICTURES = (".png", ".pdf", ".svg")
@@ -56,10 +56,12 @@ def build_parser() -> CommandParser:
     parser.add_argument("--json", type=output_file, metavar="FILE", help="write everything that was found as JSON")
     add_overwrite(parser, "the files of --picture and --json")
     add_classes(parser, "v2.0", what="allowed classes", without="v2.0, which holds all")
-    accept = "kinds of problem that are known of: told, but no reason for exit code 1; DOTA's own files hold zero-area"
+    accept = (
+        "kinds of problem that are expected: reported, but no reason for exit code 1; DOTA's own files hold zero-area"
+    )
     kind = problem_kind("fdam_rotate.dota.checking.verify")
     parser.add_argument("--accept", nargs="+", type=kind, default=[], metavar="KIND", help=accept)
-    parser.add_argument("--all", action="store_true", help=f"print every problem, not only {_TOLD} of each kind")
+    parser.add_argument("--all", action="store_true", help=f"print every problem, not only {_SHOWN} of each kind")
     add_raster_arguments(parser)
     nproc = min(8, os.cpu_count() or 1)
     parser.add_argument("--nproc", type=positive_int, default=nproc, metavar="N", help=f"processes (default: {nproc})")
@@ -98,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         progress=True,
     )
     _print_classes(report)
-    _print_problems(report, None if args.all else _TOLD)
+    _print_problems(report, None if args.all else _SHOWN)
     if args.json is not None:
         write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     if args.picture is not None:

@@ -220,7 +220,7 @@ class DOTAPatchDataset(CustomDataset):
 
         Raises:
             ScoreError: there is no object, or a tested image has no label file.
-        DotaError: neither manifest nor name tells of which image a patch is.
+        DotaError: neither manifest nor name says of which image a patch is.
         """
         whole = self.gt_dir is not None and Path(self.gt_dir).is_dir()
         if whole:

@@ -23,7 +23,7 @@ DOTA_CLASSES: dict[str, tuple[str, ...]] = {
     "v2.0": (*_V10, "container-crane", "airport", "helipad"),
 }
 
-#: One RGB colour a class, in the order of ``DOTA_CLASSES['v2.0']``; the first fifteen are MMRotate's.
+#: One RGB colour per class, in the order of ``DOTA_CLASSES['v2.0']``; the first fifteen are MMRotate's.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (165, 42, 42), (189, 183, 107), (0, 255, 0), (255, 0, 0), (138, 43, 226), (255, 128, 0), (255, 0, 255),
     (0, 255, 255), (255, 193, 193), (0, 51, 153), (255, 250, 205), (0, 139, 139), (255, 255, 0),
@@ -51,7 +51,7 @@ def resolve_classes(spec: str | Path | Iterable[str]) -> tuple[str, ...]:
             try:
                 names = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
             except UnicodeDecodeError as error:
-                raise DotaError(f"class file {path}: not UTF-8 text ({error.reason}); one class name a line") from None
+                raise DotaError(f"class file {path}: not UTF-8 text ({error.reason}); a name per line") from None
         else:
             names = [part.strip() for part in text.split(",")]
         names = [name for name in names if name]

@@ -189,28 +189,30 @@ def detection_files(
             inner.append(name)
             continue
         if name == f"{prefix}.txt" or "\\" in name:
-            _tell(problems, line_problem("malformed", source / name, 0, "the file name holds no class; it is not read"))
+            _report(
+                problems, line_problem("malformed", source / name, 0, "the file name holds no class; it is not read")
+            )
             continue
         try:
             own = class_name(unescape_class(name[len(prefix) : -4]))
         except DotaError as error:
-            _tell(problems, line_problem("malformed", repr(str(source / name)), 0, f"{error}; it is not read"))
+            _report(problems, line_problem("malformed", repr(str(source / name)), 0, f"{error}; it is not read"))
             continue
         if own in found:
             reason = f"is of class {own!r}, as {found[own]} is; it is not read"
-            _tell(problems, line_problem("malformed", source / name, 0, reason))
+            _report(problems, line_problem("malformed", source / name, 0, reason))
             continue
         found[own] = name
         if count > 1:
             reason = f"stands {count} times in the archive; only the last is read"
-            _tell(problems, line_problem("malformed", source / name, 0, reason))
+            _report(problems, line_problem("malformed", source / name, 0, reason))
     if not found:
         hint = f"; {inner[0]} is not at the top level: zip the files, not a folder" if inner else ""
         raise FileNotFoundError(
             f"{source} holds no {prefix}<class>.txt; give the folder or zip with one file per class{hint}"
         )
     for name in inner:
-        _tell(
+        _report(
             problems, line_problem("malformed", source / name, 0, "not at the top level of the archive; it is not read")
         )
     if classes is None:
@@ -218,7 +220,7 @@ def detection_files(
     for name in found:
         if name not in classes:
             text = f"unknown class {name!r}{did_you_mean(name, classes)}"
-            _tell(problems, line_problem("malformed", source / found[name], 0, text))
+            _report(problems, line_problem("malformed", source / found[name], 0, text))
     return {name: found[name] for name in classes if name in found}
 
 
@@ -250,7 +252,7 @@ def write_detections(
 ) -> list[Path]:
     """Write one file for each of ``classes`` (those of ``detections`` if None), empty ones too; returns the paths.
 
-    Lines are sorted by image id, then by falling score, then as they come; numbers as `format_detections` tells.
+    Lines are sorted by image id, then by falling score, then as they come; numbers as `format_detections` writes them.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -289,7 +291,7 @@ def _check_task(task: int) -> int:
     return task
 
 
-def _tell(problems: list[Problem] | None, problem: Problem) -> None:
+def _report(problems: list[Problem] | None, problem: Problem) -> None:
     if problems is None:
         raise DetectionFormatError(str(problem))
     problems.append(problem)
@@ -350,14 +352,14 @@ def _parse_stream(
     while block := stream.read(chunk_bytes):
         if line == 1 and not rest:
             if block.startswith((b"\xff\xfe", b"\xfe\xff")):
-                _tell(problems, line_problem("malformed", path, 1, "UTF-16 text, expected UTF-8; convert the file"))
+                _report(problems, line_problem("malformed", path, 1, "UTF-16 text, expected UTF-8; convert the file"))
                 return
             block = block.removeprefix(b"\xef\xbb\xbf")
         head, newline, tail = block.rpartition(b"\n")
         if not newline:  # no line ends here: a line longer than the chunk
             rest += block
             if len(rest) > max(chunk_bytes, MAX_LINE_BYTES):
-                _tell(
+                _report(
                     problems,
                     line_problem("malformed", path, line, f"a line of over {len(rest)} bytes; not read from here on"),
                 )
@@ -429,7 +431,7 @@ def _parse_strict(rows: list[bytes], width: int, path: Path, first: int, problem
             continue
         reason = _row_problem(fields, width)
         if reason is not None:
-            _tell(
+            _report(
                 problems,
                 line_problem(
                     "malformed", path, lineno, reason, row[:_SHOWN].decode("utf-8", "backslashreplace").strip()

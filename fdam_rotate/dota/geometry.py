@@ -81,7 +81,7 @@ def polygon_area(polys: ArrayLike) -> Array:
 
 
 def area_of(polys: Array, convex: NDArray[np.bool_]) -> Array:
-    """`polygon_area` of (N, 8) quadrangles of which `is_convex` has told which are convex."""
+    """`polygon_area` of (N, 8) quadrangles where `is_convex` has said which are convex."""
     p = polys.reshape(-1, 4, 2).transpose(2, 1, 0)
     area: Array = np.abs(_signed_area(p[0], p[1]))
     odd = np.flatnonzero(~convex)
@@ -141,7 +141,7 @@ def iou_of(inter: Array, area_a: Array, area_b: Array) -> Array:
 
 
 def overlap_of(a: Array, b: Array, convex: NDArray[np.bool_]) -> Array:
-    """Intersection area (K,) of pairs of quadrangles (K, 8); ``convex`` tells of which pairs both are convex."""
+    """Intersection area (K,) of pairs of quadrangles (K, 8); ``convex`` says of which pairs both are convex."""
     inter = np.empty(len(a))
     for start in range(0, len(a), _CHUNK):
         part = slice(start, start + _CHUNK)

@@ -1,7 +1,7 @@
 """Source images and their label files: which there are, and what is amiss with the folders.
 
 ``.png .jpg .jpeg .tif .tiff .jp2 .j2k .bmp`` are taken, in any case. The id of an image is its file name without
-the extension; `fdam_rotate.dota.names` tells what it may hold.
+the extension; `fdam_rotate.dota.names` says what it may hold.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = [
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
 
-#: Files that tell more of an image, or that systems leave behind: of these nothing is said.
+#: Files that say more of an image, or that systems leave behind: these are not reported.
 _BESIDE_IMAGES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld", ".prj", ".ovr")
 _LEFT_BEHIND = ("thumbs.db", "desktop.ini")
 
@@ -97,7 +97,7 @@ def list_sources(
                 problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}{hint}"))
                 label = None
             sources[image_id] = SourceImage(image_id, path, label)
-    _tell_alike(sources, problems)
+    _report_alike(sources, problems)
     for ann_dir, ids in expected.items():
         for path in label_files(ann_dir):
             if path.stem not in ids:
@@ -114,8 +114,8 @@ def _alike(path: Path) -> str | None:
     return next((one.name for one in sorted(path.parent.iterdir()) if plain_form(one.name) == wanted), None)
 
 
-def _tell_alike(sources: Mapping[str, SourceImage], problems: list[Problem]) -> None:
-    """Tell images whose ids macOS and Windows do not tell apart."""
+def _report_alike(sources: Mapping[str, SourceImage], problems: list[Problem]) -> None:
+    """Report images whose ids are the same to macOS and Windows."""
     first: dict[str, str] = {}
     for image_id in sorted(sources):
         other = first.setdefault(plain_form(image_id), image_id)

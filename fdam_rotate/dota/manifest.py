@@ -38,7 +38,7 @@ more cuts, and ``dropped`` the rest by reason:
 * ``cut``: no patch holds enough of it (MMRotate: a share of ``iof_thr``);
 * ``shape``: DOTA_devkit only: in every patch the clipped polygon has fewer than four or more than five corners.
 
-Always ``in == kept + sum(dropped)``. ``problems`` are told in :mod:`fdam_rotate.dota.splitting.split`.
+Always ``in == kept + sum(dropped)``. The kinds of ``problems`` are in :mod:`fdam_rotate.dota.splitting.split`.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class PatchLocation(NamedTuple):
 
 @dataclass(frozen=True)
 class Manifest:
-    """What one run of the splitter did; the module's docstring tells the fields of the records.
+    """What one run of the splitter did; the module's docstring lists the fields of the records.
 
     Attributes:
         parameters: settings that decide the output.
@@ -210,8 +210,8 @@ def read_manifest(path: str | Path) -> Manifest:
         totals = manifest.totals()
         names = [patch["id"] for image in manifest.images for patch in image["patches"]]
         images = [image["id"] for image in manifest.images]
-        told = [(name, id_problem(name)) for name in images]
-        told += [(name, id_problem(name, MAX_PATCH_ID_BYTES)) for name in names]
+        found = [(name, id_problem(name)) for name in images]
+        found += [(name, id_problem(name, MAX_PATCH_ID_BYTES)) for name in names]
         manifest.patch_ids()
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from None
@@ -219,7 +219,7 @@ def read_manifest(path: str | Path) -> Manifest:
         raise ManifestError(f"{path}: a record is incomplete or of the wrong kind: {error!r}") from None
     if totals != {"empty": 0, **(content.get("totals") or {})}:  # older ones do not count those
         raise ManifestError(f"{path}: the totals do not agree with the records: {totals} != {content.get('totals')}")
-    for name, problem in told:
+    for name, problem in found:
         if problem is not None:
             raise ManifestError(f"{path}: the id {name!r} {problem}")
     _refuse_repeated(path, "patch", names)

@@ -156,7 +156,7 @@ def check_names(folder: Path, names: Iterable[str], earlier: Collection[str]) ->
 
 
 def check_alike(folder: Path, names: Iterable[str]) -> None:
-    """Check that no two of these files would be one on the disc of ``folder``, which may not tell capitals apart.
+    """Check that no two of these files would be one on the disc of ``folder``, which may ignore capitals.
 
     Raises:
         OutputExistsError: two would be; the message names them.
@@ -224,7 +224,7 @@ def earlier_files(folder: Path, own: Sequence[str] = (), record: str | None = No
     except (ValueError, KeyError, TypeError):
         good = False
     if not good:
-        raise OutputExistsError(f"{path} is damaged, so that nothing tells what may be replaced; give another folder")
+        raise OutputExistsError(f"{path} is damaged, so that it is not known what may be replaced; give another folder")
     return found.union(names)
 
 

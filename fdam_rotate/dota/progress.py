@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 def progress_bar(total: float | None, what: str, unit: str, *, shown: bool, **settings: Any) -> Any:
-    """A ``tqdm`` bar for a ``with`` statement; its ``update(n)`` tells how much was done.
+    """A ``tqdm`` bar for a ``with`` statement; its ``update(n)`` says how much was done.
 
     Args:
         total: how much there is to do in ``unit``; None if that is not known.

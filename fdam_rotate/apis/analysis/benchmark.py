@@ -31,7 +31,7 @@ class Timing:
         seconds: of each round, for one batch.
         images_per_second: batch size over the median of ``seconds``.
         ratio: median of ``seconds`` over that of the first model.
-        peak_bytes: memory that a call needs beyond what was there before it; None where the system does not tell.
+        peak_bytes: memory that a call needs beyond what was there before it; None where the system does not report it.
     """
 
     name: str

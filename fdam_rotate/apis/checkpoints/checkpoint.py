@@ -183,7 +183,7 @@ def load_into(
     map_location: MapLocation = "cpu",
     name: str | None = None,
 ) -> LoadReport:
-    """Load a checkpoint into ``model``, whatever layout it was published in, and tell what happened.
+    """Load a checkpoint into ``model``, whatever layout it was published in, and report what happened.
 
     Args:
         model: a detector or a bare backbone; a DataParallel wrapper is looked through.

@@ -16,14 +16,14 @@ import numpy as np
 
 __all__ = ["REFUSED", "STAND_INS"]
 
-REFUSED = "not a plain numpy value: "  # how these errors are told from torch's
+REFUSED = "not a plain numpy value: "  # by which these errors are known from torch's
 
 
 class _Dtype:
     """What ``numpy.dtype`` in a file makes: an inert holder of the dtype of a boolean, a number or text.
 
     Slots, so that no other object can be made to pass for one; and ``numpy.dtype.__setstate__`` is never called, with
-    which a file could clear the flags that tell of objects.
+    which a file could clear the flags that mark objects.
     """
 
     __slots__ = ("dtype",)

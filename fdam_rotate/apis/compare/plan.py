@@ -170,7 +170,7 @@ def _without_places(node: Any) -> Any:
 
 def _compare_settings(sides: Sequence[Side]) -> tuple[str, ...]:
     """What differs besides the model, between the first side and each other."""
-    told = []
+    found = []
     for side in sides[1:]:
         both = sides[0].decides, side.decides
         unfair = list(differences(*({key: values[key] for key in MUST_AGREE} for values in both)))
@@ -181,8 +181,8 @@ def _compare_settings(sides: Sequence[Side]) -> tuple[str, ...]:
                 + "; give both the same data and schedule"
             )
         for line in differences(both[0]["optimizer"], both[1]["optimizer"], "optimizer"):
-            told.append(f"{sides[0].name} and {side.name}: {line}")
-    return tuple(told)
+            found.append(f"{sides[0].name} and {side.name}: {line}")
+    return tuple(found)
 
 
 def _check_alike(records: Mapping[str, Record]) -> None:

@@ -1,6 +1,6 @@
 """Whether scored images were trained on under another name: equal or nearly equal pictures in two folders.
 
-Names tell nothing where images were renamed, stored again with loss, or cut anew. So pictures are compared by what they
+Names say nothing where images were renamed, stored again with loss, or cut anew. So pictures are compared by what they
 show, as :mod:`fdam_rotate.dota.checking.likeness` does: whole images with whole images.
 """
 

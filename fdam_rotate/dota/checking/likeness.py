@@ -1,6 +1,6 @@
 """Whether two image files hold the same picture: equal pixels, or one stored again with loss.
 
-Near copies are found in two steps. A fingerprint of 256 bits tells on a 17 x 16 grid where the picture, freed of its
+Near copies are found in two steps. A fingerprint of 256 bits says on a 17 x 16 grid where the picture, freed of its
 slow changes of brightness, grows brighter to the right (a difference hash). Of two unrelated pictures about half the
 bits differ, of a copy after JPEG compression a few. Measured on 91 patches of 256 x 256: unrelated ones differ in 53
 bits or more, copies of JPEG quality 60 in 16 or fewer. Pairs within ``MAX_DISTANCE`` bits are then decoded and their

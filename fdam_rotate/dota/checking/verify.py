@@ -2,7 +2,7 @@
 
 A folder is checked as one part (``images/`` with ``labelTxt/``, or a split with ``images/``, ``annfiles/`` and
 ``manifest.json``) or as one part for each of its subfolders that is such a part (``train/``, ``val/``, ...). Images
-without any label folder are a test set. Problems, by kind; the kinds that the splitter tells too mean the same here:
+without any label folder are a test set. Problems, by kind; the kinds that the splitter reports too mean the same here:
 
 * ``image`` (unreadable, truncated or empty), ``clash`` (two images with one id), ``id`` (can be no id),
   ``alike`` (two ids that differ in capitals or accents only), ``worker`` (the process that read it died), ``no-label``
@@ -43,7 +43,7 @@ from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "verify"]
 
-#: Every kind of problem that a check tells of.
+#: Every kind of problem that a check reports.
 PROBLEM_KINDS = (
     "image", "clash", "id", "alike", "worker", "no-label", "no-image", "unread", "malformed", "class", "zero-area",
     "thin", "self-crossing", "outside", "huge", "repeated", "tone", "manifest", "duplicate", "near-duplicate",
@@ -264,7 +264,7 @@ def _check_objects(labels: Labels, path: Path, width: int, height: int, classes:
     area = polygon_area(labels.polys)
     empty = area <= 0
     boxes, bounds = poly_to_le90(labels.polys), poly_to_hbb(labels.polys)
-    told: list[tuple[str, NDArray[np.bool_], list[str] | str]] = [
+    found_kinds: list[tuple[str, NDArray[np.bool_], list[str] | str]] = [
         ("zero-area", empty, "the polygon has no area"),
         ("thin", ~empty & (boxes[:, 3] < 1), [f"the shorter side is {side:.2f} pixel" for side in boxes[:, 3]]),
         ("self-crossing", ~empty & _crosses_itself(labels.polys), "the polygon crosses itself"),
@@ -272,9 +272,9 @@ def _check_objects(labels: Labels, path: Path, width: int, height: int, classes:
     if width:
         beyond = (bounds[:, 2] <= 0) | (bounds[:, 3] <= 0) | (bounds[:, 0] >= width) | (bounds[:, 1] >= height)
         large = [f"{value:.0f} square pixels, the image has {width * height}" for value in area]
-        told.append(("outside", beyond, f"the polygon lies outside the image of {width} x {height} pixels"))
-        told.append(("huge", area > _HUGE * width * height, large))
-    for kind, which, text in told:
+        found_kinds.append(("outside", beyond, f"the polygon lies outside the image of {width} x {height} pixels"))
+        found_kinds.append(("huge", area > _HUGE * width * height, large))
+    for kind, which, text in found_kinds:
         for i in np.flatnonzero(which).tolist():
             yield Problem(kind, str(path), int(labels.lines[i]), text if isinstance(text, str) else text[i])
     seen: dict[tuple[Any, ...], int] = {}
@@ -329,7 +329,7 @@ def _check_manifest(report: PartReport, problems: list[Problem]) -> Manifest | N
 
 
 def _compare_parts(reports: list[PartReport], problems: list[Problem], raster: RasterOptions) -> None:
-    """Tell pictures that are in two parts: equal pixels, near copies, and common source images."""
+    """Report pictures that are in two parts: equal pixels, near copies, and common source images."""
     digests: dict[str, tuple[PartReport, ImageFacts]] = {}
     sources: dict[str, tuple[PartReport, str]] = {}
     for report in reports:
@@ -347,10 +347,10 @@ def _compare_parts(reports: list[PartReport], problems: list[Problem], raster: R
                 problems.append(Problem("shared-source", str(report.folder / MANIFEST_NAME), 0, text))
     for i, a in enumerate(reports):
         for b in reports[i + 1 :]:
-            _tell_near_copies(a, b, problems, raster)
+            _report_near_copies(a, b, problems, raster)
 
 
-def _tell_near_copies(a: PartReport, b: PartReport, problems: list[Problem], raster: RasterOptions) -> None:
+def _report_near_copies(a: PartReport, b: PartReport, problems: list[Problem], raster: RasterOptions) -> None:
     left, right = ([facts for facts in report.images if facts.mark] for report in (a, b))
     for i, j in near_pairs([facts.mark for facts in left], [facts.mark for facts in right]):
         first, second = left[i], right[j]

@@ -25,7 +25,7 @@ _PART_COLOURS = ("#2a6f97", "#e07a1f", "#4c9f70", "#9b5094", "#8a8a8a")
 
 
 def draw_report(report: VerifyReport, path: str | Path) -> None:
-    """Write the page as an image file whose kind the suffix of ``path`` tells (.png, .pdf, .svg), all or nothing."""
+    """Write the page as an image file whose kind is the suffix of ``path`` (.png, .pdf, .svg), all or nothing."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -142,7 +142,7 @@ def _write_summary(axis: Any, report: VerifyReport) -> None:
     )
     counts = report.counts
     verdict = "nothing wrong" if not counts else "only accepted kinds" if report.ok else "needs a look"
-    told = [
+    lines = [
         f"{count:7d}  {kind}" + ("  (accepted)" if kind in report.accepted else "") for kind, count in counts.items()
     ]
     colour = "#2e7d32" if report.ok else "#b3261e"
@@ -151,7 +151,14 @@ def _write_summary(axis: Any, report: VerifyReport) -> None:
         0, top, f"Problems: {verdict}", va="top", fontsize=11, color=colour, weight="bold", transform=axis.transAxes
     )
     axis.text(
-        0, top - 0.08, "\n".join(told), va="top", fontsize=9.5, family="monospace", color=_INK, transform=axis.transAxes
+        0,
+        top - 0.08,
+        "\n".join(lines),
+        va="top",
+        fontsize=9.5,
+        family="monospace",
+        color=_INK,
+        transform=axis.transAxes,
     )
 
 

@@ -236,12 +236,12 @@ def _request(archive: Archive, part: Path, timeout: float, bar: Any) -> bool:
 
 
 def _expected_size(response: Any, start: int) -> tuple[int | None, int]:
-    """Size of the whole file (None if the host does not tell) and the byte at which this answer begins."""
+    """Size of the whole file (None if the host does not say) and the byte at which this answer begins."""
     if response.status == 206:
-        told, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
-        first = told.partition("-")[0]
+        given, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
+        first = given.partition("-")[0]
         if not first.isdigit() or int(first) > start:
-            raise http.client.HTTPException(f"asked for byte {start}, got range {told!r}")
+            raise http.client.HTTPException(f"asked for byte {start}, got range {given!r}")
         return (int(total) if total.isdigit() else None), int(first)
     length = response.headers.get("Content-Length", "")
     return (int(length) if length.isdigit() else None), 0  # the host knows no ranges: from the start

@@ -38,7 +38,7 @@ _MANY = 20
 
 @dataclass(frozen=True)
 class AngleConvention:
-    """How five numbers tell a box.
+    """How five numbers describe a box.
 
     Attributes:
         name: as the user gives it.

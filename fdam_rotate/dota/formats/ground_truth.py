@@ -38,7 +38,7 @@ def read_ground_truth(
     Args:
         path: a folder of DOTA label files, the folder of a data set, or a label file of many images (COCO, CVAT).
         format: one of ``GROUND_TRUTH_FORMATS``; None looks at what is there.
-        classes: YOLO-OBB: the names of the class numbers, where data.yaml does not tell them.
+        classes: YOLO-OBB: the names of the class numbers, where data.yaml does not have them.
         part: the part to take, such as ``val``; None takes all.
         image_ids: the images to take; None takes all. One that is not there is a problem.
         problems: where bad lines and records are collected while the rest is read; None raises at the first one.

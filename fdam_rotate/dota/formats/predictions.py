@@ -147,7 +147,7 @@ def read_run(
 
 
 def sniff_predictions(path: str | Path) -> str:
-    """The format of ``path``, told by its contents.
+    """The format of ``path``, found by its contents.
 
     Raises:
         DetectionFormatError: it is none of ``PREDICTION_FORMATS``; the message says what it looks like.
@@ -271,7 +271,7 @@ class _Records:
                     raise ValueError("neither poly nor rbox")
                 rows.append((name, image_id, _score(record["score"]), poly, box, number))
             except (KeyError, TypeError, ValueError) as error:
-                self._tell(number, error)
+                self._report(number, error)
         return self._boxes(rows, "ultralytics")
 
     def coco(
@@ -305,7 +305,7 @@ class _Records:
                 poly, box = self._coco_shape(record)
                 rows.append((name, image_id, _score(record["score"]), poly, box, number))
             except (KeyError, TypeError, ValueError) as error:
-                self._tell(number, error)
+                self._report(number, error)
         bare = [box for *_, poly, box, _ in rows if poly is None]
         if bare and convention is None:
             fits = ", ".join(str(CONVENTIONS[name]) for name in fitting_conventions(bare)) or "none that is known"
@@ -316,7 +316,7 @@ class _Records:
         found = self._boxes(rows, convention.name if convention is not None else None)
         for name in found:
             if classes is not None and name not in classes:
-                self._tell(None, ValueError(f"unknown class {name!r}{did_you_mean(name, classes)}"), kind="class")
+                self._report(None, ValueError(f"unknown class {name!r}{did_you_mean(name, classes)}"), kind="class")
         return found if classes is None else {name: found[name] for name in classes if name in found}
 
     def _coco_shape(self, record: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -378,7 +378,7 @@ class _Records:
             "before from 0)"
         )
 
-    def _tell(self, number: int | None, error: Exception, kind: str = "malformed") -> None:
+    def _report(self, number: int | None, error: Exception, kind: str = "malformed") -> None:
         text = f"no {error.args[0]!r}" if isinstance(error, KeyError) else str(error)
         problem = Problem(kind, str(self.path), 0, text if number is None else f"record {number}: {text}")
         if self.problems is None:
@@ -452,7 +452,7 @@ def _read_geojson(
                 points = _ring(feature["geometry"])
                 rows.setdefault(image_id, []).append((name, _score(properties["score"]), points))
             except (KeyError, TypeError, ValueError) as error:
-                _Records(file, problems)._tell(number, error)
+                _Records(file, problems)._report(number, error)
         for image_id, own in rows.items():
             if image_id not in references:
                 references[image_id] = read_georeference(images[image_id])

@@ -1,4 +1,4 @@
-"""Which format a file or folder of labels has, told by its files and their beginnings."""
+"""Which format a file or folder of labels has, found by its files and their beginnings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["sniff_format"]
 
 
 def sniff_format(path: str | Path) -> str | None:
-    """The name of the format in `fdam_rotate.dota.formats.table.FORMATS`; None where nothing tells it.
+    """The name of the format in `fdam_rotate.dota.formats.table.FORMATS`; None where nothing shows it.
 
     Raises:
         FileNotFoundError: there is no such file or folder.

@@ -2,7 +2,7 @@
 
 Each box is moved to its place in the original image, ``(point of the patch + (x, y)) / scale``; then, for each image
 and class, greedy non-maximum suppression removes what several patches saw (as DOTA_devkit: polygon IoU above 0.1).
-Where a patch lies is told by the split's manifest, or by its name in MMRotate's or DOTA_devkit's convention.
+The split's manifest says where a patch lies; without one its name does, in MMRotate's or DOTA_devkit's convention.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def merge_patches(
         Class -> detections sorted by image id, then by falling score, ties in the order of the inputs.
 
     Raises:
-        DotaError: an id tells no place, a number is not finite, or there is not one weight for each input.
+        DotaError: an id says no place, a number is not finite, or there is not one weight for each input.
         WorkerError: a worker process was killed.
     """
     inputs = [detections] if isinstance(detections, Mapping) else list(detections)

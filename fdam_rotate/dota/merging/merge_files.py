@@ -185,7 +185,7 @@ def _publish(work: Path, out: Path, names: Sequence[str], own: Sequence[str]) ->
 
 
 def _with_names(locate: Locate) -> Locate:
-    """``locate``, with the place that a patch's name tells where it knows none."""
+    """``locate``, with the place that a patch's name says where it knows none."""
     if locate is None:
         return None
     first = locate if callable(locate) else locate.locate
@@ -391,12 +391,12 @@ class _Job:
             self.summary.dropped[f"scored below {score_thr:g}"] += int((placed.scores < score_thr).sum())
             yield placed
         if unplaced:
-            self._tell_unplaced(source, file_name, unplaced)
+            self._report_unplaced(source, file_name, unplaced)
         if self.problems is not None and len(self.problems) > known:
             self.problems[known:] = sorted(self.problems[known:], key=lambda problem: problem.line)
         self._advance(file_size(source, file_name))
 
-    def _tell_unplaced(self, source: Path, file_name: str, unplaced: dict[str, str]) -> None:
+    def _report_unplaced(self, source: Path, file_name: str, unplaced: dict[str, str]) -> None:
         """Report the first line of each patch that has no place."""
         left = dict(unplaced)
         with open_file(source, file_name) as stream:

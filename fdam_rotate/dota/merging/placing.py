@@ -1,7 +1,7 @@
 """Where patches lie: from detections in pixels of patches to detections in pixels of whole images.
 
-A point of the original image is ``(point of the patch + (x, y)) / scale``. Where a patch lies is told by the split's
-manifest, or by its name in MMRotate's or DOTA_devkit's convention. Without a manifest, any other name is a whole image.
+A point of the original image is ``(point of the patch + (x, y)) / scale``. The split's manifest says where a patch
+lies. Without one its name does, in MMRotate's or DOTA_devkit's convention; any other name is a whole image then.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Locate", "Locator", "Placer", "place_detections"]
 
 
 class Locator(Protocol):
-    """What tells where a patch lies, such as `fdam_rotate.dota.manifest.Manifest`."""
+    """What knows where a patch lies, such as `fdam_rotate.dota.manifest.Manifest`."""
 
     def locate(self, patch_id: str) -> Any:
         """(image id, x, y, scale, ...) of the patch; raises DotaError if there is no such patch."""
@@ -47,7 +47,7 @@ class Placer:
 
         Returns:
             The detections in pixels of the images, in the order given; and (patch id, reason) of those left out,
-            because nothing tells the patch's place, or a box would not lie within `MAX_COORDINATE` there.
+            because the patch's place is not known, or a box would not lie within `MAX_COORDINATE` there.
         """
         images: dict[str, int] = {}
         index, offsets = [], []
@@ -84,7 +84,7 @@ class Placer:
         return sorted(one for one, place in self.places.items() if place == (one, 0.0, 0.0, 1.0))
 
     def find(self, patch_id: str) -> tuple[str, float, float, float] | None:
-        """(image id, x, y, scale) of a patch, None if nothing tells its place."""
+        """(image id, x, y, scale) of a patch, None if its place is not known."""
         if patch_id not in self.places:
             try:
                 image_id, x, y, scale = self._locate(patch_id)[:4]
@@ -104,7 +104,7 @@ def place_detections(
 
     Args:
         path: folder or zip of detections with ids of patches.
-        locate: tells where a patch lies; None: its name does.
+        locate: knows where a patch lies; None: its name says so.
         task: 1 or 2.
         problems: where bad lines and patches without a place are collected.
     """

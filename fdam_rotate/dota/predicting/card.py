@@ -1,4 +1,4 @@
-"""The model card of an exported detector: what its file tells about itself, as JSON in the file's metadata."""
+"""The model card of an exported detector: what its file says about itself, as JSON in the file's metadata."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CardError(DotaError):
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a detector's file tells about itself.
+    """What a detector's file says about itself.
 
     Attributes:
         classes: names of the labels, in their order.

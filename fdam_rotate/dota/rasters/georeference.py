@@ -34,7 +34,7 @@ _RADIUS, _ECCENTRICITY_2 = 6_378_137.0, 0.00669437999014
 # Of Newton's method; each doubles the number of right digits.
 _STEPS = 5
 
-# Kinds of file whose place is within them; of others, only files beside them tell it.
+# Kinds of file whose place is within them; of others, only files beside them hold it.
 _WITH_PLACE = (".tif", ".tiff", ".jp2", ".j2k", ".vrt")
 
 

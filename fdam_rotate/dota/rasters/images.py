@@ -190,7 +190,7 @@ def read_header(path: Path) -> Header:
                 file.seek(0)
                 try:
                     header = read(file)
-                except Exception as error:  # damaged headers fail in many ways, few of which tell a user anything
+                except Exception as error:  # damaged headers fail in many ways, few of which help a user
                     raise ImageReadError(f"{path}: its header cannot be read: truncated or damaged") from error
                 return header if 1 <= header.orientation <= 8 else replace(header, orientation=1)
     if magic in _JPEG_2000:
@@ -231,7 +231,7 @@ def _tiff_header(file: BinaryIO) -> Header:
     start = file.read(8)
     directory = ImageFileDirectory_v2(start + file.read(8) if 43 in start[2:4] else start)
     file.seek(directory.next)
-    with warnings.catch_warnings():  # of a damaged directory; what is missing then is told
+    with warnings.catch_warnings():  # of a damaged directory; what is missing then is reported
         warnings.simplefilter("ignore")
         directory.load(file)
     return Header(int(directory[256]), int(directory[257]), int(directory.get(274, 1)), plain=False)

@@ -103,7 +103,7 @@ class WindowedImage(PixelSource):
         block_height, block_width = dataset.block_shapes[first - 1]
         self._tiled = block_width < dataset.width
         self._block_height = min(block_height, dataset.height) if block_height <= _HIGHEST_BLOCK else 1
-        # of a strip that GDAL splits into rows, nothing tells whether the file leaves it out
+        # of a strip that GDAL splits into rows, it is not known whether the file leaves it out
         self._may_be_sparse = dataset.driver == "GTiff" and (self._tiled or block_height > 1)
         self._range = self._find_range(options)
         if np.dtype(dataset.dtypes[first - 1]) != np.uint8:

@@ -178,7 +178,7 @@ def match_records(result: EvalResult, t: int = 0, groups: Mapping[str, str] | No
     Args:
         result: what :func:`~fdam_rotate.dota.scoring.evaluation.evaluate` returned.
         t: number of the threshold.
-        groups: source of each scored image, where :func:`source_images` would not tell (frames of a film, say).
+        groups: source of each scored image, where :func:`source_images` would not find it (frames of a film, say).
     """
     own = source_images(result.images) if groups is None else [groups[image_id] for image_id in result.images]
     names = tuple(sorted(set(own)))

@@ -137,7 +137,7 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
     if learned := _learned(result, trained_on):
         notes.append(
             f"warning: {len(learned)} of the {len(result.images)} scored images were trained on{_some(learned)}; "
-            "the score does not tell how well other images are done"
+            "the score does not say how well other images are done"
         )
     if silent := result.without_detections:
         notes.append(f"{len(silent)} images hold objects and have no detection{_some(silent)}")
@@ -156,8 +156,8 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
             f"warning: {len(missing)} classes have no file Task{result.task}_<class>.txt ({', '.join(missing)}); they "
             "are scored as without detections"
         )
-    told = {*result.without_file, *result.without_truth}
-    empty = [name for name in result.classes if name not in told and not len(result.per_class[name].scores)]
+    named = {*result.without_file, *result.without_truth}
+    empty = [name for name in result.classes if name not in named and not len(result.per_class[name].scores)]
     if empty:
         notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
     for kind, counts in (("objects", result.unknown_truth), ("detections", result.unknown_detections)):

@@ -1,4 +1,4 @@
-"""What an evaluation tells: precision and recall, average precision, and what was scored and left out."""
+"""What an evaluation finds: precision and recall, average precision, and what was scored and left out."""
 
 from __future__ import annotations
 

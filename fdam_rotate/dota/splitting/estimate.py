@@ -1,4 +1,4 @@
-"""How much a split would write, told beforehand: from the images' headers and a few patches encoded for trial."""
+"""How much a split would write, estimated from the images' headers and a few patches encoded for trial."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ def assign_objects(overlaps: Overlaps, num_windows: int, iof_thr: float) -> Assi
 def label_lines(
     polys: NDArray[np.float32], names: Sequence[str], difficult: NDArray[np.int64], cut: NDArray[np.bool_]
 ) -> list[str]:
-    """One annotation line an object: eight coordinates as NumPy prints float32, class, difficulty (2 where cut)."""
+    """One annotation line per object: eight coordinates as NumPy prints float32, class, difficulty (2 where cut)."""
     level = np.where(cut, 2, difficult).tolist()
     # repr of a float prints a whole number as str of a float32 does, and much faster
     whole = bool((polys == np.rint(polys)).all() and (np.abs(polys) < 2**24).all())

@@ -98,13 +98,13 @@ def annotate(options: SplitOptions, labels: Labels, rejected: int, levels: Seque
         "cut": int(cut.sum()),
         "dropped": dict(sorted(dropped.items())),
     }
-    told = [
+    kinds = [
         ("zero-area", empty, "the polygon has no area"),
         ("self-crossing", crossing, "the polygon crosses or touches itself"),
         ("outside", outside, "the polygon lies outside the image"),
     ]
     problems = [
-        Problem(kind, shown, int(labels.lines[i]), text) for kind, which, text in told for i in np.flatnonzero(which)
+        Problem(kind, shown, int(labels.lines[i]), text) for kind, which, text in kinds for i in np.flatnonzero(which)
     ]
     if options.classes is None:
         problems += _odd_classes(labels, shown)
@@ -112,7 +112,7 @@ def annotate(options: SplitOptions, labels: Labels, rejected: int, levels: Seque
 
 
 def _odd_classes(labels: Labels, shown: str) -> list[Problem]:
-    """Class names that look like a slip for one of DOTA's, each told once a file; they are kept as they stand."""
+    """Class names that look like a slip for one of DOTA's, each reported once per file; they are kept as they are."""
     problems = []
     known = DOTA_CLASSES["v2.0"]
     for name, count in Counter(labels.names).items():

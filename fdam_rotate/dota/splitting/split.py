@@ -48,7 +48,7 @@ from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 __all__ = ["NAME_PROBLEMS", "PROBLEM_KINDS", "run_split"]
 
-#: Every kind of problem that a split tells of.
+#: Every kind of problem that a split reports.
 PROBLEM_KINDS = (
     "image", "clash", "id", "worker", "malformed", "zero-area", "outside", "self-crossing", "class", "no-label",
     "no-image", "alike",
@@ -68,7 +68,7 @@ def run_split(
     scheduler: str | None = None,
     strict: bool = False,
     accept: Sequence[str] = (),
-    tell: Callable[[Problem], object] = lambda problem: None,
+    report: Callable[[Problem], object] = lambda problem: None,
     progress: bool = False,
 ) -> Manifest:
     """Split every image of ``img_dirs`` into ``save_dir``, or go on with a split that was stopped.
@@ -82,11 +82,11 @@ def run_split(
         scheduler: address of a Dask scheduler to use instead; its workers must see the same folders.
         strict: stop at the first problem whose kind is not in ``accept``.
         accept: kinds of problem that are known of.
-        tell: called with each problem of the images' names before the first image is read.
+        report: called with each problem of the images' names before the first image is read.
         progress: show a progress bar on stderr, if it is a terminal.
 
     Returns:
-        the manifest, as written to ``save_dir/manifest.json``; its ``all_problems()`` tells what was wrong.
+        the manifest, as written to ``save_dir/manifest.json``; its ``all_problems()`` lists what was wrong.
 
     Raises:
         OutputExistsError: ``save_dir`` holds something else, or a split with other settings.
@@ -106,7 +106,7 @@ def run_split(
     _stop_if_strict(problems, strict, accept)
     for problem in problems:
         if problem.kind in NAME_PROBLEMS:
-            tell(problem)
+            report(problem)
     check_alike(out, [source.image_id for source in sources])
     finished = _open_output(out, options, {source.image_id for source in sources})
     tasks = [_task(source, out, options, finished.get(source.image_id)) for source in sources]

@@ -1,1 +1,1 @@
-"""Detections to look at: one HTML page an image, with the image inside."""
+"""Detections to look at: one HTML page per image, with the image inside."""

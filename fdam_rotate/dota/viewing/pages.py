@@ -1,9 +1,9 @@
-"""Detections as HTML pages: the image to pan and zoom, boxes by class and score, and what a click on one tells.
+"""Detections as HTML pages: the image to pan and zoom, boxes by class and score, and what a click on one shows.
 
-There is one page an image, which stands alone: a run of many images in one page would be hundreds of megabytes, and
+There is one page per image, which stands alone: a run of many images in one page would be hundreds of megabytes, and
 could not be passed on in part. Each names the pages before and after it, so that a run is looked through by them.
 
-A page holds the image as `pyramid` tells (at most 32 megapixels, and as much again of detail), and at most
+A page holds the image as `pyramid` says (at most 32 megapixels, and as much again of detail), and at most
 `boxes.MAX_BOXES` detections. It is made and written before the next image is opened.
 """
 
@@ -113,7 +113,7 @@ def image_page(
         image_id: its name.
         detections: class -> detections, all of this image.
         classes: class names in their order.
-        reference: where the image lies; lengths are then told in metres too.
+        reference: where the image lies; lengths are then given in metres too.
         least: the score that the page begins with.
         beside: ids of the images before and after this one, whose pages it leads to.
 
@@ -152,7 +152,7 @@ def image_page(
 
 
 def _place(path: Path) -> GeoReference | None:
-    """Where an image lies, if its file tells that in a way that can be used; predict says why where it cannot."""
+    """Where an image lies, if its file says so in a way that can be used; predict says why where it cannot."""
     try:
         return read_georeference(path)
     except GeoReferenceError:

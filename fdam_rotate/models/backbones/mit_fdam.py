@@ -106,7 +106,7 @@ class ReducedAttention(BaseModule):
 
 
 class _MixFFN(BaseModule):
-    """1 x 1 convolution, depthwise 3 x 3 (which tells positions), GELU, 1 x 1 convolution on (B, C, H, W)."""
+    """1 x 1 convolution, depthwise 3 x 3 (which gives positions), GELU, 1 x 1 convolution on (B, C, H, W)."""
 
     def __init__(self, dim: int, hidden: int, drop_rate: float) -> None:
         super().__init__()

@@ -129,7 +129,7 @@ def add_fdam(
         branches: Paths in ``block`` to the modules whose outputs are the residual branches, in running order.
         qkv: Path in the attention to the layer that makes the values, alone or last: q, k, v or k, v.
         proj: Path in the attention to the output projection.
-        hw: How the first branch's ``forward`` is told the token grid: the name of its argument that holds (H, W), or
+        hw: How the first branch's ``forward`` gets the token grid: the name of its argument that holds (H, W), or
             the names of two. None for branches that return maps (B, C, H, W), or tokens of a square grid with at most
             one class token.
         att_inv: Add AttInv.
@@ -212,7 +212,7 @@ class _Grid:
         count = tokens.shape[1]
         side = math.isqrt(count)
         if count - side * side > 1:
-            raise ValueError(f"{count} tokens are no square grid; tell add_fdam by 'hw' where the block gets its size")
+            raise ValueError(f"{count} tokens are no square grid; name by 'hw' where the block gets its size")
         return side, side
 
 

@@ -82,7 +82,7 @@ class FDAMFPN(FPN):
         if not levels <= set(range(count)):
             raise ValueError(f"freq_levels must be some of 0 to {count - 1}, got {tuple(freq_levels)}")
         self.freq_place = freq_place
-        # One entry a level, so that the keys name the level whichever are chosen.
+        # One entry per level, so that the keys name the level whichever are chosen.
         self.freq_scale = ModuleList([FreqScale(out_channels) if i in levels else nn.Identity() for i in range(count)])
 
     def init_weights(self) -> None:

@@ -199,7 +199,7 @@ def test_notes_ask_for_the_frame_where_nothing_overlaps() -> None:
 
 def test_images_that_were_trained_on_are_told(result: EvalResult) -> None:
     told = (
-        "warning: 1 of the 2 scored images were trained on (a); the score does not tell how well other images are done"
+        "warning: 1 of the 2 scored images were trained on (a); the score does not say how well other images are done"
     )
     assert told in format_notes(result, {"a", "elsewhere"})
     assert f"- {told}\n" in format_markdown(result, trained_on=("a",))

@@ -93,7 +93,7 @@ def job_type(name: str, tensors: str, numbers: str) -> type[ctypes.Structure]:
 
 
 def expect(dtype: torch.dtype, **tensors: tuple[Tensor, Sequence[int]]) -> None:
-    """Raise ValueError where one of ``tensors`` is not on the CPU in ``dtype``, or has not the shape told.
+    """Raise ValueError where one of ``tensors`` is not on the CPU in ``dtype``, or has not the given shape.
 
     The kernels get bare pointers: what is not checked here would be read and written out of bounds.
     """
