@@ -141,7 +141,7 @@ def build_parser() -> CommandParser:
         default="none",
         help="pytorch: under torchrun, with a checkpoint; its processes share the work",
     )
-    parser.add_argument("--local_rank", "--local-rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--local_rank", "--local-rank", type=non_negative_int, default=0, help=argparse.SUPPRESS)
     add_overwrite(parser, "a finished run; what it has predicted alike is not repeated")
     add_cfg_options(parser)
     add_unsafe_load(parser)
