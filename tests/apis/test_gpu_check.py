@@ -470,13 +470,14 @@ def test_two_processes(sheet, tmp_path, monkeypatch):
 def test_two_processes_that_fail_are_told(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    monkeypatch.setattr(processes.subprocess, "Popen", broken(processes.subprocess.Popen))
+    popen = subprocess.Popen
+    monkeypatch.setattr(processes.subprocess, "Popen", broken(popen))
     sheet = Sheet("processes", tmp_path / "rows.jsonl")
     processes.run(sheet, CPU, TINY, tmp_path)
     (row,) = read_rows(tmp_path / "rows.jsonl")
     assert row.note == "process 0 ended with code 1: said before the end"
     hanging = Sheet("processes", tmp_path / "late.jsonl", time.monotonic() + 1)
-    monkeypatch.setattr(processes.subprocess, "Popen", broken(subprocess.Popen, "import time; time.sleep(60)"))
+    monkeypatch.setattr(processes.subprocess, "Popen", broken(popen, "import time; time.sleep(60)"))
     processes.run(hanging, CPU, TINY, tmp_path)
     (row,) = read_rows(tmp_path / "late.jsonl")
     assert row.note == "they did not end: one waits for the other"

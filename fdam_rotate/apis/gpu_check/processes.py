@@ -76,8 +76,9 @@ def run(sheet: Sheet, device: torch.device, sizes: Sizes, scratch: Path) -> None
             )
             for rank in range(_WORLD)
         ]
+        left = min(max(1.0, sheet.time_left() - 3), 3600.0)  # a sheet without a deadline has no end
         try:
-            said = [process.communicate(timeout=max(1.0, sheet.time_left() - 3))[0] for process in started]
+            said = [process.communicate(timeout=left)[0] for process in started]
         except subprocess.TimeoutExpired:
             sheet.fail(title, "they did not end: one waits for the other")
             return
