@@ -20,7 +20,7 @@ from fdam_rotate.apis.checkpoints.checkpoint import (
     load_checkpoint_file,
     load_into,
 )
-from fdam_rotate.apis.compat import revert_sync_bn
+from fdam_rotate.apis.compat import revert_sync_bn, setting_errors
 from fdam_rotate.datasets.views import turn_back
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.geometry import le90_to_poly
@@ -49,7 +49,8 @@ def load_detector(
     cfg.model.train_cfg = None
     cfg.model.backbone.init_cfg = None
     revert_sync_bn(cfg.model)
-    model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
+    with setting_errors("the config's model"):
+        model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
     if cfg.get("fp16") is not None and torch.cuda.is_available():  # the CPU has no such convolutions
         wrap_fp16_model(model)
     content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)

@@ -18,6 +18,7 @@ from mmdet.datasets.builder import DATASETS
 from mmdet.datasets.pipelines import Compose
 from mmrotate.utils import setup_multi_processes
 
+from fdam_rotate.apis.compat import setting_errors, test_data
 from fdam_rotate.apis.inference import load_detector, predict_batch
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
@@ -60,8 +61,9 @@ class TorchModel:
         precision: str = "fp32",
         unsafe_load: bool = False,
     ) -> None:
-        dataset = cfg.data.test
-        self.classes: tuple[str, ...] = tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
+        dataset = test_data(cfg)
+        with setting_errors("data.test"):
+            self.classes: tuple[str, ...] = tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
         check_classes(cfg.model, self.classes)
         self.raster = RasterOptions(dataset.get("bands"), dataset.get("scale_range", "auto"))
         self.identity: Mapping[str, Any] = {
@@ -69,7 +71,8 @@ class TorchModel:
             "model": hashlib.sha256(repr((cfg.model, dataset.pipeline)).encode()).hexdigest(),
             "precision": precision,
         }
-        self._pipeline = _pipeline(dataset.pipeline, batch_size)
+        with setting_errors("data.test.pipeline"):
+            self._pipeline = _pipeline(dataset.pipeline, batch_size)
         self._cfg, self._checkpoint, self._device = cfg, Path(checkpoint).absolute(), device
         self._unsafe_load = unsafe_load
         self._precision = precision
@@ -119,6 +122,7 @@ def _pipeline(steps: Sequence[dict[str, Any]], batch_size: int) -> Compose:
     check_views(steps)
     if batch_size > 1:
         steps = replace_ImageToTensor(steps)
-    if steps[0]["type"] != "LoadImageFromFile":
-        raise DotaError(f"the test pipeline begins with {steps[0]['type']}; LoadImageFromFile is expected")
+    first = steps[0]["type"] if steps else "nothing"
+    if first != "LoadImageFromFile":
+        raise DotaError(f"the test pipeline begins with {first}; LoadImageFromFile is expected")
     return Compose([{"type": "LoadImageFromWebcam"}, *steps[1:]])

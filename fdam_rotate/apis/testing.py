@@ -13,7 +13,7 @@ from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmrotate.datasets import build_dataset
 from mmrotate.utils import get_root_logger, setup_multi_processes
 
-from fdam_rotate.apis.compat import loader_settings
+from fdam_rotate.apis.compat import loader_settings, setting_errors
 from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
@@ -153,8 +153,9 @@ def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
     }
     if settings["samples_per_gpu"] > 1:
         cfg.data[split].pipeline = replace_ImageToTensor(cfg.data[split].pipeline)
-    dataset = build_dataset(cfg.data[split], {"test_mode": True})
-    return dataset, build_dataloader(dataset, **settings)
+    with setting_errors(f"data.{split}"):
+        dataset = build_dataset(cfg.data[split], {"test_mode": True})
+        return dataset, build_dataloader(dataset, **settings)
 
 
 def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:

@@ -23,7 +23,7 @@ from mmdet.datasets import build_dataloader, replace_ImageToTensor
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
-from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sync_bn, scale_lr
+from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sync_bn, scale_lr, setting_errors
 from fdam_rotate.apis.hooks import Interruption, NonFiniteLossHook, PatchEvalHook, SeedHook, StopHook
 from fdam_rotate.apis.loading import SeededBatches, seeded_loader
 from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
@@ -89,8 +89,9 @@ def _check_runner(cfg: Any) -> None:
     length = cfg.runner.get(kinds[kind])
     if not isinstance(length, int) or length < 1:
         raise DotaError(f"runner.{kinds[kind]} is {length}; {kind} needs a number of at least 1 there")
-    modes = [flow[0] for flow in cfg.workflow]
-    if "train" not in modes or not set(modes) <= {"train", "val"}:
+    flows = [tuple(flow) if isinstance(flow, (list, tuple)) else (flow,) for flow in cfg.workflow]
+    modes = [flow[0] for flow in flows if len(flow) == 2 and isinstance(flow[1], int)]
+    if "train" not in modes or len(modes) < len(flows) or not set(modes) <= {"train", "val"}:
         raise DotaError(
             f"workflow is {cfg.workflow}; its parts are ('train', N) and, for validation losses, ('val', N)"
         )
@@ -163,7 +164,10 @@ def train(
             logger.info(f"{changed} SyncBN setting(s) became BN: SyncBN needs several GPU processes")
     seed_everything(seed, deterministic=deterministic)
 
-    train_set = build_dataset(cfg.data.train)
+    if cfg.data.get("train") is None:
+        raise DotaError("the config has no data.train")
+    with setting_errors("data.train"):
+        train_set = build_dataset(cfg.data.train)
     check_classes(cfg.model, train_set.CLASSES)
     if len(train_set) == 0:
         raise DotaError(f"no patch with objects in {_places(cfg.data.train, 'data.train')}: nothing to train on")
@@ -173,35 +177,37 @@ def train(
         _check_disjoint(train_set, val_loader.dataset)
     logger.info(f"{len(train_set)} training patches, {len(val_loader.dataset) if val_loader else 'no'} for validation")
 
-    model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-    model._dump_init_info = lambda *_: None  # mmcv would print three lines for each of hundreds of parameters
-    model.init_weights()
+    with setting_errors("model"):
+        model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
+        model._dump_init_info = lambda *_: None  # mmcv would print three lines for each of hundreds of parameters
+        model.init_weights()
     del model._dump_init_info
     model.CLASSES = train_set.CLASSES
 
     cfg = loader_settings(cfg)
     cfg.seed = seed
-    loaders = _loaders(cfg, runtime, train_set, seed)
-    logger.info(scale_lr(cfg, runtime.world_size))
-    wrapped = data_parallel(model, runtime, find_unused_parameters=cfg.get("find_unused_parameters", False))
-    length = {key: value for key, value in cfg.runner.items() if key != "type"}
-    runner = RUNNERS[cfg.runner["type"]](
-        model=wrapped,
-        optimizer=build_optimizer(wrapped, cfg.optimizer),
-        work_dir=cfg.work_dir,
-        logger=logger,
-        meta={"seed": seed, "exp_name": Path(cfg.work_dir).name, "config": cfg.pretty_text},
-        **length,
-    )
-    runner.timestamp = time.strftime("%Y%m%d_%H%M%S")
-    interruption = Interruption()
-    _register_hooks(runner, cfg, runtime)
-    runner.register_hook(SeedHook(seed), priority="HIGHEST")
-    by_epoch = cfg.runner["type"] != "IterBasedRunner"
-    if val_loader is not None:
-        settings = {"by_epoch": by_epoch, **cfg.get("evaluation", {})}
-        runner.register_hook(PatchEvalHook(val_loader, interruption=interruption, **settings), priority="LOW")
-    runner.register_hook(StopHook(interruption, by_epoch=by_epoch), priority="LOWEST")
+    with setting_errors("what the settings of loading, optimizer, runner and hooks ask for"):
+        loaders = _loaders(cfg, runtime, train_set, seed)
+        logger.info(scale_lr(cfg, runtime.world_size))
+        wrapped = data_parallel(model, runtime, find_unused_parameters=cfg.get("find_unused_parameters", False))
+        length = {key: value for key, value in cfg.runner.items() if key != "type"}
+        runner = RUNNERS[cfg.runner["type"]](
+            model=wrapped,
+            optimizer=build_optimizer(wrapped, cfg.optimizer),
+            work_dir=cfg.work_dir,
+            logger=logger,
+            meta={"seed": seed, "exp_name": Path(cfg.work_dir).name, "config": cfg.pretty_text},
+            **length,
+        )
+        runner.timestamp = time.strftime("%Y%m%d_%H%M%S")
+        interruption = Interruption()
+        _register_hooks(runner, cfg, runtime)
+        runner.register_hook(SeedHook(seed), priority="HIGHEST")
+        by_epoch = cfg.runner["type"] != "IterBasedRunner"
+        if val_loader is not None:
+            settings = {"by_epoch": by_epoch, **(cfg.get("evaluation") or {})}
+            runner.register_hook(PatchEvalHook(val_loader, interruption=interruption, **settings), priority="LOW")
+        runner.register_hook(StopHook(interruption, by_epoch=by_epoch), priority="LOWEST")
 
     resume_from = checkpoint_to_resume(cfg)
     averaging = [hook for hook in runner.hooks if isinstance(hook, BaseEMAHook)]
@@ -301,7 +307,8 @@ def _val_loader(cfg: Any, runtime: Runtime) -> Any:
     if settings["samples_per_gpu"] > 1:
         for _, part in dataset_settings(cfg.data.val, "data.val"):
             part.pipeline = replace_ImageToTensor(part.pipeline)
-    dataset = build_dataset(cfg.data.val, {"test_mode": True})
+    with setting_errors("data.val"):
+        dataset = build_dataset(cfg.data.val, {"test_mode": True})
     if len(dataset) == 0:
         places = _places(cfg.data.val, "data.val")
         raise DotaError(f"no patch in {places}: nothing to validate on; use --no-validate")

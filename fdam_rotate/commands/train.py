@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.apis.compat import TRAINING_PARTS, load_config
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
@@ -84,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         train,
     )
 
-    cfg = load_config(args.config, dict(args.cfg_options))
+    cfg = load_config(args.config, dict(args.cfg_options), needs=TRAINING_PARTS)
     cfg.work_dir = str(args.work_dir or cfg.get("work_dir") or Path("work_dirs") / args.config.stem)
     cfg.resume_from = str(args.resume_from) if args.resume_from else cfg.get("resume_from")
     cfg.auto_resume = args.resume_from is None and (args.auto_resume or cfg.get("auto_resume", False))
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     seed = args.seed if args.seed is not None else int(meta.get("seed") or 0)
     work_dir.mkdir(parents=True, exist_ok=True)
     log_file = work_dir / f"{time.strftime('%Y%m%d_%H%M%S')}.log" if runtime.rank == 0 else None
-    logger = get_root_logger(log_file=log_file and str(log_file), log_level=cfg.log_level)
+    logger = get_root_logger(log_file=log_file and str(log_file), log_level=cfg.get("log_level", "INFO"))
     logger.info("command: " + " ".join(["fdam-rotate train", *(argv if argv is not None else sys.argv[1:])]))
     logger.info("versions: " + ", ".join(f"{name} {version}" for name, version in versions().items()))
     if runtime.rank == 0:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fdam_rotate.apis.checkpoints.checkpoint import load_into
-from fdam_rotate.apis.compat import load_config, revert_sync_bn
+from fdam_rotate.apis.compat import load_config, revert_sync_bn, setting_errors
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES, image_files
 from fdam_rotate.dota.rasters.images import read_image
@@ -58,13 +58,14 @@ def build_model(
 
     import fdam_rotate.models  # noqa: F401 - registers ours
 
-    cfg = load_config(config, options)
+    cfg = load_config(config, options, needs=("model",))
     revert_sync_bn(cfg.model)
     cfg.model.backbone.init_cfg = None
     logging.getLogger("mmcv").setLevel(logging.ERROR)  # one line for each parameter otherwise
     torch.manual_seed(seed)
-    model = build_detector(copy.deepcopy(cfg.model), train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-    model.init_weights()
+    with setting_errors(f"{config}: model"):
+        model = build_detector(copy.deepcopy(cfg.model), train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
+        model.init_weights()
     if checkpoint is not None:
         load_into(model, checkpoint, strict=True, unsafe=unsafe)
     return model.eval(), cfg

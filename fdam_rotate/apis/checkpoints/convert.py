@@ -103,14 +103,15 @@ def _build(state: Mapping[str, Tensor], to: str | None, config: str | Path | Non
     import mmrotate.models
 
     import fdam_rotate.models  # noqa: F401 - registers the backbones
-    from fdam_rotate.apis.compat import load_config, revert_sync_bn
+    from fdam_rotate.apis.compat import load_config, revert_sync_bn, setting_errors
 
     if to is not None:
         return mmrotate.models.build_backbone(infer_backbone(state, to))
-    cfg = load_config(config)
+    cfg = load_config(config, needs=("model",))
     revert_sync_bn(cfg.model)
     cfg.model.backbone.init_cfg = None
-    return mmrotate.models.build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
+    with setting_errors(f"{config}: model"):
+        return mmrotate.models.build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
 
 
 def _lsknet(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from fdam_rotate.apis.compare.records import PROTOCOL, Record, read_records
-from fdam_rotate.apis.compat import load_config
+from fdam_rotate.apis.compat import TRAINING_PARTS, load_config
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of
 
@@ -101,7 +101,7 @@ def make_plan(
         name = path.stem + (f"-again{again if again > 1 else ''}" if again else "")
         if any(side.name == name for side in sides):
             raise DotaError(f"{path}: another config is called {name} too; rename one")
-        decides = settings_of(load_config(path, dict(options or {})))
+        decides = settings_of(load_config(path, dict(options or {}), needs=TRAINING_PARTS))
         text = json.dumps(decides, sort_keys=True, default=str)
         shifted = tuple(seed + SEED_STEP * again for seed in seeds)
         sides.append(Side(name, path, shifted, hashlib.sha256(text.encode()).hexdigest(), decides))

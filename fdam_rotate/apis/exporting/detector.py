@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 import fdam_rotate
+from fdam_rotate.apis.compat import setting_errors, test_data
 from fdam_rotate.apis.exporting.deepness import DeepnessForm, deepness_metadata
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
@@ -73,7 +74,7 @@ def normalisation(cfg: Any) -> dict[str, Any]:
     Raises:
         ExportError: there is none.
     """
-    steps = list(cfg.data.test.pipeline)
+    steps = list(test_data(cfg).get("pipeline") or ())
     while steps:
         step = steps.pop()
         if step["type"] == "Normalize":
@@ -88,8 +89,9 @@ def class_names(cfg: Any) -> tuple[str, ...]:
 
     import fdam_rotate.datasets  # noqa: F401 - registers ours
 
-    dataset = cfg.data.test
-    return tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
+    dataset = test_data(cfg)
+    with setting_errors("data.test"):
+        return tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
 
 
 def candidates_of(detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> nn.Module:
