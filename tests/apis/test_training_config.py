@@ -156,7 +156,7 @@ def test_a_module_that_cannot_be_imported_is_named(tmp_path):
 def test_a_setting_that_does_not_fit_its_base_is_told(tmp_path):
     (tmp_path / "base.py").write_text("head = [1]")
     (tmp_path / "c.py").write_text("_base_ = 'base.py'\nhead = dict(num_classes=4)")
-    with pytest.raises(DotaError, match=r"c\.py: head=.* cannot inherit from base"):
+    with pytest.raises(DotaError, match=r"c\.py: TypeError: head=.* cannot inherit from base"):
         load_config(tmp_path / "c.py")
 
 
