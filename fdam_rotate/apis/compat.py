@@ -11,6 +11,7 @@ from typing import Any
 from fdam_rotate.dota.errors import DotaError
 
 __all__ = [
+    "TESTING_PARTS",
     "TRAINING_PARTS",
     "dataset_settings",
     "load_config",
@@ -43,7 +44,8 @@ _PARTS: dict[str, tuple[Any, str]] = {
 
 _LOADERS = ("train_dataloader", "val_dataloader", "test_dataloader")
 
-#: The parts that training reads.
+#: The parts that testing reads, and those that training reads.
+TESTING_PARTS = ("model", "data")
 TRAINING_PARTS = ("model", "data", "runner", "optimizer", "workflow")
 
 #: What the host raises where it cannot make something of a setting.
@@ -76,9 +78,7 @@ def _one_line(error: BaseException) -> str:
     return first if plain else f"{type(error).__name__}: {first}"
 
 
-def load_config(
-    path: str | Path, options: dict[str, Any] | None = None, *, needs: Sequence[str] = ("model", "data")
-) -> Any:
+def load_config(path: str | Path, options: dict[str, Any] | None = None, *, needs: Sequence[str] = ()) -> Any:
     """Read a config file (which is Python, and runs) with ``--cfg-options`` merged in, and look at its parts.
 
     Args:

@@ -273,14 +273,14 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
 
 
 def _torch_model(args: argparse.Namespace, checkpoint: Path) -> TorchModel:
-    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.apis.compat import TESTING_PARTS, load_config
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.predict import TorchModel
 
     return TorchModel(
-        load_config(args.model, dict(args.cfg_options)),
+        load_config(args.model, dict(args.cfg_options), needs=TESTING_PARTS),
         checkpoint,
         batch_size=args.batch_size,
         device=args.device,

@@ -90,13 +90,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     eval_options = dict(args.eval_options)
     os.environ.setdefault("LOCAL_RANK", str(args.local_rank))
 
-    from fdam_rotate.apis.compat import load_config
+    from fdam_rotate.apis.compat import TESTING_PARTS, load_config
     from fdam_rotate.host.quiet import quiet_host
 
     quiet_host()
     from fdam_rotate.apis.testing import Outputs, run_test
 
-    cfg = load_config(args.config, dict(args.cfg_options))
+    cfg = load_config(args.config, dict(args.cfg_options), needs=TESTING_PARTS)
     work_dir = Path(args.work_dir or cfg.get("work_dir") or Path("work_dirs") / Path(args.config).stem)
     outputs = Outputs(
         detections=args.out or work_dir / "patch_detections",
