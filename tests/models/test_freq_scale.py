@@ -6,7 +6,7 @@ from fdam_formula import freq_scale_by_formula
 from mmcv.runner import BaseModule
 from torch.nn import functional as F
 
-from fdam_rotate.models.layers import FreqScale, cpu, set_freq_impl, spectrum
+from fdam_rotate.models.layers import FreqScale, cpu, dft, set_freq_impl, spectrum
 from fdam_rotate.models.layers.cpu import scale
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
@@ -115,6 +115,37 @@ def test_dft_is_close_in_float32_and_can_be_set_on_a_model():
         set_freq_impl(model, "matmul")
 
 
+@pytest.mark.parametrize(
+    "size",
+    [(32, 64), (66, 31), (74, 37), (49, 121), (96, 264), (128, 512), (504, 63)],  # strides 4 to 32 of sizes up to 2048
+)
+def test_dft_in_two_products_equals_torchs_fft(size):
+    """Factors even and odd, primes, one factor of 1; each residue alone, mirrored, and both in one."""
+    x, kernels = features(2, 3, *size), features(2, 3, 14, 8, seed=3)
+    filters = F.interpolate(kernels, (size[0], size[1] // 2 + 1), mode="bicubic", align_corners=True)
+    expected = torch.fft.irfft2(torch.fft.rfft2(x) * filters, s=size)
+    assert (dft.scale_spectrum_dft(x, kernels) - expected).abs().max() < 1e-11
+    assert (dft.scale_spectrum_dft(x, kernels, True) - expected - x).abs().max() < 1e-11
+
+
+@pytest.mark.parametrize(
+    ("size", "parts", "expected"),
+    [
+        (256, 1, 8),
+        (256, 2, 16),
+        (512, 2, 16),
+        (128, 2, 8),
+        (132, 1, 6),
+        (32, 1, 1),
+        (16, 2, 16),
+        (37, 1, 1),
+        (37, 2, 37),
+    ],
+)
+def test_factors_of_dft_are_near_the_root_and_full_matrices_for_the_few_and_the_prime(size, parts, expected):
+    assert dft._split(size, parts) == expected
+
+
 def test_memory_formats_and_slices():
     layer, x = strong(), features(2, 32, 10, 11)
     expected = layer(x)
@@ -158,7 +189,7 @@ def test_frozen_filters_need_no_gradient():
 
 
 def test_training_after_inference_mode(impl):
-    for caching in (scale._tables, spectrum._resize_matrices, spectrum._column_weights, spectrum._dft_matrices):
+    for caching in (scale._tables, spectrum._resize_matrices, spectrum._column_weights, dft._plan):
         caching.cache_clear()
     layer, x = strong(impl=impl), features(1, 32, 23, 17)
     with torch.inference_mode():

@@ -9,7 +9,7 @@ parameter names; none of it is used. With ``X = rfft2(x)`` and routing weights `
 
 Differences from the published form, none of which changes the result beyond rounding: the filters are mixed at their
 own size and the mixture is resized, where each filter was resized and then mixed; FFTs, resizing and product are in
-``fdam_rotate.models.layers.spectrum``.
+``fdam_rotate.models.layers.spectrum``, for exporters in ``fdam_rotate.models.layers.dft``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from fdam_rotate.models.layers.autograd import records_gradient
-from fdam_rotate.models.layers.spectrum import scale_spectrum, scale_spectrum_dft
+from fdam_rotate.models.layers.dft import scale_spectrum_dft
+from fdam_rotate.models.layers.spectrum import scale_spectrum
 from fdam_rotate.models.layers.star_relu import StarReLU
 
 __all__ = ["FreqScale", "combine_filters", "set_freq_impl"]
@@ -88,8 +89,7 @@ class FreqScale(nn.Module):
         size: Side of the stored filters, (size, size // 2 + 1) on the half spectrum.
         reweight_ratio: Hidden width of the routing, as a share of ``dim``.
         init_scale: Standard deviation of the filters at the start.
-        impl: 'fft', or 'dft' for matrix products that every exporter knows (equal to 1e-4 in float32, slow for large
-            maps).
+        impl: 'fft', or 'dft' for matrix products that every exporter knows (equal to 1e-4 in float32).
 
     Raises:
         ValueError: Where ``group`` does not divide ``dim``, a size is below 1, or ``impl`` is unknown.
@@ -160,9 +160,7 @@ class FreqScale(nn.Module):
             kernels = self.mixed_filters(x)
             if self.impl == "fft":
                 return scale_spectrum(x, kernels, residual)
-            wide = x.to(kernels.dtype)
-            y = scale_spectrum_dft(wide, kernels)
-            return (wide + y if residual else y).to(x.dtype)
+            return scale_spectrum_dft(x.to(kernels.dtype), kernels, residual).to(x.dtype)
 
     def mixed_filters(self, x: Tensor) -> Tensor:
         """Return the filters mixed for each image and group, for features (B, C, H, W).

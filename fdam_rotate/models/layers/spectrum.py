@@ -1,8 +1,8 @@
 """``irfft2(rfft2(x) * M)`` with M resized from small filters, and its gradient: FreqScale's arithmetic.
 
-Three ways to the same numbers: operations of torch, on any device; C++ for the CPU (``fdam_rotate.models.layers.cpu``),
-taken there wherever nobody traces the operations; and products with fixed cosine and sine matrices, for exporters that
-know no FFT.
+Two ways to the same numbers: operations of torch, on any device, and C++ for the CPU
+(``fdam_rotate.models.layers.cpu``), taken there wherever nobody traces the operations. For exporters, which know no
+FFT, there is a third: ``fdam_rotate.models.layers.dft``.
 
 Bicubic resizing is linear and separable, so the filters come here already mixed for each map, at their own 14 x 8 size,
 and are resized by two small fixed matrices. That needs no cache of resized weights, and its gradient is a matrix
@@ -14,7 +14,6 @@ a full complex FFT.
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import Any
 
@@ -27,7 +26,7 @@ from fdam_rotate.models.layers import cpu
 from fdam_rotate.models.layers.autograd import records_gradient
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
-__all__ = ["freq_modulation", "scale_spectrum", "scale_spectrum_dft"]
+__all__ = ["scale_spectrum"]
 
 
 def scale_spectrum(x: Tensor, kernels: Tensor, residual: bool = False) -> Tensor:
@@ -107,11 +106,6 @@ def _maps(spectrum: Tensor, height: int, width: int) -> Tensor:
     return torch.fft.irfft2(spectrum, s=(height, width), norm="ortho")
 
 
-def freq_modulation(kernels: Tensor, height: int, width: int) -> Tensor:
-    """Resize mixed filters (..., S, S2) to the half spectrum: (..., H, W // 2 + 1)."""
-    return _interleaved_modulation(kernels, height, width)[..., ::2]
-
-
 def _interleaved_modulation(kernels: Tensor, height: int, width: int) -> Tensor:
     """Resize mixed filters (..., S, S2) to (..., H, 2 * (W // 2 + 1)), each column twice."""
     rows, cols = _resize_matrices(*kernels.shape[-2:], height, width, kernels.device, kernels.dtype)
@@ -142,35 +136,3 @@ def _column_weights(width: int, device: torch.device, dtype: torch.dtype) -> Ten
         weights[-1] = 1.0
     with torch.inference_mode(False):
         return torch.tensor(np.repeat(weights, 2), dtype=dtype, device=device)
-
-
-@lru_cache(maxsize=128)
-def _dft_matrices(
-    height: int, width: int, device: torch.device, dtype: torch.dtype
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Cosine and sine matrices of a 2-D real DFT and its inverse, orthonormal.
-
-    Returns:
-        Row transform (W, W2) cos and sin; column transform (H, H) cos and sin; inverse row transform (W2, W) cos and
-        sin, the columns that stand for their mirror image counted twice. W2 = W // 2 + 1.
-    """
-    half = width // 2 + 1
-    row = 2 * np.pi / width * (np.outer(np.arange(width), np.arange(half)) % width)
-    col = 2 * np.pi / height * (np.outer(np.arange(height), np.arange(height)) % height)
-    weights = _column_weights(width, torch.device("cpu"), torch.float64).numpy()[::2, None]
-    matrices = (np.cos(row), np.sin(row), np.cos(col), np.sin(col), weights * np.cos(row.T), weights * np.sin(row.T))
-    scales = [1 / math.sqrt(n) for n in (width, width, height, height, width, width)]
-    with torch.inference_mode(False):
-        return tuple(torch.tensor(m * s, dtype=dtype, device=device) for m, s in zip(matrices, scales, strict=True))
-
-
-def scale_spectrum_dft(x: Tensor, kernels: Tensor) -> Tensor:
-    """``scale_spectrum`` without residual by matrix products only; same shapes."""
-    height, width = map(int, x.shape[-2:])  # tracers hand out tensors here; an exported model has one size
-    modulation = freq_modulation(kernels, height, width)
-    row_cos, row_sin, col_cos, col_sin, inv_cos, inv_sin = _dft_matrices(height, width, x.device, x.dtype)
-    real, imag = x @ row_cos, -(x @ row_sin)  # (B, C, H, W2)
-    real, imag = col_cos @ real + col_sin @ imag, col_cos @ imag - col_sin @ real
-    real, imag = real * modulation, imag * modulation
-    real, imag = col_cos @ real - col_sin @ imag, col_cos @ imag + col_sin @ real
-    return real @ inv_cos - imag @ inv_sin
