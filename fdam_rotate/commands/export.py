@@ -4,7 +4,8 @@
     fdam-rotate export CONFIG CHECKPOINT --out features.onnx --features
     fdam-rotate export CONFIG CHECKPOINT --out features.pt --features
 
-Input: `image`, (batch, 3, H, W) uint8, RGB. Outputs: `boxes` (batch, M, 5) cx, cy, w, h in pixels and the angle in
+Input: `image`, (batch, 3, H, W) uint8, RGB, of the size of the windows that will be predicted; it is resized inside as
+the config's test pipeline says. Outputs: `boxes` (batch, M, 5) cx, cy, w, h in pixels of the input and the angle in
 radians, clockwise; `scores` and `labels` (batch, M), best first; `count` (batch,), the rows scored above the config's
 threshold. Standard operators only; the suppression of rotated boxes is left to whoever runs it (fdam_rotate.dota does).
 The file's metadata holds the model card: classes, size, thresholds, checksum of the checkpoint, versions.
@@ -103,14 +104,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         lines = [f"{name}: {' x '.join(map(str, shape))}" for name, shape in features.outputs]
         layers, difference = features.freq_layers, features.difference
     else:
-        from fdam_rotate.apis.exporting.detector import class_names, export_detector, normalisation
+        from fdam_rotate.apis.exporting.detector import class_names, export_detector, preparation
         from fdam_rotate.dota.files import sha256_of
 
         report = export_detector(
             detector,
             args.out,
             args.shape,
-            norm=normalisation(cfg),
+            steps=preparation(cfg),
             classes=class_names(cfg),
             config=args.config.name,
             batch=args.batch_size,

@@ -18,7 +18,8 @@ __all__ = ["NORM", "host_detections", "random_detector"]
 DEMO = ROOT / "configs" / "demo" / "lsk_fdam_demo.py"
 #: Spread of what the last layers give.
 GAINS = {"fc_cls": 6.0, "rpn_cls": 1.0, "rpn_reg": 0.3, "fc_reg": 1.0, "retina_cls": 1.0, "retina_reg": 0.3,
-         "conv_cls": 3.0, "conv_reg": 0.5, "conv_angle": 1.0}  # fmt: skip
+         "conv_cls": 3.0, "conv_reg": 0.5, "conv_angle": 1.0, "odm_cls": 2.0, "odm_reg": 0.3}  # fmt: skip
+HEADS = ("rpn_head", "roi_head", "bbox_head", "fam_head", "odm_head", "refine_head", "feat_refine_module")
 NORM = dict(mean=[123.675, 116.28, 103.53], std=[58.395, 57.12, 57.375], to_rgb=True)
 
 
@@ -45,7 +46,7 @@ def random_detector(config: Any = DEMO, *, seed: int = 0, **changes: Any) -> tup
             if name.endswith(("complex_weights", "lf_gamma", "hf_gamma")):  # FDAM starts as no change
                 parameter.normal_(std=0.3, generator=generator)
         for name, module in detector.named_modules():
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and name.startswith(("rpn_head", "roi_head", "bbox_head")):
+            if isinstance(module, (nn.Conv2d, nn.Linear)) and name.startswith(HEADS):
                 fan = module.weight[0].numel()
                 gain = GAINS.get(name.split(".")[-1], 1.4)
                 module.weight.normal_(std=gain / fan**0.5, generator=generator)

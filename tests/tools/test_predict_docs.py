@@ -39,7 +39,8 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
     ) as file:  # fmt: skip
         file.write(pixels)
     monkeypatch.chdir(tmp_path)
-    lines = [line.split() for line in (ROOT / "docs/predict.md").read_text().splitlines() if line.startswith("    ")]
+    text = (ROOT / "docs/predict.md").read_text().split("## The file")[0]
+    lines = [line.split() for line in text.splitlines() if line.startswith("    ")]
     commands = ["export", "predict", "predict", "predict", "show"]
     assert [line[:2] for line in lines] == [["fdam-rotate", command] for command in commands]
     for _, command, *words in lines:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fdam_rotate.apis.exporting.errors import ExportError
@@ -14,22 +15,46 @@ __all__ = ["Pixels", "best_candidates", "expect", "take"]
 
 
 class Pixels(nn.Module):
-    """RGB images (B, 3, H, W), 0 to 255, to what the backbone was trained on.
+    """RGB images (B, 3, H, W), 0 to 255, to what the backbone was trained on: the test pipeline's steps.
 
     Args:
-        norm: ``mean``, ``std`` (three numbers each) and ``to_rgb``, as the config's Normalize step has them.
+        steps: ``mean``, ``std`` and ``to_rgb`` as the config's Normalize step has them; ``scale``, a factor or the two
+            sides that the resized image fits in; ``divisor`` of the padded sides.
     """
 
-    def __init__(self, norm: Mapping[str, Any]) -> None:
+    def __init__(self, steps: Mapping[str, Any]) -> None:
         super().__init__()
-        self.to_rgb = bool(norm.get("to_rgb", True))
-        self.register_buffer("mean", torch.tensor(norm["mean"], dtype=torch.float32).view(1, 3, 1, 1))
-        self.register_buffer("inverse_std", 1 / torch.tensor(norm["std"], dtype=torch.float64).float().view(1, 3, 1, 1))
+        self.to_rgb = bool(steps.get("to_rgb", True))
+        self.scale, self.divisor = steps.get("scale", 1.0), int(steps.get("divisor", 1))
+        self.register_buffer("mean", torch.tensor(steps["mean"], dtype=torch.float32).view(1, 3, 1, 1))
+        inverse = 1 / torch.tensor(steps["std"], dtype=torch.float64)
+        self.register_buffer("inverse_std", inverse.float().view(1, 3, 1, 1))
+
+    def seen(self, image: Tensor) -> tuple[int, int]:
+        """Height and width of the resized image, before padding, as MMDetection's Resize rounds them."""
+        height, width = map(int, image.shape[-2:])
+        fits = self.scale
+        if not isinstance(fits, Sequence):
+            fits = int(height * fits), int(width * fits)
+        factor = min(max(fits) / max(height, width), min(fits) / min(height, width))
+        return int(height * factor + 0.5), int(width * factor + 0.5)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalised float32 of the same shape."""
-        image = image.float() if self.to_rgb else image.float().flip(1)
-        return (image - self.mean) * self.inverse_std
+        """Resized, normalised, padded float32."""
+        image = image.float()
+        height, width = size = self.seen(image)
+        if size != tuple(map(int, image.shape[-2:])):
+            # OpenCV's pixels are whole numbers
+            image = torch.floor(F.interpolate(image, size, mode="bilinear", align_corners=False) + 0.5)
+        image = image if self.to_rgb else image.flip(1)
+        image = (image - self.mean) * self.inverse_std
+        return F.pad(image, (0, -width % self.divisor, 0, -height % self.divisor))
+
+    def placed(self, boxes: Tensor, image: Tensor) -> Tensor:
+        """Boxes (..., 5) found in the resized image, in pixels of ``image``."""
+        height, width = self.seen(image)
+        across, down = image.shape[-1] / width, image.shape[-2] / height
+        return boxes if across == down == 1 else boxes * boxes.new_tensor([across, down, across, down, 1.0])
 
 
 def best_candidates(

@@ -1,4 +1,4 @@
-"""A whole detector as one ONNX file: normalisation, backbone, neck, heads and decoding, with a model card.
+"""A whole detector as one ONNX file: the test pipeline, backbone, neck, heads and decoding, with a model card.
 
 Only the last suppression, of rotated boxes, is left to `fdam_rotate.dota.predicting`, which does it exactly; no runtime
 has an operator for it. Everything else is standard operators of sizes known beforehand, so that any runtime runs the
@@ -26,28 +26,29 @@ from fdam_rotate.apis.compat import setting_errors, test_data
 from fdam_rotate.apis.exporting.deepness import DeepnessForm, deepness_metadata
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
+from fdam_rotate.apis.exporting.refining import R3DetCandidates, S2ANetCandidates
 from fdam_rotate.apis.exporting.suppression import translations
 from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates
 from fdam_rotate.apis.exporting.writing import EXPORTER_ERRORS, check_export_target, reason, write_onnx
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 
-__all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "normalisation"]
+__all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "preparation"]
 
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
 
 #: Detectors that are exported whole, by their name in MMRotate's configs.
 KINDS = {
     "OrientedRCNN": OrientedRCNNCandidates,
+    "R3Det": R3DetCandidates,
     "RotatedFCOS": RotatedFCOSCandidates,
     "RotatedRetinaNet": RotatedRetinaNetCandidates,
+    "S2ANet": S2ANetCandidates,
 }
 
 #: Detectors of configs/ that are not, and why.
 REASONS = {
-    "R3Det": "it refines boxes by sampling features at their corners (FeatureRefineModule), which has no exported form",
-    "RoITransformer": "its second stage pools from other boxes than its first, which has no exported form yet",
-    "S2ANet": "it samples features along its boxes (AlignConv, a deformable convolution), which has no exported form",
+    "RoITransformer": "its first stage samples a box the more densely the larger it is (RoIAlign, sampling_ratio=0)",
 }
 
 
@@ -68,19 +69,30 @@ class DetectorReport:
     difference: float | None
 
 
-def normalisation(cfg: Any) -> dict[str, Any]:
-    """``mean``, ``std`` and ``to_rgb`` of the Normalize step in the config's test pipeline.
+def preparation(cfg: Any) -> dict[str, Any]:
+    """What the config's test pipeline does to an image, for `fdam_rotate.apis.exporting.candidates.Pixels`.
 
     Raises:
-        ExportError: there is none.
+        ExportError: there is no Normalize step, or the pipeline has several scales.
     """
+    found: dict[str, Any] = {}
     steps = list(test_data(cfg).get("pipeline") or ())
     while steps:
         step = steps.pop()
-        if step["type"] == "Normalize":
-            return {key: step[key] for key in ("mean", "std", "to_rgb") if key in step}
         steps += step.get("transforms", [])
-    raise ExportError("data.test.pipeline has no Normalize step, so that it is unknown what the model expects")
+        if step["type"] == "Normalize":
+            found.update({key: step[key] for key in ("mean", "std", "to_rgb") if key in step})
+        elif step["type"] == "Pad" and step.get("size_divisor"):
+            found["divisor"] = step["size_divisor"]
+        for key in {"scale_factor", "img_scale"} & step.keys():
+            scale = step[key]
+            one = isinstance(scale, float) if key == "scale_factor" else len(scale) == 2 and isinstance(scale[0], int)
+            if not one:
+                raise ExportError(f"data.test.pipeline: {key}={scale!r}; an exported model has one scale")
+            found["scale"] = scale
+    if "mean" not in found:
+        raise ExportError("data.test.pipeline has no Normalize step, so that it is unknown what the model expects")
+    return found
 
 
 def class_names(cfg: Any) -> tuple[str, ...]:
@@ -94,7 +106,7 @@ def class_names(cfg: Any) -> tuple[str, ...]:
         return tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
 
 
-def candidates_of(detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> nn.Module:
+def candidates_of(detector: nn.Module, steps: Mapping[str, Any], max_boxes: int | None = None) -> nn.Module:
     """The module that is exported: pixels to candidates; ``detector`` is copied.
 
     Raises:
@@ -106,7 +118,7 @@ def candidates_of(detector: nn.Module, norm: Mapping[str, Any], max_boxes: int |
     if kind not in KINDS:
         why = f": {REASONS[kind]}" if kind in REASONS else f", only {', '.join(KINDS)}"
         raise ExportError(f"{kind} is not exported whole{why}; --features writes its backbone and neck")
-    model = KINDS[kind](copy.deepcopy(detector), norm, max_boxes).eval()
+    model = KINDS[kind](copy.deepcopy(detector), steps, max_boxes).eval()
     set_freq_impl(model, "dft")
     return model
 
@@ -116,7 +128,7 @@ def export_detector(
     path: str | Path,
     shape: Sequence[int],
     *,
-    norm: Mapping[str, Any],
+    steps: Mapping[str, Any],
     classes: Sequence[str],
     config: str,
     batch: int = 1,
@@ -136,8 +148,8 @@ def export_detector(
     Args:
         detector: an MMRotate detector on the CPU; it is not changed.
         path: ``.onnx``.
-        shape: (H, W) of the images, in pixels; the exported model takes no other.
-        norm: ``mean``, ``std`` and ``to_rgb``; see `normalisation`.
+        shape: (H, W) of the images, in pixels; the exported model takes no other. It resizes them by itself.
+        steps: of the test pipeline; see `preparation`.
         classes: names of the labels, in their order.
         config: name of the config.
         batch: images in a call, fixed too.
@@ -159,7 +171,7 @@ def export_detector(
     from fdam_rotate.models.layers.freq_scale import FreqScale
 
     path = check_export_target(path, suffixes=(".onnx",), overwrite=overwrite)
-    model = candidates_of(detector, norm, max_boxes)
+    model = candidates_of(detector, steps, max_boxes)
     image = torch.randint(0, 256, (batch, 3, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     with torch.no_grad():
         expected = model(image)  # makes the matrices of every size too: exporters cannot follow how numpy makes them

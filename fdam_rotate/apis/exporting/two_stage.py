@@ -89,14 +89,14 @@ class OrientedRCNNCandidates(nn.Module):
 
     Args:
         detector: MMRotate's, in evaluation mode.
-        norm: ``mean``, ``std`` (three numbers each) and ``to_rgb``, as the config's Normalize step has them.
+        steps: of the test pipeline, see `Pixels`.
         max_boxes: candidates given for an image.
 
     Raises:
         ExportError: the detector has parts that this form does not know.
     """
 
-    def __init__(self, detector: nn.Module, norm: Mapping[str, Any], max_boxes: int | None = None) -> None:
+    def __init__(self, detector: nn.Module, steps: Mapping[str, Any], max_boxes: int | None = None) -> None:
         super().__init__()
         roi_head = detector.roi_head
         expect(type(roi_head).__name__, "OrientedStandardRoIHead", "roi_head")
@@ -109,7 +109,7 @@ class OrientedRCNNCandidates(nn.Module):
         self.head = BinHead(roi_head.bbox_head)
         self.test_cfg = roi_head.test_cfg
         self.score_thr = float(self.test_cfg.score_thr)
-        self.pixels = Pixels(norm)
+        self.pixels = Pixels(steps)
         self.classes = int(roi_head.bbox_head.num_classes)
         most = self.proposals.count * self.classes
         #: Every proposal is of one class at most, nearly always; twice as many rows lose none.
@@ -122,15 +122,17 @@ class OrientedRCNNCandidates(nn.Module):
             boxes (B, M, 5) cx, cy, w, h, angle in pixels; scores (B, M), falling; labels (B, M); how many of each image
             are scored above the threshold (B,).
         """
-        shape = image.shape[-2:]
+        shape = self.pixels.seen(image)
         maps = self.detector.extract_feat(self.pixels(image))
         proposals, found = self.proposals(maps)
         logits, deltas = self.head(self.pool(maps, proposals))
         coder = self.detector.roi_head.bbox_head.bbox_coder
-        boxes = coder.decode(proposals.flatten(0, 1), deltas, max_shape=tuple(map(int, shape)))
+        boxes = coder.decode(proposals.flatten(0, 1), deltas, max_shape=shape)
         scores = F.softmax(logits, -1)[:, :-1].reshape(*proposals.shape[:2], self.classes)
         scores = scores * (found >= 0).to(scores.dtype)[..., None]
-        return best_candidates(boxes.reshape(*proposals.shape[:2], -1, 5), scores, self.max_boxes, self.score_thr)
+        boxes = boxes.reshape(*proposals.shape[:2], -1, 5)
+        best, *rest = best_candidates(boxes, scores, self.max_boxes, self.score_thr)
+        return self.pixels.placed(best, image), *rest
 
 
 class RotatedPool(nn.Module):

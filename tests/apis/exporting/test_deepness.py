@@ -76,7 +76,7 @@ def test_the_file_gives_the_detectors_boxes(tmp_path):
     detector = random_detector(model__test_cfg__rpn__max_per_img=60)[0]
     names = tuple(f"class-{k}" for k in range(15))
     report = export_detector(
-        detector, tmp_path / "m.onnx", (96, 96), norm=NORM, classes=names, config="c.py", deepness=True, check=True
+        detector, tmp_path / "m.onnx", (96, 96), steps=NORM, classes=names, config="c.py", deepness=True, check=True
     )
     assert report.difference < 1e-4
     keys = {entry.key for entry in onnx.load(str(report.path)).metadata_props}

@@ -12,7 +12,8 @@ import torch
 from random_detectors import NORM, host_detections, random_detector
 
 from fdam_rotate.apis.exporting.boxes import midpoint_boxes, upright_bounds
-from fdam_rotate.apis.exporting.detector import candidates_of, export_detector, normalisation
+from fdam_rotate.apis.exporting.candidates import Pixels
+from fdam_rotate.apis.exporting.detector import candidates_of, export_detector, preparation
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.roi_align import pool_rotated
 from fdam_rotate.apis.exporting.suppression import kept_mask
@@ -33,7 +34,7 @@ def detector() -> torch.nn.Module:
 def exported(detector, tmp_path_factory):
     path = tmp_path_factory.mktemp("export") / "model.onnx"
     report = export_detector(
-        detector, path, SHAPE, norm=NORM, classes=CLASSES, config="demo.py", batch=2, gap=16, check=True,
+        detector, path, SHAPE, steps=NORM, classes=CLASSES, config="demo.py", batch=2, gap=16, check=True,
         max_boxes=1800, checkpoint_sha256="ab" * 32, trained_on="noise", licence="none", gsd=0.5,
     )  # fmt: skip
     return report
@@ -187,11 +188,11 @@ def test_upright_bounds_hold_the_corners():
 
 
 def test_what_is_not_exported_is_said_in_one_line(detector, tmp_path):
-    keywords = dict(norm=NORM, classes=CLASSES, config="demo.py")
+    keywords = dict(steps=NORM, classes=CLASSES, config="demo.py")
     with pytest.raises(ExportError, match=r"^Identity is not exported whole, only .*--features"):
         export_detector(torch.nn.Identity(), tmp_path / "f.onnx", SHAPE, **keywords)
     with pytest.raises(ExportError, match="15 classes, the data set 14"):
-        export_detector(detector, tmp_path / "f.onnx", (32, 32), norm=NORM, classes=CLASSES[1:], config="demo.py")
+        export_detector(detector, tmp_path / "f.onnx", (32, 32), steps=NORM, classes=CLASSES[1:], config="demo.py")
     other, _ = random_detector(model__roi_head__bbox_roi_extractor__roi_layer__sample_num=0)
     with pytest.raises(ExportError, match="sample_num of at least 1"):
         export_detector(other, tmp_path / "f.onnx", SHAPE, **keywords)
@@ -218,14 +219,47 @@ def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_run", wrong)
     with pytest.raises(ExportError, match=r"scores differ from the detector's by 0\.01.*was not written"):
         export_detector(
-            detector, tmp_path / "f.onnx", (64, 64), norm=NORM, classes=CLASSES, config="demo.py", check=True
+            detector, tmp_path / "f.onnx", (64, 64), steps=NORM, classes=CLASSES, config="demo.py", check=True
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_normalisation_is_read_from_the_pipeline():
+def test_preparation_is_read_from_the_pipeline():
     _, cfg = random_detector()
-    assert normalisation(cfg) == NORM
+    assert preparation(cfg) == {**NORM, "scale": 1.0, "divisor": 32}
+    cfg.data.test.pipeline[1].scale_factor = [0.5, 1.0]
+    with pytest.raises(ExportError, match=r"scale_factor=\[0.5, 1.0\]; an exported model has one scale"):
+        preparation(cfg)
     cfg.data.test.pipeline = [dict(type="LoadImageFromFile")]
     with pytest.raises(ExportError, match="no Normalize step"):
-        normalisation(cfg)
+        preparation(cfg)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shape"),
+    [(0.5, (90, 122)), (0.5, (91, 123)), ((96, 128), (96, 128)), ((100, 70), (63, 81)), (2.0, (40, 50))],
+)
+def test_pixels_are_the_test_pipelines(scale, shape):
+    """Of the sizes that MMDetection makes; the same numbers at a half, elsewhere one step of 256 more or less."""
+    from mmdet.datasets.pipelines import Compose
+
+    image = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
+    inner = [dict(type="RResize"), dict(type="Normalize", **NORM), dict(type="Pad", size_divisor=32),
+             dict(type="DefaultFormatBundle"), dict(type="Collect", keys=["img"])]  # fmt: skip
+    key = "scale_factor" if isinstance(scale, float) else "img_scale"
+    steps = [
+        dict(type="LoadImageFromWebcam"),
+        dict(type="MultiScaleFlipAug", flip=False, transforms=inner, **{key: scale}),
+    ]
+    made = Compose(steps)({"img": image})
+    expected, meta = made["img"][0].data, made["img_metas"][0].data
+    pixels = Pixels({**NORM, "scale": scale, "divisor": 32})
+    tensor = torch.from_numpy(np.ascontiguousarray(image[..., ::-1].transpose(2, 0, 1)))[None]
+    found = pixels(tensor)
+    assert found.shape[1:] == expected.shape
+    assert pixels.seen(tensor) == meta["img_shape"][:2]
+    step = 1 / min(NORM["std"]) if shape[0] % 2 or isinstance(scale, tuple) or scale > 1 else 0
+    torch.testing.assert_close(found[0], expected, atol=step + 1e-5, rtol=0)
+    box = torch.tensor([[10.0, 20.0, 8.0, 4.0, 0.3]])
+    turned = torch.cat([box[:, :4] / torch.tensor(meta["scale_factor"]), box[:, 4:]], 1)
+    torch.testing.assert_close(pixels.placed(box, tensor), turned)
