@@ -373,7 +373,7 @@ def test_a_number_that_would_mean_nothing_is_refused(truths: dict[str, list[Trut
 def test_patches_against_whole_images_are_refused_and_patches_against_patches_scored() -> None:
     truths: dict[str, list[Truth]] = {"P1": [(square(0), "ship", 0)]}
     found = {"ship": [("P1__1024__0___0", 0.9, square(0)), ("P1", 0.9, square(0))]}
-    with pytest.raises(ScoreError, match=r"'P1__1024__0___0'.*tools/merge\.py"):
+    with pytest.raises(ScoreError, match=r"'P1__1024__0___0'.*fdam-rotate merge"):
         run(found, truths, ["ship"])
     truths["P1__1024__0___0"] = truths["P1"]
     assert run(found, truths, ["ship"]).map == 1.0
