@@ -48,6 +48,21 @@ def test_the_card_says_what_scores_json_says():
         assert f"| {name} | {value['objects']} | {100 * value['value']:.1f} |" in card
 
 
+def test_the_file_for_runtimes_scores_on_val_what_the_card_says(tmp_path):
+    pytest.importorskip("onnxruntime")
+    data = SHARED / "real" / "vhr10" / "val"
+    if not data.is_dir():
+        pytest.skip("VHR-10 is not beside this checkout (../shared/real/vhr10)")
+    out, measured = tmp_path / "found", tmp_path / "scores.json"
+    model = str(FOLDER / f"{RELEASED}.onnx")
+    assert predict([model, str(data / "images"), "--out", str(out), "--runtime", "onnxruntime"]) == 0
+    words = [str(out), "--gt", str(data / "labelTxt"), "--metric", "voc12", "--classes", ",".join(RELEASED_CLASSES)]
+    assert evaluate([*words, "--json", str(measured)]) == 0
+    said, scores = json.loads((FOLDER / "scores.json").read_text()), json.loads(measured.read_text())
+    assert scores["map"] == pytest.approx(said["AP50"], abs=5e-4), "0.05 points"
+    assert scores["map_mean"] == pytest.approx(said["AP50_95"], abs=5e-4)
+
+
 @needs_weights
 @pytest.mark.slow
 def test_on_val_the_model_scores_what_its_card_says(tmp_path):

@@ -19,7 +19,7 @@ map                 onnxruntime 1.32     OpenVINO 2026.4
 320 x 64 x 64       22, 8.1              20, 8.6
 ==================  ===================  ===================
 
-All residues in one product take 11.6 in OpenVINO at 256; the runtimes' DFT operators take over ten times as long.
+All residues in one product: 11.6 in OpenVINO at 256. The runtimes' DFT operators: over ten times as long (one run).
 """
 
 from __future__ import annotations
