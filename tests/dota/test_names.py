@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from fdam_rotate.dota.detections import Detections, format_detections, read_detections, write_detections
@@ -228,6 +228,9 @@ def test_names_survive_splitting(ids: list[str], name: str) -> None:
 
 @SLOW
 @given(IDS, CLASSES)
+@example(":", "plane")
+@example("sqlite_1", "plane")
+@example("gpkg", "plane")
 def test_names_survive_maps(image_id: str, name: str) -> None:
     rasterio = pytest.importorskip("rasterio")
     pyogrio = pytest.importorskip("pyogrio")

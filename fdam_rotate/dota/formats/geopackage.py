@@ -19,6 +19,7 @@ from fdam_rotate.dota.formats.ground import GroundBoxes
 
 __all__ = ["check_geopackage", "write_geopackage"]
 
+_SPECIAL = frozenset("`~!@#$%^&*()+-={}|[]\\:\";'<>?,./")
 _TIME = {"OGR_CURRENT_DATE": "2000-01-01T00:00:00.000Z"}
 
 
@@ -60,10 +61,19 @@ def write_geopackage(path: str | Path, placed: GroundBoxes) -> None:
                 geometry=np.array([shapely.to_wkb(shape) for shape in shapes], object),
                 field_data=list(fields.values()),
                 fields=list(fields),
-                layer=placed.image_id,
+                layer=_layer_name(placed.image_id),
                 driver="GPKG",
                 geometry_type="MultiPolygon" if multiple else "Polygon",
                 crs=crs,
             )
     finally:
         pyogrio.set_gdal_config_options(dict.fromkeys(_TIME))
+
+
+def _layer_name(image_id: str) -> str:
+    """The layer of an image: its id, after an underscore where GDAL or SQLite would not have it as a table's name.
+
+    GDAL refuses names that begin with a special character or with gpkg, SQLite those that begin with ``sqlite_``.
+    """
+    reserved = image_id.lower().startswith(("gpkg", "sqlite_")) or image_id[:1] in _SPECIAL
+    return f"_{image_id}" if reserved else image_id
