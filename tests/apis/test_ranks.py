@@ -106,10 +106,10 @@ def test_torchrun_and_processes_write_the_bytes_of_one_process(tmp_path, image, 
     assert predict([*words, str(tmp_path / "one")]) == 0
     expected = tree(tmp_path / "one")
     assert sum(data.count(b"\n") for name, data in expected.items() if name.startswith("Task1")) > 10
-    done = torchrun(29533, *words, str(tmp_path / "ranks"))
+    done = torchrun(29537, *words, str(tmp_path / "ranks"))
     assert done.returncode == 0, done.stderr
     assert tree(tmp_path / "ranks") == expected
-    again = torchrun(29534, *words, str(tmp_path / "ranks"))
+    again = torchrun(29538, *words, str(tmp_path / "ranks"))
     assert again.returncode == 1
     assert [line for line in again.stderr.splitlines() if line.startswith("error: ")] == [
         f"error: {tmp_path / 'ranks'} holds a finished prediction; give another folder, or --overwrite"

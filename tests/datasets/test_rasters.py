@@ -64,7 +64,9 @@ def predicted_on(image: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *words
     checkpoint.write_bytes(b"weights")
     config = out.with_suffix(".py")
     test = dict(type="DOTAPatchDataset", classes=["ship"], pipeline=LOAD, **settings)
-    config.write_text(Config(dict(model=dict(type="None"), data=dict(test=test))).pretty_text)
+    config.write_text(
+        Config(dict(model=dict(type="None", backbone=dict(type="None")), data=dict(test=test))).pretty_text
+    )
     monkeypatch.setattr("fdam_rotate.apis.predict.TorchModel", Watching)
     window = ["--sizes", str(SIDE), "--gaps", "0"]
     assert command.main([str(config), str(checkpoint), str(image), "--out", str(out), *window, *words]) == 0

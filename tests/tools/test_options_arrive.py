@@ -261,7 +261,9 @@ def test_show_html(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_test(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mmrotate")
     monkeypatch.setenv("LOCAL_RANK", "0")  # main sets it where nothing has
-    (data / "c.py").write_text("model = dict(a=1)\n")
+    (data / "c.py").write_text(
+        "model = dict(a=1, type='X', backbone=dict(type='Y'))\ndata = dict(val=dict(type='D'), test=dict(type='D'))\n"
+    )
     (data / "c.pth").write_bytes(b"")
     words = [
         data / "c.py",

@@ -17,7 +17,7 @@ from fdam_rotate.dota.predicting.card import ModelCard
 from fdam_rotate.dota.predicting.onnx_model import ModelFileError, read_card
 
 CARD = ModelCard(
-    classes=("plane", "large ship"), height=512, width=512, batch=1, max_boxes=40, score_thr=0.05, iou_thr=0.1,
+    classes=("plane", "large-ship"), height=512, width=512, batch=1, max_boxes=40, score_thr=0.05, iou_thr=0.1,
     max_per_image=20, gap=128, detector="OrientedRCNN", config="c.py", gsd=0.3,
 )  # fmt: skip
 
@@ -63,7 +63,7 @@ def test_layout_near_copies_and_what_is_below_the_threshold():
 def test_metadata_is_json_that_the_plugin_reads():
     values = {key: json.loads(value) for key, value in deepness_metadata(CARD).items()}
     assert values == {
-        "model_type": "Detector", "det_type": "YOLO_Ultralytics_obb", "class_names": {"0": "plane", "1": "large ship"},
+        "model_type": "Detector", "det_type": "YOLO_Ultralytics_obb", "class_names": {"0": "plane", "1": "large-ship"},
         "resolution": 30.0, "tiles_overlap": 25, "tiles_size": 512, "tile_size": 512, "det_conf": 0.3,
         "det_iou_thresh": 0.1, "standardization_mean": [0.0] * 3, "standardization_std": [1.0] * 3,
     }  # fmt: skip
