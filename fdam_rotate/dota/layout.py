@@ -76,6 +76,7 @@ def list_sources(
             raise FileNotFoundError(f"folder {folder} does not exist")
     sources: dict[str, SourceImage] = {}
     expected: dict[Path, set[str]] = {ann_dir: set() for ann_dir in ann_dirs if ann_dir is not None}
+    alike: dict[Path, dict[str, str]] = {}  # file names of a folder of labels by their plain form, listed when needed
     for img_dir, ann_dir in zip(img_dirs, ann_dirs, strict=True):
         for path in image_files(img_dir):
             image_id = path.stem
@@ -91,8 +92,10 @@ def list_sources(
                 problems.append(Problem("id", _shown(path), 0, text))
                 continue
             label = None if ann_dir is None else ann_dir / f"{image_id}.txt"
-            if label is not None and not label.is_file():
-                near = _alike(label)
+            if ann_dir is not None and label is not None and not label.is_file():
+                if ann_dir not in alike:
+                    alike[ann_dir] = {plain_form(one.name): one.name for one in sorted(ann_dir.iterdir(), reverse=True)}
+                near = alike[ann_dir].get(plain_form(label.name))
                 hint = f"; {near} is there: write both names alike" if near else ""
                 problems.append(Problem("no-label", str(path), 0, f"there is no label file {label}{hint}"))
                 label = None
@@ -106,12 +109,6 @@ def list_sources(
         folders = ", ".join(map(str, img_dirs))
         raise DotaError(f"no image in {folders}; expected files with {' '.join(IMAGE_SUFFIXES)}")
     return [sources[image_id] for image_id in sorted(sources)]
-
-
-def _alike(path: Path) -> str | None:
-    """The name of a file beside where ``path`` would be that differs only in capitals or composition of characters."""
-    wanted = plain_form(path.name)
-    return next((one.name for one in sorted(path.parent.iterdir()) if plain_form(one.name) == wanted), None)
 
 
 def _report_alike(sources: Mapping[str, SourceImage], problems: list[Problem]) -> None:
