@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.dota.classes import resolve_classes
+from fdam_rotate.dota.csvtext import CSV_COLUMNS
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -27,8 +29,10 @@ __all__ = [
     "CommandParser",
     "add_cfg_options",
     "add_classes",
+    "add_detection_files",
     "add_device",
     "add_iou_thr",
+    "add_nms_agnostic",
     "add_out",
     "add_overwrite",
     "add_precision",
@@ -454,6 +458,29 @@ def add_score_thr(parser: _Group, what: str, default: float, *, mmrotate: str | 
     parser.add_argument(
         *names, dest="score_thr", type=fraction, default=default, metavar="SCORE", help=f"{what} (default: {default:g})"
     )
+
+
+def add_nms_agnostic(parser: _Group) -> None:
+    """Add ``--nms-agnostic``: boxes suppress each other whatever their classes are."""
+    parser.add_argument(
+        "--nms-agnostic", action="store_true", help="merging: a box goes if a better one of any class overlaps it"
+    )
+
+
+def add_detection_files(parser: _Group, needs: str = "") -> None:
+    """Add ``--labels`` and ``--csv``: the detections in further forms.
+
+    Args:
+        parser: or a group of one.
+        needs: what ``--labels`` needs beside it.
+    """
+    parser.add_argument(
+        "--labels",
+        choices=tuple(FORMATS),
+        metavar="FORMAT",
+        help=f"also write OUT/labels, to correct by hand and train again{needs}: {', '.join(FORMATS)}",
+    )
+    parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
 
 
 def add_device(parser: CommandParser, what: str = "") -> None:

@@ -25,7 +25,9 @@ from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_classes,
+    add_detection_files,
     add_iou_thr,
+    add_nms_agnostic,
     add_out,
     add_overwrite,
     add_score_thr,
@@ -37,8 +39,6 @@ from fdam_rotate.commands.arguments import (
     positive_float,
     positive_int,
 )
-from fdam_rotate.dota.csvtext import CSV_COLUMNS
-from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
@@ -69,9 +69,7 @@ def build_parser() -> CommandParser:
         default="obb",
         help="obb: by the IoU of the boxes (default); hbb: by that of their upright bounds; none: keep all",
     )
-    parser.add_argument(
-        "--nms-agnostic", action="store_true", help="a box goes if a better one of any class overlaps it"
-    )
+    add_nms_agnostic(parser)
     add_score_thr(parser, "leave out detections scored below", 0.0)
     parser.add_argument(
         "--max-per-image",
@@ -95,9 +93,7 @@ def build_parser() -> CommandParser:
         metavar="W",
         help="one positive number for each input (default: all equal)",
     )
-    labels = "also write OUT/labels, to correct by hand and train again (needs --manifest): " + ", ".join(FORMATS)
-    parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
-    parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
+    add_detection_files(parser, " (needs --manifest)")
     add_classes(parser)
     add_task(parser)
     add_workers(parser, "processes for large jobs; same result")

@@ -29,8 +29,10 @@ from typing import TYPE_CHECKING
 from fdam_rotate.commands.arguments import (
     CommandParser,
     add_cfg_options,
+    add_detection_files,
     add_device,
     add_iou_thr,
+    add_nms_agnostic,
     add_out,
     add_overwrite,
     add_precision,
@@ -49,8 +51,6 @@ from fdam_rotate.commands.arguments import (
     raster_options,
     usage_errors,
 )
-from fdam_rotate.dota.csvtext import CSV_COLUMNS
-from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:
     from fdam_rotate.apis.predict import TorchModel
@@ -111,12 +111,9 @@ def build_parser() -> CommandParser:
         help="least score per class, as fdam-rotate evaluate --thresholds writes them",
     )
     add_iou_thr(parser, "overlap above which the box of the lower score goes", 0.1)
-    parser.add_argument(
-        "--nms-agnostic", action="store_true", help="a box goes if a better one of any class overlaps it"
-    )
+    add_nms_agnostic(parser)
     classes = "keep these classes only: names with commas, a .txt file with one per line, or v1.0, v1.5, v2.0"
     parser.add_argument("--classes", type=class_list, metavar="LIST", help=f"{classes} (default: all of the model)")
-    parser.add_argument("--csv", action="store_true", help=f"also write OUT/Task1.csv: {','.join(CSV_COLUMNS[1])}")
     parser.add_argument("--keep-crs", action="store_true", help="GeoJSON in the image's own coordinate system")
     parser.add_argument("--gpkg", action="store_true", help="a GeoPackage beside each GeoJSON file, gpkg/<id>.gpkg")
     parser.add_argument(
@@ -124,8 +121,7 @@ def build_parser() -> CommandParser:
         action="store_true",
         help="a page per image, html/<id>.html, with the image inside: pan, zoom, choose by score and class",
     )
-    labels = "also write OUT/labels, to correct by hand and train again: " + ", ".join(FORMATS)
-    parser.add_argument("--labels", choices=tuple(FORMATS), metavar="FORMAT", help=labels)
+    add_detection_files(parser)
     parser.add_argument(
         "--runtime",
         choices=("auto", "onnxruntime", "openvino"),

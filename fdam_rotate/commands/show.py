@@ -32,6 +32,7 @@ from fdam_rotate.commands.arguments import (
     add_classes,
     add_iou_thr,
     add_out,
+    add_overwrite,
     add_raster_arguments,
     add_score_thr,
     add_task,
@@ -83,9 +84,7 @@ def build_parser() -> CommandParser:
     parser.add_argument(
         "--html", action="store_true", help="write pages in place of pictures; --score-thr is where their slider begins"
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace the pictures of an earlier run in the output folder"
-    )
+    add_overwrite(parser, "the pictures or pages of an earlier run in --out")
     return parser
 
 

@@ -19,6 +19,7 @@ from fdam_rotate.commands.arguments import (
     CommandParser,
     add_cfg_options,
     add_device,
+    add_nms_agnostic,
     add_out,
     add_overwrite,
     add_precision,
@@ -61,9 +62,7 @@ def build_parser() -> CommandParser:
         "--show-dir", type=Path, metavar="DIR", help="draw the detections on every patch into this folder"
     )
     add_score_thr(parser, "least score that --show-dir draws", 0.3, mmrotate="--show-score-thr")
-    parser.add_argument(
-        "--nms-agnostic", action="store_true", help="merging: a box goes if a better one of any class overlaps it"
-    )
+    add_nms_agnostic(parser)
     parser.add_argument("--fuse-conv-bn", action="store_true", help="fold BatchNorm into convolutions: a little faster")
     add_precision(parser)
     add_device(parser, "; under a launcher each process has its own GPU")
