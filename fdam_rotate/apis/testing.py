@@ -90,7 +90,7 @@ def run_test(
     if score is not None:
         dataset.truths()  # raises early where there is nothing to score against
     if runtime.rank == 0:
-        _claim(outputs, dataset, [checkpoint, cfg.get("filename")], overwrite)
+        _claim(outputs, dataset, [checkpoint, cfg.filename], overwrite)
 
     model = load_detector(cfg, checkpoint, dataset.CLASSES, unsafe_load=unsafe_load)
     if fuse_conv_bn:

@@ -21,7 +21,7 @@ from fdam_rotate.apis.inference import predict_batch
 from fdam_rotate.apis.train import _check_disjoint
 from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.detections import read_detections
-from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
 DETECTORS = [
@@ -272,6 +272,18 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     agnostic = {path.name: path.read_bytes() for path in (tmp_path / "agnostic").iterdir()}
     assert agnostic == {path.name: path.read_bytes() for path in again.iterdir()}
     assert sum(map(len, agnostic.values())) < sum(path.stat().st_size for path in submission.iterdir())
+
+
+def test_the_folder_of_the_config_is_no_output_of_test(data, tmp_path):
+    checkpoint = tmp_path / "model.pth"
+    checkpoint.touch()
+    config = tmp_path / "run" / "config.py"
+    config.parent.mkdir()
+    config.write_text(f"_base_ = {str(CONFIG)!r}\n")
+    words = _words(CONFIG, data, tmp_path / "work")
+    words = [str(config), str(checkpoint), "--out", str(config.parent), "--overwrite", *words[1:]]
+    with pytest.raises(OutputExistsError, match=r"holds the input .*config\.py"):
+        load_script("tools/test.py").main(words)
 
 
 def test_views_are_merged_by_class_and_image():
