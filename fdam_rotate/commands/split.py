@@ -15,7 +15,6 @@ done), 2 usage.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -40,6 +39,7 @@ from fdam_rotate.commands.arguments import (
     usage_errors,
 )
 from fdam_rotate.dota.splitting.presets import PRESETS
+from fdam_rotate.dota.workers import core_count
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
@@ -98,7 +98,7 @@ def build_parser() -> CommandParser:
     add_raster_arguments(parser)
     group = parser.add_argument_group("running")
     add = group.add_argument
-    add_workers(group, "local processes, one per core up to 10", min(10, os.cpu_count() or 1))
+    add_workers(group, "local processes, one per core up to 10", min(10, core_count()))
     add("--dry-run", action="store_true", help="print how many patches and bytes it would be; write nothing")
     add("--strict", action="store_true", help="stop at the first problem of the input")
     accept = (

@@ -12,7 +12,6 @@ image's border hide in part are difficult (1). No two scenes are alike; a seed g
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Sequence
 
@@ -26,6 +25,7 @@ from fdam_rotate.commands.arguments import (
     positive_float,
     positive_int,
 )
+from fdam_rotate.dota.workers import core_count
 
 
 def build_parser() -> CommandParser:
@@ -54,9 +54,7 @@ def build_parser() -> CommandParser:
         help="ground sampling distance in metres per pixel, drawn for each scene; a car is 4.5 m long, so 15 pixels at "
         "0.3 (default: 0.13 0.45)",
     )  # fmt: skip
-    parser.add_argument(
-        "--nproc", type=positive_int, default=min(4, os.cpu_count() or 1), help="processes (default: up to 4)"
-    )
+    parser.add_argument("--nproc", type=positive_int, default=min(4, core_count()), help="processes (default: up to 4)")
     add_overwrite(parser, "the scenes of an earlier run in --out")
     return parser
 

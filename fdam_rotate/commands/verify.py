@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,6 +32,7 @@ from fdam_rotate.commands.arguments import (
     problem_kind,
     raster_options,
 )
+from fdam_rotate.dota.workers import core_count
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.checking.verify import VerifyReport
@@ -63,7 +63,7 @@ def build_parser() -> CommandParser:
     parser.add_argument("--accept", nargs="+", type=kind, default=[], metavar="KIND", help=accept)
     parser.add_argument("--all", action="store_true", help=f"print every problem, not only {_SHOWN} of each kind")
     add_raster_arguments(parser)
-    nproc = min(8, os.cpu_count() or 1)
+    nproc = min(8, core_count())
     parser.add_argument("--nproc", type=positive_int, default=nproc, metavar="N", help=f"processes (default: {nproc})")
     return parser
 
