@@ -30,6 +30,7 @@ from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.outputs import check_names, earlier_files, recorded
+from fdam_rotate.host.quiet import init_weights_quietly
 
 __all__ = ["check_classes", "check_training_config", "checkpoint_to_resume", "dump_config", "is_finished", "train"]
 
@@ -179,9 +180,7 @@ def train(
 
     with setting_errors("model"):
         model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-        model._dump_init_info = lambda *_: None  # mmcv would print three lines for each of hundreds of parameters
-        model.init_weights()
-    del model._dump_init_info
+        init_weights_quietly(model)
     model.CLASSES = train_set.CLASSES
 
     cfg = loader_settings(cfg)

@@ -14,6 +14,7 @@ function                          what it changes, and why                      
 ``devices.accept_int_devices``    mmcv passes numbers where torch wants ``torch.device``  ``apis.runtime``
 ``devices.share_seeds_on_cpu``    mmdet's samplers send their seed through a GPU          ``apis.runtime``, CPUs
 ``quiet.quiet_host``              silences notices that nobody can act on                 tools, before the host
+``quiet.init_weights_quietly``    mmcv prints three lines for each parameter              training, ``gpu_check``
 ================================  ======================================================  ======================
 
 One more lives with what it calls: ``apis.checkpoints.checkpoint.install_safe_loader`` makes mmcv open checkpoints as

@@ -8,7 +8,7 @@ import pickle
 import warnings
 from typing import Any
 
-__all__ = ["quiet_host", "restore_quietly"]
+__all__ = ["init_weights_quietly", "quiet_host", "restore_quietly"]
 
 
 def quiet_host() -> None:
@@ -22,6 +22,13 @@ def quiet_host() -> None:
     warnings.filterwarnings("ignore", message="DeprecationWarning: (anchor_generator|`num_anchors`)")
     warnings.filterwarnings("ignore", message="__floordiv__ is deprecated")
     logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+
+
+def init_weights_quietly(model: Any) -> None:
+    """``model.init_weights()`` without the three lines that mmcv prints for each of hundreds of parameters."""
+    model._dump_init_info = lambda *_: None
+    model.init_weights()
+    del model._dump_init_info
 
 
 def restore_quietly(module: str, name: str, state: bytes) -> Any:

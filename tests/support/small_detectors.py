@@ -14,6 +14,7 @@ from small_training import SIZE, small_options
 
 from fdam_rotate.apis.compat import revert_sync_bn
 from fdam_rotate.commands.arguments import key_value
+from fdam_rotate.host.quiet import init_weights_quietly
 
 __all__ = ["DETECTORS", "METAS", "images_of", "small_detector"]
 
@@ -41,8 +42,7 @@ def small_detector(name: str) -> torch.nn.Module:
     revert_sync_bn(cfg.model)
     set_random_seed(0)
     model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-    model._dump_init_info = lambda *_: None
-    model.init_weights()
+    init_weights_quietly(model)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):  # its random numbers go in the order of the memory
             module.p = 0.0

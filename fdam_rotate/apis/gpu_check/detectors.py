@@ -20,6 +20,7 @@ from fdam_rotate.apis.gpu_check import scenes
 from fdam_rotate.apis.gpu_check.networks import without_tf32
 from fdam_rotate.apis.gpu_check.plan import Sizes
 from fdam_rotate.apis.gpu_check.sheet import Sheet
+from fdam_rotate.host.quiet import init_weights_quietly
 
 __all__ = ["DETECTORS", "build", "fit", "run"]
 
@@ -80,9 +81,7 @@ def build(cfg: Any) -> nn.Module:
     revert_sync_bn(cfg.model)
     set_random_seed(0)
     model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
-    model._dump_init_info = lambda *_: None  # three lines a parameter
-    model.init_weights()
-    del model._dump_init_info
+    init_weights_quietly(model)
     return model
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from fdam_rotate.apis.gpu_check.operations import relative_error
+from fdam_rotate.apis.gpu_check.operations import relative_error, worst
 from fdam_rotate.apis.gpu_check.plan import Sizes
 from fdam_rotate.apis.gpu_check.sheet import Sheet
 from fdam_rotate.models.backbones import LSKNet, LSKNetFDAM, MiTFDAM, ViTFDAM
@@ -96,7 +96,7 @@ def _compare(sheet: Sheet, case: Case, device: torch.device) -> None:
     expected, grads = _run(model, inputs)
     found, found_grads = _run(there.to(device), [x.to(device) for x in inputs])
     errors = [relative_error(a, b) for a, b in zip(found, expected, strict=True)]
-    sheet.check(f"{case.name}, forward", _worst(errors), OUTPUT_LIMIT, note=f"of {len(errors)} maps")
+    sheet.check(f"{case.name}, forward", worst(errors), OUTPUT_LIMIT, note=f"of {len(errors)} maps")
     missing = [name for name, grad in grads.items() if (grad is None) != (found_grads[name] is None)]
     if missing:
         sheet.fail(f"{case.name}, backward", f"only one of both has a gradient for {', '.join(missing)}")
@@ -131,8 +131,3 @@ def _run(model: nn.Module, inputs: list[Tensor]) -> tuple[list[Tensor], dict[str
     grads = {name: parameter.grad for name, parameter in model.named_parameters()}
     grads.update({f"input {number}": leaf.grad for number, leaf in enumerate(leaves)})
     return outs, grads
-
-
-def _worst(errors: list[float]) -> float:
-    """The largest, or NaN where there is one."""
-    return max(errors, key=lambda error: (error != error, error))

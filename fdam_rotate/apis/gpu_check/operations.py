@@ -16,7 +16,7 @@ from fdam_rotate.apis.doctor import check_ops
 from fdam_rotate.apis.gpu_check.plan import Sizes
 from fdam_rotate.apis.gpu_check.sheet import Sheet
 
-__all__ = ["random_boxes", "relative_error", "run"]
+__all__ = ["random_boxes", "relative_error", "run", "worst"]
 
 #: Float32 sums in another order differ by less; a wrong index or sign, by far more.
 LIMIT = 1e-3
@@ -48,6 +48,11 @@ def relative_error(found: Tensor, expected: Tensor) -> float:
     if not expected.numel():
         return 0.0
     return float((found - expected).abs().max() / expected.abs().max().clamp(min=1e-12))
+
+
+def worst(errors: Sequence[float]) -> float:
+    """The largest, or NaN where there is one."""
+    return max(errors, key=lambda error: (error != error, error))
 
 
 def _overlaps(sheet: Sheet, device: torch.device, sizes: Sizes) -> None:
@@ -155,7 +160,7 @@ def _compare(
         (found, found_grads), (expected, grads) = (_with_gradients(function, tensors, d) for d in (device, "cpu"))
         sheet.check(f"{what}, forward", relative_error(found, expected), LIMIT)
         errors = [relative_error(a, b) for a, b in zip(found_grads, grads, strict=True)]
-        sheet.check(f"{what}, backward", max(errors, key=lambda e: (e != e, e)), LIMIT)
+        sheet.check(f"{what}, backward", worst(errors), LIMIT)
 
 
 def _with_gradients(function: Callable[..., Tensor], tensors: Sequence[Tensor], device: Any) -> tuple[Tensor, Any]:
