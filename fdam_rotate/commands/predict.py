@@ -238,7 +238,7 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
         args.out,
         options,
         batch_size=args.batch_size,
-        score_thr=args.score_thr_file or args.score_thr,
+        score_thr=args.score_thr if args.score_thr_file is None else args.score_thr_file,
         iou_thr=args.iou_thr,
         nms_agnostic=args.nms_agnostic,
         only=args.classes,

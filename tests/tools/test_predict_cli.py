@@ -109,9 +109,12 @@ def test_a_threshold_for_each_class(tmp_path, image, capsys):
     )
     for name, one in read_detections(tmp_path / "cut").items():
         assert one.scores.tolist() == scores[name][scores[name] >= limits[name] - 1e-6].tolist()
-    (tmp_path / "half.json").write_text('{"plane": 0.5}')
-    with pytest.raises(DotaError, match="no score threshold for ship"):
-        predict([model, str(image), "--out", str(tmp_path / "half"), "--score-thr-file", str(tmp_path / "half.json")])
+    for few, missing in (('{"plane": 0.5}', "ship"), ("{}", "plane, ship")):
+        (tmp_path / "half.json").write_text(few)
+        with pytest.raises(DotaError, match=f"no score threshold for {missing};"):
+            predict([
+                model, str(image), "--out", str(tmp_path / "half"), "--score-thr-file", str(tmp_path / "half.json")
+            ])  # fmt: skip
     for bad, message in (
         ('{"plane": 2}', "plane: expected a number from 0 to 1, got 2"),
         ("[1]", "no JSON file of"),
