@@ -22,7 +22,7 @@ from fdam_rotate.dota.detections import Detections, read_detections, task_file_n
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.merging.options import MergeOptions
-from fdam_rotate.dota.names import escape_id
+from fdam_rotate.dota.names import escape_note
 from fdam_rotate.dota.outputs import check_inputs, claim_file, claim_folder
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.rasters.images import read_image
@@ -110,11 +110,8 @@ def run_test(
         write_detections(outputs.submission, merged, classes=dataset.CLASSES)
         write_submission(f"{outputs.submission}.zip", merged, dataset.CLASSES)
         logger.info(f"wrote {outputs.submission}/Task1_<class>.txt and {outputs.submission}.zip")
-        if escaped := sorted({one for found in merged.values() for one in found.image_ids if escape_id(one) != one}):
-            example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
-            logger.warning(
-                f"{len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know them"
-            )
+        if note := escape_note(image_id for one in merged.values() for image_id in one.image_ids):
+            logger.warning(note)
     if outputs.pictures is not None:
         _draw(dataset, found, outputs.pictures, score_thr)
         logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")

@@ -256,13 +256,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_file
-    from fdam_rotate.dota.scoring.assessment import Files, Questions
+    from fdam_rotate.dota.scoring.assessment import RESAMPLES, Files, Questions
     from fdam_rotate.dota.scoring.evaluation import parse_iou_thrs
 
     with usage_errors(parser):
         thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
     if args.page:
-        args.bootstrap = args.bootstrap or 1000
+        args.bootstrap = args.bootstrap or RESAMPLES
         args.causes = args.calibration = True
         args.by = ["aspect", "angle", "density", *(["border"] if args.img_dir else [])]
     files = Files(args.json, args.markdown, args.latex, args.thresholds, args.plot_dir, args.page, args.overwrite)

@@ -117,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     from fdam_rotate.dota.merging.merge_files import merge_files, zip_path_of
     from fdam_rotate.dota.merging.options import MergeOptions
-    from fdam_rotate.dota.names import escape_id
+    from fdam_rotate.dota.names import escape_note
     from fdam_rotate.dota.outputs import check_inputs
 
     begin = time.perf_counter()
@@ -156,11 +156,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
     if whole := summary.whole:
         print(f"note: {len(whole)} ids are no names of patches and were taken as whole images, such as {whole[0]}")
-    if escaped := summary.escaped:
-        example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
-        print(
-            f"note: {len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know such ids"
-        )
+    if note := escape_note(summary.escaped):
+        print(f"note: {note}")
     if args.labels is not None:
         _write_labels(args.labels, args.out, args.manifest, args.classes, args.task, args.overwrite)
     print_problems(problems)

@@ -39,6 +39,7 @@ __all__ = [
     "did_you_mean",
     "escape_class",
     "escape_id",
+    "escape_note",
     "id_problem",
     "nearest_name",
     "plain_form",
@@ -117,6 +118,15 @@ def escape_id(image_id: str) -> str:
 def unescape_id(text: str) -> str:
     """The image id that stands as ``text`` in such a line."""
     return _unescaped(text, escape_id)
+
+
+def escape_note(image_ids: Iterable[str]) -> str | None:
+    """A sentence on those that do not stand in detection files as they are; None where all do."""
+    escaped = sorted(one for one in set(image_ids) if escape_id(one) != one)
+    if not escaped:
+        return None
+    example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
+    return f"{len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know such ids"
 
 
 def escape_class(name: str) -> str:

@@ -171,10 +171,19 @@ def predict_images(
     _prepare(out, sources, classes, csv, overwrite)
     total = _count_windows(sources, options)
     with progress_bar(total, "predict", "patch", shown=progress, mininterval=1.0) as bar:
-        run = _Run(model, classes, out, options, batch_size, overwrite, bar)
-        run.merge = merge
-        run.thresholds = score_thr if isinstance(score_thr, Mapping) else None
-        run.keep_crs, run.gpkg = keep_crs, gpkg
+        run = _Run(
+            model,
+            classes,
+            out,
+            options,
+            batch_size=batch_size,
+            merge=merge,
+            thresholds=score_thr if isinstance(score_thr, Mapping) else None,
+            keep_crs=keep_crs,
+            gpkg=gpkg,
+            overwrite=overwrite,
+            bar=bar,
+        )
         if nproc == 1 and scheduler is None and pool is None:
             model.prepare()
             answers = _detect_here(run, sources)
@@ -223,23 +232,24 @@ class _Image:
 class _Run:
     """A run under way: what is asked for, what is under way, and what was found."""
 
-    merge: MergeOptions
-    thresholds: Mapping[str, float] | None
-    keep_crs: bool
-    gpkg: bool
-
     def __init__(
         self,
         model: WindowModel,
         classes: tuple[str, ...],
         out: Path,
         options: SplitOptions,
+        *,
         batch_size: int,
+        merge: MergeOptions,
+        thresholds: Mapping[str, float] | None,
+        keep_crs: bool,
+        gpkg: bool,
         overwrite: bool,
         bar: Any,
     ) -> None:
         self.model, self.classes, self.out, self.options = model, classes, out, options
         self.batch_size, self.overwrite, self.bar = batch_size, overwrite, bar
+        self.merge, self.thresholds, self.keep_crs, self.gpkg = merge, thresholds, keep_crs, gpkg
         settings = options.to_json()
         self.head = {
             **model.identity,

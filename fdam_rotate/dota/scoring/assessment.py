@@ -47,10 +47,10 @@ from fdam_rotate.dota.scoring.tables import Table, to_latex, to_markdown, to_tex
 from fdam_rotate.dota.scoring.thresholds import ClassThreshold, best_thresholds, curve_table, threshold_table
 from fdam_rotate.dota.scoring.ties import TieBounds, tie_bounds
 
-__all__ = ["Assessment", "Comparison", "Costs", "Files", "Questions", "assess", "compare_sides"]
+__all__ = ["RESAMPLES", "Assessment", "Comparison", "Costs", "Files", "Questions", "assess", "compare_sides"]
 
-#: Draws behind the interval of a comparison where nothing else is asked for.
-_RESAMPLES = 1000
+#: Draws behind the intervals of a comparison, and of a page, where nothing else is asked for.
+RESAMPLES = 1000
 
 
 class Costs:
@@ -282,5 +282,5 @@ def compare_sides(
     first: Sequence[EvalResult], second: Sequence[EvalResult], *, bootstrap: int | None = None, seed: int = 0
 ) -> Comparison:
     """Compare the scores of both sides' runs, over ``bootstrap`` draws (1000) of source images and runs."""
-    difference = compare_scores(first, second, resamples=bootstrap or _RESAMPLES, seed=seed)
+    difference = compare_scores(first, second, resamples=bootstrap or RESAMPLES, seed=seed)
     return Comparison(difference, comparison_table(difference))
