@@ -5,8 +5,8 @@
 
 mmcv's CUDA operations, every backbone, neck and detector against the CPU; training in float16 and bfloat16; what FDAM
 costs; windows per second of predict; two processes with NCCL where there are two GPUs. Writes gpu_check.json and the
-same as a table, gpu_check.md (docs/gpu.md tells what its rows mean), and gpu_check.log. What cannot run is skipped with
-its reason, what fails is told, and the rest goes on. --device cpu rehearses all of it with small sizes.
+same as a table, gpu_check.md (docs/gpu.md says what its rows mean), and gpu_check.log. What cannot run is skipped with
+its reason, what fails is reported, and the rest goes on. --device cpu rehearses all of it with small sizes.
 
 Exit code: 0 nothing is wrong; 1 something is, or this machine has no such GPU; 2 wrong usage.
 """

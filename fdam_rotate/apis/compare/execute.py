@@ -19,6 +19,7 @@ from typing import Any
 from fdam_rotate.apis.compare.plan import Plan, Run
 from fdam_rotate.apis.compare.worker import Job, read_steps
 from fdam_rotate.apis.compat import load_config
+from fdam_rotate.apis.processes import last_line, package_environment
 from fdam_rotate.dota.errors import DotaError
 
 __all__ = ["Estimate", "estimate", "execute"]
@@ -147,16 +148,14 @@ def _try(run: Run, plan: Plan, options: Mapping[str, Any]) -> float:
         folder = Path(name)
         _job(run, plan, folder, folder / "record.json", options, TRIAL_STEPS).save(folder / "job.json")
         if _worker(folder, None) != 0:
-            lines = (folder / "output.txt").read_text(encoding="utf-8", errors="replace").strip().splitlines()
-            raise DotaError(f"{run.name} cannot be tried: {lines[-1] if lines else 'it said nothing'}")
+            raise DotaError(f"{run.name} cannot be tried: {last_line(folder / 'output.txt') or 'it said nothing'}")
         steps = read_steps(folder / "steps.jsonl")
         return statistics.median(row[2] for row in steps[2:])
 
 
 def _worker(folder: Path, gpu: int | None) -> int:
     """Run the folder's job; what it says is added to ``output.txt``."""
-    root = str(Path(__file__).resolve().parents[3])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))}
+    environment = package_environment()
     if gpu is not None:
         visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
         environment["CUDA_VISIBLE_DEVICES"] = visible[gpu] if visible[0] else str(gpu)

@@ -121,6 +121,6 @@ def _memory(sheet: Sheet, title: str, tasks: dict[str, Callable[[], None]]) -> N
         call()  # what stays, such as the optimizer's state, is there before
         peak = peak_memory(call)
         if peak is None:
-            sheet.skip(f"{title}: {name}", "this system does not tell the peak of a process's memory")
+            sheet.skip(f"{title}: {name}", "this system does not report the peak of a process's memory")
         else:
             sheet.measure(f"{title}: {name}", peak / 2**20, "MiB", "above the weights and what else was held before")

@@ -21,11 +21,11 @@ from fdam_rotate.apis.gpu_check.plan import PARTS, REHEARSAL_TIMES, Part
 from fdam_rotate.apis.gpu_check.report import Report, write_report
 from fdam_rotate.apis.gpu_check.sheet import Sheet, read_rows
 from fdam_rotate.apis.gpu_check.worker import Job
+from fdam_rotate.apis.processes import last_line, package_environment
 
 __all__ = ["LOG", "supervise"]
 
 LOG = "gpu_check.log"
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def supervise(
@@ -75,7 +75,7 @@ def _run_process(job: Job, log: Path, due: float) -> str | None:
     """Run the worker until ``due``, then kill it with all that it started."""
     path = Path(job.scratch) / "job.json"
     job.save(path)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))}
+    environment = package_environment()
     if job.device == "cpu":
         environment["CUDA_VISIBLE_DEVICES"] = ""
     begun = time.monotonic()
@@ -98,6 +98,5 @@ def _run_process(job: Job, log: Path, due: float) -> str | None:
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
     if code:
-        said = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
-        return f"its process ended with code {code}: {said[-1][-300:] if said else ''}"
+        return f"its process ended with code {code}: {last_line(log)[-300:]}"
     return None
