@@ -1,4 +1,4 @@
-"""Options that commands share, and the types of their values; imports nothing heavy, so that --help is instant.
+"""Options that commands share.
 
 One flag has one type and one meaning in every command: ``--out``, ``--overwrite``, ``--classes``, ``--task``,
 ``--iou-thr``, ``--score-thr`` and ``--device`` above all. A flag that has another name in MMRotate has that name too.
@@ -7,26 +7,28 @@ One flag has one type and one meaning in every command: ``--out``, ``--overwrite
 from __future__ import annotations
 
 import argparse
-import ast
-import math
-import re
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fdam_rotate.dota.classes import resolve_classes
+from fdam_rotate.commands.parser import CommandParser, usage_errors
+from fdam_rotate.commands.values import (
+    class_list,
+    config_file,
+    device,
+    existing_file,
+    existing_folder,
+    fraction,
+    key_value,
+    positive_int,
+)
 from fdam_rotate.dota.csvtext import CSV_COLUMNS
-from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.table import FORMATS
-from fdam_rotate.dota.names import did_you_mean
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.rasters.options import RasterOptions
 
 __all__ = [
-    "CommandParser",
     "add_cfg_options",
     "add_classes",
     "add_detection_files",
@@ -42,185 +44,11 @@ __all__ = [
     "add_task",
     "add_unsafe_load",
     "add_workers",
-    "class_list",
-    "command_parser",
-    "config_file",
-    "device",
-    "existing_file",
-    "existing_folder",
-    "existing_path",
-    "fraction",
-    "gpu_number",
-    "key_value",
-    "non_negative_int",
-    "output_file",
-    "output_folder",
-    "positive_float",
-    "positive_int",
-    "problem_kind",
+    "measure_layers",
     "raster_options",
-    "usage_errors",
 ]
 
-#: The version from which the former names of flags are gone.
-FORMER_NAMES_END = "0.3.0"
-
-
-class CommandParser(argparse.ArgumentParser):
-    """The parser of one command.
-
-    A usage error is one line. Former names of flags work, with one line on stderr, and are not in ``--help``. Files and
-    folders to read (types `existing_file`, `existing_folder`, `existing_path`, `config_file`) are looked for once all
-    words are understood; one that is missing is a `FileNotFoundError`, as it is in the library.
-    """
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._former: dict[str, tuple[str, Callable[[list[str]], list[str]] | None, bool]] = {}
-        self._former_out: str | None = None
-        #: What is asked of several options together: it calls ``parser.error``.
-        self.check: Callable[[CommandParser, argparse.Namespace], None] | None = None
-
-    def add_former(
-        self, old: str, new: str, rewrite: Callable[[list[str]], list[str]] | None = None, *, many: bool = False
-    ) -> None:
-        """Take the flag ``old`` for ``new``.
-
-        Args:
-            old: the former name; the present one where only its values were written in another way.
-            new: the present name.
-            rewrite: makes the values of ``new`` of those of ``old``; None: they are the same.
-            many: whether ``rewrite`` gets all words up to the next flag, in place of one.
-        """
-        self._former[old] = (new, rewrite, many)
-
-    def add_former_out(self, metavar: str) -> None:
-        """Take the last word that has no flag for the value of ``--out`` where that is not given."""
-        self._former_out = metavar
-
-    def parse_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse does; then options are checked together, then the files and folders to read are looked for."""
-        found = super().parse_args(args, namespace)
-        if self.check is not None:
-            self.check(self, found)
-        for action in self._actions:
-            value = getattr(found, action.dest, None)
-            for path in value if isinstance(value, (list, tuple)) else [value]:
-                if path is not None:
-                    _check_input(action, path)
-        return found
-
-    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
-        """As argparse does, former names of flags included."""
-        words = self._respelled(list(sys.argv[1:] if args is None else args))
-        out = self._option_string_actions.get("--out")
-        if out is None or self._former_out is None:
-            return super().parse_known_args(words, namespace)
-        needed = out.required
-        out.required = needed and bool({"-h", "--help"} & set(words))  # only its help says that it is needed
-        try:
-            found, rest = super().parse_known_args(words, namespace)
-        finally:
-            out.required = needed
-        if found.out is None:
-            place = _last_word(found, rest)
-            if place is not None:
-                self._note(f"{self._former_out} is now --out {out.metavar}")
-                found.out = Path(place)
-            elif needed:
-                self.error("the following arguments are required: --out")
-        return found, rest
-
-    def error(self, message: str) -> Any:
-        """End the program with exit code 2 and one line."""
-        self.exit(2, f"error: {message}; see {self.prog} --help\n")
-
-    def _respelled(self, words: list[str]) -> list[str]:
-        """The words with today's names of flags."""
-        done: list[str] = []
-        while words:
-            word = words.pop(0)
-            if word == "--":
-                return [*done, word, *words]
-            flag, equals, value = word.partition("=")
-            if flag not in self._former:
-                done.append(word)
-                continue
-            new, rewrite, many = self._former[flag]
-            values = [value] if equals else []
-            while rewrite and not equals and words and not words[0].startswith("-") and (many or not values):
-                values.append(words.pop(0))
-            changed = rewrite(values) if rewrite and values else values
-            if new != flag or changed != values:
-                self._note(f"{' '.join([flag, *values])} is now {' '.join([new, *changed])}")
-            done += [f"{new}={value}"] if equals and not rewrite else [new, *changed]
-        return done
-
-    def _note(self, what: str) -> None:
-        print(f"note: {self.prog}: {what}; the former spelling ends with version {FORMER_NAMES_END}", file=sys.stderr)
-
-
-def _last_word(found: argparse.Namespace, rest: list[str]) -> str | None:
-    """The last word without a flag, taken from what argparse left over or else from the detections."""
-    free = [word for word in rest if not word.startswith("-")]
-    if free:
-        rest.remove(free[-1])
-        return free[-1]
-    detections = getattr(found, "detections", None)
-    return str(detections.pop()) if isinstance(detections, list) and len(detections) > 1 else None
-
-
-def _check_input(action: argparse.Action, path: Any) -> None:
-    """Look for a file or folder to read, if the type of the argument says that it is one.
-
-    Raises:
-        OSError: it is missing, or of the other kind.
-    """
-    name = "/".join(action.option_strings) or (action.metavar if isinstance(action.metavar, str) else action.dest)
-    kinds = {existing_file: "file", config_file: "file", existing_folder: "folder", existing_path: "file or folder"}
-    kind = kinds.get(action.type)
-    if kind is None:
-        return
-    if not path.exists():
-        hint = did_you_mean(path.stem, _shipped_configs()) if action.type is config_file else ""
-        raise FileNotFoundError(f"{name}: no such {kind}: {path}{hint}")
-    if kind == "file" and path.is_dir():
-        raise IsADirectoryError(f"{name}: {path} is a folder; a file is expected")
-    if kind == "folder" and not path.is_dir():
-        raise NotADirectoryError(f"{name}: {path} is a file; a folder is expected")
-
-
-def command_parser(
-    name: str,
-    description: str | None,
-    script: str,
-    check: Callable[[CommandParser, argparse.Namespace], None] | None = None,
-) -> CommandParser:
-    """The parser of one command; its usage lines name ``fdam-rotate``, whichever way it was started.
-
-    Args:
-        name: of the command.
-        description: the docstring of its module.
-        script: the same command in a checkout.
-        check: what is asked of several options together; it calls ``parser.error``.
-    """
-    parser = CommandParser(
-        prog=f"fdam-rotate {name}",
-        description=description,
-        epilog=f"The same in a checkout: python {script}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.check = check
-    return parser
-
-
-@contextmanager
-def usage_errors(parser: argparse.ArgumentParser) -> Iterator[None]:
-    """Turn what the library says of several options together into a usage error."""
-    try:
-        yield
-    except DotaError as error:
-        parser.error(str(error))
+_Group = argparse._ActionsContainer  # a parser or a group of one
 
 
 def add_workers(parser: Any, processes: str, default: int = 1) -> None:
@@ -240,161 +68,6 @@ def add_workers(parser: Any, processes: str, default: int = 1) -> None:
         help="a Dask scheduler, such as tcp://node1:8786, whose workers take the place of the processes; all must see "
         "the same folders (pip install dask distributed)",
     )
-
-
-# -- types of values --------------------------------------------------------------------------------------------------
-
-
-def positive_int(text: str) -> int:
-    """Type of an option: a whole number of at least 1."""
-    return _number(text, int, lambda number: number >= 1, "a whole number of at least 1")
-
-
-def non_negative_int(text: str) -> int:
-    """Type of an option: a whole number of at least 0."""
-    return _number(text, int, lambda number: number >= 0, "a whole number of at least 0")
-
-
-def positive_float(text: str) -> float:
-    """Type of an option: a finite number above 0."""
-    return _number(text, float, lambda number: 0 < number < math.inf, "a number above 0")
-
-
-def fraction(text: str) -> float:
-    """Type of an option: a number from 0 to 1, both included."""
-    return _number(text, float, lambda number: 0 <= number <= 1, "a number from 0 to 1")
-
-
-def _number(text: str, kind: Callable[[str], Any], holds: Callable[[Any], bool], expected: str) -> Any:
-    try:
-        number = kind(text)
-    except ValueError:
-        number = math.nan
-    if not holds(number):
-        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
-    return number
-
-
-def existing_file(text: str) -> Path:
-    """Type of an argument that names a file to read; `CommandParser.parse_args` looks for it."""
-    return Path(text)
-
-
-def existing_folder(text: str) -> Path:
-    """Type of an argument that names a folder to read; `CommandParser.parse_args` looks for it."""
-    return Path(text)
-
-
-def existing_path(text: str) -> Path:
-    """Type of an argument that names a file or a folder to read; `CommandParser.parse_args` looks for it."""
-    return Path(text)
-
-
-def output_file(text: str) -> Path:
-    """Type of an option that names a file to write."""
-    if Path(text).is_dir():
-        raise argparse.ArgumentTypeError(f"{text} is a folder; give a file")
-    return Path(text)
-
-
-def output_folder(text: str) -> Path:
-    """Type of an option that names a folder to write to."""
-    if Path(text).is_file():
-        raise argparse.ArgumentTypeError(f"{text} is a file; give a folder")
-    return Path(text)
-
-
-def class_list(text: str) -> tuple[str, ...]:
-    """Type of an option that names classes: a version of DOTA, a ``.txt`` file, or names with commas."""
-    try:
-        return resolve_classes(text)
-    except DotaError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-
-
-def device(text: str) -> str:
-    """Type of an option that names a device; whether this machine has it, ``apis.runtime.find_device`` says."""
-    if not re.fullmatch(r"auto(:\d+)?|cpu|cuda(:\d+)?", text):
-        raise argparse.ArgumentTypeError(f"expected auto, cpu, cuda or cuda:N, got {text!r}")
-    return text
-
-
-def gpu_number(words: list[str]) -> list[str]:
-    """The value of ``--device`` for that of MMRotate's ``--gpu-id``, which counts for nothing where there is no GPU."""
-    return [f"auto:{word}" for word in words]
-
-
-def problem_kind(module: str) -> Callable[[str], str]:
-    """Type of an option that names one of the ``PROBLEM_KINDS`` of a module, which is imported when it is needed."""
-
-    def problem_kind(text: str) -> str:
-        import importlib
-
-        kinds: Sequence[str] = importlib.import_module(module).PROBLEM_KINDS
-        if text not in kinds:
-            raise argparse.ArgumentTypeError(f"no kind of problem {text!r}; the kinds are {' '.join(kinds)}")
-        return text
-
-    return problem_kind
-
-
-def key_value(text: str) -> tuple[str, Any]:
-    """Type of a ``KEY=VALUE`` word, as ``--cfg-options`` of MMRotate takes them.
-
-    The value is a Python literal (``5e-5``, ``None``, ``True``, ``[1,2]``, ``"(a,b)"``), ``true`` or ``false``, a
-    comma-separated list of those, or else text.
-    """
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise argparse.ArgumentTypeError(f"expected KEY=VALUE, got {text!r}")
-    return key, _literal(value)
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        pass
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    inner = text[1:-1] if text[:1] + text[-1:] in ("[]", "()") else text
-    if "," in inner:
-        return [_literal(part.strip()) for part in inner.split(",")]
-    return text
-
-
-def config_file(text: str) -> Path:
-    """Type of an argument that names a config: a file, or the name of one that comes with the package.
-
-    ``lsk_s_fpn_1x_dota_le90``, ``lsknet/lsk_s_fpn_1x_dota_le90.py`` and ``configs/lsknet/lsk_s_fpn_1x_dota_le90.py``
-    are found from any folder. What is not found is returned as it is; `CommandParser.parse_args` reports it.
-    """
-    path = Path(text)
-    if path.exists() or path.is_absolute():
-        return path
-    name = text.removeprefix("configs/").removesuffix(".py")
-    return _shipped_configs().get(name, path)
-
-
-def config_folder() -> Path:
-    """The folder of the configs: in the installed package, or beside it in a checkout."""
-    package = Path(__file__).resolve().parent.parent
-    return next((folder for folder in (package / "configs", package.parent / "configs") if folder.is_dir()), package)
-
-
-def _shipped_configs() -> dict[str, Path]:
-    """The configs that come with the package, by name alone and by folder and name."""
-    folder = config_folder()
-    found: dict[str, Path] = {}
-    for path in sorted([*folder.glob("*/*.py"), *folder.glob("released/*/*.py")]):
-        found[path.stem] = path
-        found[path.relative_to(folder).with_suffix("").as_posix()] = path
-    return found
-
-
-# -- options ----------------------------------------------------------------------------------------------------------
-
-_Group = argparse._ActionsContainer  # a parser or a group of one
 
 
 def add_out(

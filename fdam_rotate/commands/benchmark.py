@@ -15,16 +15,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Sequence
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_device,
-    add_unsafe_load,
-    command_parser,
-    config_file,
-    existing_file,
-    non_negative_int,
-    positive_int,
-)
+from fdam_rotate.commands.arguments import add_device, add_unsafe_load
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, existing_file, non_negative_int, positive_int
 
 
 def build_parser() -> CommandParser:

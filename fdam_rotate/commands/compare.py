@@ -20,14 +20,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_cfg_options,
-    command_parser,
-    config_file,
-    non_negative_int,
-    positive_int,
-)
+from fdam_rotate.commands.arguments import add_cfg_options
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, non_negative_int, positive_int
 
 
 def build_parser() -> CommandParser:

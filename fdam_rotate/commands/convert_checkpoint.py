@@ -14,15 +14,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_out,
-    add_overwrite,
-    add_unsafe_load,
-    command_parser,
-    config_file,
-    existing_file,
-)
+from fdam_rotate.commands.arguments import add_out, add_overwrite, add_unsafe_load
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, existing_file
 
 BACKBONES = ["LSKNet", "LSKNetFDAM", "ViTFDAM", "MiTFDAM"]
 

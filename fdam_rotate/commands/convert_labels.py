@@ -21,15 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import print_problems
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_out,
-    add_overwrite,
-    command_parser,
-    existing_folder,
-    existing_path,
-)
+from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import existing_folder, existing_path
 from fdam_rotate.dota.formats.table import FORMATS
 
 if TYPE_CHECKING:

@@ -30,10 +30,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_overwrite,
-    command_parser,
+from fdam_rotate.commands.arguments import add_overwrite
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import (
     config_file,
     config_folder,
     existing_file,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import CommandParser, command_parser
+from fdam_rotate.commands.parser import CommandParser, command_parser
 
 
 def build_parser() -> CommandParser:

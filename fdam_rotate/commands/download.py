@@ -20,13 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_out,
-    command_parser,
-    non_negative_int,
-    positive_float,
-)
+from fdam_rotate.commands.arguments import add_out
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import non_negative_int, positive_float
 
 _STATE = "download.json"
 

@@ -23,14 +23,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import print_problems
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_iou_thr,
-    add_overwrite,
-    add_score_thr,
-    add_task,
-    command_parser,
+from fdam_rotate.commands.arguments import add_classes, add_iou_thr, add_overwrite, add_score_thr, add_task
+from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
+from fdam_rotate.commands.values import (
     existing_file,
     existing_folder,
     existing_path,
@@ -38,7 +33,6 @@ from fdam_rotate.commands.arguments import (
     output_file,
     output_folder,
     positive_int,
-    usage_errors,
 )
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.table import FORMATS

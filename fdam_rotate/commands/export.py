@@ -19,19 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_cfg_options,
-    add_out,
-    add_overwrite,
-    add_unsafe_load,
-    command_parser,
-    config_file,
-    existing_file,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
+from fdam_rotate.commands.arguments import add_cfg_options, add_out, add_overwrite, add_unsafe_load
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, existing_file, non_negative_int, positive_float, positive_int
 
 
 def build_parser() -> CommandParser:

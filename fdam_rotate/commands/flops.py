@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import CommandParser, command_parser, config_file, positive_int
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, positive_int
 
 
 def build_parser() -> CommandParser:

@@ -17,14 +17,9 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_device,
-    add_out,
-    add_overwrite,
-    command_parser,
-    config_folder,
-)
+from fdam_rotate.commands.arguments import add_device, add_out, add_overwrite
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_folder
 
 
 def build_parser() -> CommandParser:

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
-    CommandParser,
     add_classes,
     add_detection_files,
     add_iou_thr,
@@ -33,12 +32,9 @@ from fdam_rotate.commands.arguments import (
     add_score_thr,
     add_task,
     add_workers,
-    command_parser,
-    existing_path,
-    fraction,
-    positive_float,
-    positive_int,
 )
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import existing_path, fraction, positive_float, positive_int
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem

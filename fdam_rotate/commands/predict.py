@@ -27,7 +27,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.commands.arguments import (
-    CommandParser,
     add_cfg_options,
     add_detection_files,
     add_device,
@@ -40,16 +39,17 @@ from fdam_rotate.commands.arguments import (
     add_score_thr,
     add_unsafe_load,
     add_workers,
+    raster_options,
+)
+from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
+from fdam_rotate.commands.values import (
     class_list,
-    command_parser,
     config_file,
     existing_path,
     gpu_number,
     non_negative_int,
     positive_float,
     positive_int,
-    raster_options,
-    usage_errors,
 )
 
 if TYPE_CHECKING:

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import (
-    CommandParser,
     add_classes,
     add_iou_thr,
     add_out,
@@ -36,13 +35,10 @@ from fdam_rotate.commands.arguments import (
     add_raster_arguments,
     add_score_thr,
     add_task,
-    command_parser,
-    existing_file,
-    existing_folder,
-    existing_path,
     raster_options,
-    usage_errors,
 )
+from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
+from fdam_rotate.commands.values import existing_file, existing_folder, existing_path
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import CommandParser, add_run_arguments, command_parser, measure_layers
+from fdam_rotate.commands.arguments import add_run_arguments, measure_layers
+from fdam_rotate.commands.parser import CommandParser, command_parser
 
 
 def build_parser() -> CommandParser:

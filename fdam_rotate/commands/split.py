@@ -22,21 +22,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.cli import print_problems
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_out,
-    add_raster_arguments,
-    add_workers,
-    command_parser,
+from fdam_rotate.commands.arguments import add_classes, add_out, add_raster_arguments, add_workers, raster_options
+from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
+from fdam_rotate.commands.values import (
     existing_file,
     fraction,
     non_negative_int,
     positive_float,
     positive_int,
     problem_kind,
-    raster_options,
-    usage_errors,
 )
 from fdam_rotate.dota.splitting.presets import PRESETS
 from fdam_rotate.dota.workers import core_count

@@ -21,16 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fdam_rotate.cli import print_problems
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_out,
-    add_overwrite,
-    add_task,
-    command_parser,
-    existing_path,
-    positive_float,
-)
+from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite, add_task
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import existing_path, positive_float
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem

@@ -15,16 +15,9 @@ import argparse
 import time
 from collections.abc import Sequence
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_out,
-    add_overwrite,
-    command_parser,
-    non_negative_int,
-    positive_float,
-    positive_int,
-)
+from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import non_negative_int, positive_float, positive_int
 from fdam_rotate.dota.workers import core_count
 
 

@@ -17,17 +17,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_cfg_options,
-    add_device,
-    add_unsafe_load,
-    command_parser,
-    config_file,
-    existing_file,
-    gpu_number,
-    non_negative_int,
-)
+from fdam_rotate.commands.arguments import add_cfg_options, add_device, add_unsafe_load
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import config_file, existing_file, gpu_number, non_negative_int
 
 
 def build_parser() -> CommandParser:

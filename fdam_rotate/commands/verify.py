@@ -20,18 +20,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_overwrite,
-    add_raster_arguments,
-    command_parser,
-    existing_folder,
-    output_file,
-    positive_int,
-    problem_kind,
-    raster_options,
-)
+from fdam_rotate.commands.arguments import add_classes, add_overwrite, add_raster_arguments, raster_options
+from fdam_rotate.commands.parser import CommandParser, command_parser
+from fdam_rotate.commands.values import existing_folder, output_file, positive_int, problem_kind
 from fdam_rotate.dota.workers import core_count
 
 if TYPE_CHECKING:

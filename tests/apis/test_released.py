@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from scripts import ROOT, SHARED
 
-from fdam_rotate.commands.arguments import config_file
 from fdam_rotate.commands.demo import RELEASED, RELEASED_CLASSES
 from fdam_rotate.commands.evaluate import main as evaluate
 from fdam_rotate.commands.predict import main as predict
+from fdam_rotate.commands.values import config_file
 
 FOLDER = ROOT / "configs" / "released" / RELEASED
 WEIGHTS = FOLDER / f"{RELEASED}.safetensors"

@@ -13,7 +13,7 @@ from scripts import ROOT
 from small_training import SIZE, small_options
 
 from fdam_rotate.apis.compat import revert_sync_bn
-from fdam_rotate.commands.arguments import key_value
+from fdam_rotate.commands.values import key_value
 from fdam_rotate.host.quiet import init_weights_quietly
 
 __all__ = ["DETECTORS", "METAS", "images_of", "small_detector"]

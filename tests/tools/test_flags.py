@@ -11,11 +11,9 @@ from typing import Any
 import pytest
 
 from fdam_rotate.commands import COMMANDS
-from fdam_rotate.commands.arguments import (
-    CommandParser,
-    add_classes,
-    add_out,
-    command_parser,
+from fdam_rotate.commands.arguments import add_classes, add_out
+from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
+from fdam_rotate.commands.values import (
     config_file,
     device,
     existing_file,
@@ -26,7 +24,6 @@ from fdam_rotate.commands.arguments import (
     non_negative_int,
     positive_float,
     positive_int,
-    usage_errors,
 )
 from fdam_rotate.dota.errors import DotaError
 

@@ -16,7 +16,8 @@ from scripts import ROOT, load_script
 import fdam_rotate
 from fdam_rotate.commands import COMMANDS as COMMAND_TABLE
 from fdam_rotate.commands import main
-from fdam_rotate.commands.arguments import command_parser, config_file, existing_file
+from fdam_rotate.commands.parser import command_parser
+from fdam_rotate.commands.values import config_file, existing_file
 
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
@@ -62,11 +63,12 @@ def test_unknown_flags_are_usage_errors(command, tmp_path):
 
 
 def test_every_command_has_its_module_its_script_and_one_line():
-    modules = {path.stem for path in (ROOT / "fdam_rotate" / "commands").glob("*.py")} - {"__init__", "__main__"}
-    assert {name.replace("-", "_") for name in COMMAND_TABLE} == modules - {"arguments"}
+    modules = {path.stem for path in (ROOT / "fdam_rotate" / "commands").glob("*.py")}
+    modules -= {"__init__", "__main__", "arguments", "parser", "values"}
+    assert {name.replace("-", "_") for name in COMMAND_TABLE} == modules
     former = {"tools/convert.py", "data_prep/convert.py"}
     scripts = {Path(command).stem for command in COMMANDS if command not in former}
-    assert scripts == modules - {"arguments"}
+    assert scripts == modules
     for command in set(COMMANDS) - former:
         module = load_script(command)
         name = Path(command).stem
@@ -127,7 +129,7 @@ def test_a_wheel_holds_the_commands_and_the_configs(tmp_path):
         there = ROOT / folder if folder == "configs" else ROOT / "fdam_rotate" / folder
         expected = {path.relative_to(there) for path in there.rglob("*.py")}
         assert {path.relative_to(package / folder) for path in (package / folder).rglob("*.py")} == expected
-    code = "from fdam_rotate.commands.arguments import config_file; print(config_file('lsk_fdam_demo'))"
+    code = "from fdam_rotate.commands.values import config_file; print(config_file('lsk_fdam_demo'))"
     env = {**os.environ, "PYTHONPATH": str(package.parent)}
     done = subprocess.run(
         [sys.executable, "-c", code], env=env, cwd=tmp_path, capture_output=True, text=True, check=True
