@@ -51,5 +51,6 @@ lr_config = dict(
     _delete_=True, policy='CosineAnnealing', by_epoch=False, min_lr=1e-5, warmup='linear', warmup_iters=50,
     warmup_ratio=0.1)
 runner = dict(_delete_=True, type='IterBasedRunner', max_iters=1000)
+evaluation = dict(interval=1000)
 checkpoint_config = dict(interval=1000)
 log_config = dict(interval=50)

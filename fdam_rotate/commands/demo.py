@@ -83,6 +83,7 @@ data = dict(
     val=dict(classes=classes, data_root=patches, gt_dir={gt!r}),
     test=dict(classes=classes, data_root=patches, ann_file='val/images', img_prefix='val/images'))
 runner = dict(max_iters={iters})
+evaluation = dict(interval={iters})
 checkpoint_config = dict(interval={iters})
 """
 

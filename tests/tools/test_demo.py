@@ -53,6 +53,7 @@ def test_start_weights_decide_the_backbone(prefix, tmp_path):
     assert (cfg.model.backbone.depths, cfg.model.backbone.mlp_ratios) == ([1, 2, 1, 1], [2, 4, 2, 2])
     assert cfg.model.backbone.init_cfg == dict(type="Pretrained", checkpoint=str(checkpoint))
     assert (cfg.optimizer.lr, cfg.runner.max_iters, cfg.data.samples_per_gpu) == (2e-4, 7, 2)
+    assert (cfg.evaluation.interval, cfg.checkpoint_config.interval) == (7, 7), "at the end, not after every step"
     plain = tmp_path / "plain.py"
     plain.write_text(demo._config(tmp_path, tmp_path / "patches", ("ship",), iters=7))
     cfg = Config.fromfile(str(plain))
