@@ -19,6 +19,7 @@ __all__ = [
     "revert_sync_bn",
     "scale_lr",
     "setting_errors",
+    "steps_for_batches",
     "test_data",
 ]
 
@@ -115,7 +116,7 @@ def load_config(path: str | Path, options: dict[str, Any] | None = None, *, need
     if options:
         try:
             cfg.merge_from_dict(options)
-        except (KeyError, TypeError, AttributeError, ValueError, AssertionError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DotaError(f"--cfg-options {options}: {_one_line(error)}") from error
     _check_parts(cfg._cfg_dict, path, needs)
     return cfg
@@ -193,7 +194,11 @@ def test_data(cfg: Any) -> Any:
 def loader_settings(cfg: Any) -> Any:
     """A copy of ``cfg`` in mmdet's present form, where each part of the data has its ``*_dataloader`` settings.
 
-    mmdet 2.28's ``compat_cfg`` looks into ``data.val`` and ``data.test`` whether they are there or not.
+    mmdet 2.28's ``compat_cfg`` looks into ``data.val`` and ``data.test`` whether they are there or not, and for the
+    length of a training.
+
+    Raises:
+        DotaError: a setting stands in two places.
     """
     from mmdet.utils import compat_cfg
 
@@ -201,10 +206,27 @@ def loader_settings(cfg: Any) -> Any:
     absent = [part for part in ("val", "test") if cfg.data.get(part) is None]
     for part in absent:
         cfg.data[part] = {}
-    cfg = compat_cfg(cfg)
+    if "runner" not in cfg and "total_epochs" not in cfg:
+        cfg.runner = {}
+    with setting_errors("data"):
+        cfg = compat_cfg(cfg)
     for part in absent:
         cfg.data[part] = None
     return cfg
+
+
+def steps_for_batches(steps: Sequence[Any]) -> list[Any]:
+    """A pipeline whose images can be put together: ``ImageToTensor`` makes bare tensors, which must be of one size.
+
+    mmdet's ``replace_ImageToTensor`` knows no step with steps of its own but ``MultiScaleFlipAug``.
+    """
+    steps = copy.deepcopy(list(steps))
+    for number, step in enumerate(steps):
+        if "transforms" in step:
+            step["transforms"] = steps_for_batches(step["transforms"])
+        elif step["type"] == "ImageToTensor":
+            steps[number] = {"type": "DefaultFormatBundle"}
+    return steps
 
 
 def dataset_settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:

@@ -13,12 +13,11 @@ import numpy as np
 import torch
 from mmcv.parallel import collate
 from mmcv.utils import import_modules_from_strings
-from mmdet.datasets import replace_ImageToTensor
 from mmdet.datasets.builder import DATASETS
 from mmdet.datasets.pipelines import Compose
 from mmrotate.utils import setup_multi_processes
 
-from fdam_rotate.apis.compat import setting_errors, test_data
+from fdam_rotate.apis.compat import setting_errors, steps_for_batches, test_data
 from fdam_rotate.apis.inference import load_detector, predict_batch
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
@@ -121,7 +120,7 @@ def _pipeline(steps: Sequence[dict[str, Any]], batch_size: int) -> Compose:
     steps = copy.deepcopy(list(steps))
     check_views(steps)
     if batch_size > 1:
-        steps = replace_ImageToTensor(steps)
+        steps = steps_for_batches(steps)
     first = steps[0]["type"] if steps else "nothing"
     if first != "LoadImageFromFile":
         raise DotaError(f"the test pipeline begins with {first}; LoadImageFromFile is expected")

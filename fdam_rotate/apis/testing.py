@@ -9,11 +9,11 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.cnn import fuse_conv_bn as fold_batch_norm
-from mmdet.datasets import build_dataloader, replace_ImageToTensor
+from mmdet.datasets import build_dataloader
 from mmrotate.datasets import build_dataset
 from mmrotate.utils import get_root_logger, setup_multi_processes
 
-from fdam_rotate.apis.compat import loader_settings, setting_errors
+from fdam_rotate.apis.compat import loader_settings, setting_errors, steps_for_batches
 from fdam_rotate.apis.inference import load_detector, predict
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
@@ -141,15 +141,16 @@ def _claim(outputs: Outputs, dataset: Any, files: list[Any], overwrite: bool) ->
 
 
 def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
+    cfg = loader_settings(cfg)
     settings = {
         "samples_per_gpu": 1,
         "workers_per_gpu": 2,
         "dist": distributed,
         "shuffle": False,
-        **loader_settings(cfg).data[f"{split}_dataloader"],
+        **cfg.data[f"{split}_dataloader"],
     }
     if settings["samples_per_gpu"] > 1:
-        cfg.data[split].pipeline = replace_ImageToTensor(cfg.data[split].pipeline)
+        cfg.data[split].pipeline = steps_for_batches(cfg.data[split].pipeline)
     with setting_errors(f"data.{split}"):
         dataset = build_dataset(cfg.data[split], {"test_mode": True})
         return dataset, build_dataloader(dataset, **settings)

@@ -19,11 +19,18 @@ from mmcv.runner.optimizer import build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
 from mmdet.core.hook.ema import BaseEMAHook
-from mmdet.datasets import build_dataloader, replace_ImageToTensor
+from mmdet.datasets import build_dataloader
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
-from fdam_rotate.apis.compat import dataset_settings, loader_settings, revert_sync_bn, scale_lr, setting_errors
+from fdam_rotate.apis.compat import (
+    dataset_settings,
+    loader_settings,
+    revert_sync_bn,
+    scale_lr,
+    setting_errors,
+    steps_for_batches,
+)
 from fdam_rotate.apis.hooks import Interruption, NonFiniteLossHook, PatchEvalHook, SeedHook, StopHook
 from fdam_rotate.apis.loading import SeededBatches, seeded_loader
 from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
@@ -295,17 +302,17 @@ def check_classes(model: Any, classes: tuple[str, ...]) -> None:
 
 
 def _val_loader(cfg: Any, runtime: Runtime) -> Any:
+    cfg = loader_settings(cfg)
     settings = {
         "samples_per_gpu": 1,
         "workers_per_gpu": 2,
         "dist": runtime.distributed,
         "shuffle": False,
-        "persistent_workers": False,
-        **loader_settings(cfg).data.val_dataloader,
+        **cfg.data.val_dataloader,
     }
     if settings["samples_per_gpu"] > 1:
         for _, part in dataset_settings(cfg.data.val, "data.val"):
-            part.pipeline = replace_ImageToTensor(part.pipeline)
+            part.pipeline = steps_for_batches(part.pipeline)
     with setting_errors("data.val"):
         dataset = build_dataset(cfg.data.val, {"test_mode": True})
     if len(dataset) == 0:

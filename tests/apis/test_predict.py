@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import pickle
+import sys
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -102,6 +105,138 @@ def test_identity_tells_weights_and_settings_apart(cfg, checkpoint):
     assert first["checkpoint"] != second["checkpoint"]
     cfg.model.width = 3
     assert TorchModel(cfg, checkpoint).identity["model"] != second["model"]
+
+
+def test_the_precision_is_part_of_the_identity(cfg, checkpoint):
+    first, second = (TorchModel(cfg, checkpoint, precision=kind).identity for kind in ("fp32", "bf16"))
+    assert {key for key in first if first[key] != second[key]} == {"precision"}
+
+
+def test_two_windows_at_a_time_are_put_together(cfg, checkpoint, monkeypatch):
+    """``ImageToTensor``, which many configs have, makes tensors that cannot be."""
+    monkeypatch.setattr(module, "load_detector", lambda *_, **__: SquareFinder())
+    cfg.data.test.pipeline[1].transforms[2] = dict(type="ImageToTensor", keys=["img"])
+    windows = [np.zeros((64, 64, 3), np.uint8) for _ in range(2)]
+    windows[1][20 : 20 + SIDE, 10 : 10 + SIDE] = 0, 0, 204
+    for kind in ("MultiScaleFlipAug", "FlipTurnAug"):
+        cfg.data.test.pipeline[1].type = kind
+        model = TorchModel(cfg, checkpoint, batch_size=2)
+        assert [len(one.scores) for one in model.detect(windows)] == [0, 1]
+        assert cfg.data.test.pipeline[1].transforms[2]["type"] == "ImageToTensor", "the config itself is left as it was"
+
+
+def test_what_a_model_is_made_ready_with(cfg, checkpoint, tmp_path, monkeypatch):
+    """In a process that did not read the config, started in another folder."""
+    seen = {}
+
+    def load(cfg, path, classes, *, unsafe_load):
+        seen.update(path=path, unsafe=unsafe_load, classes=classes)
+        assert "module_of_a_user" in sys.modules, "registers the user's backbone"
+        return SquareFinder().train()
+
+    def runtime(launcher, device):
+        seen.update(launcher=launcher, device=device)
+        return SimpleNamespace(device="cpu", gpu_id=0)
+
+    monkeypatch.setattr(module, "load_detector", load)
+    monkeypatch.setattr(module, "start_runtime", runtime)
+    monkeypatch.setattr(module, "set_precision", lambda model, kind: seen.update(precision=kind) or model)
+    (tmp_path / "module_of_a_user.py").write_text("")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    cfg.custom_imports = dict(imports=["module_of_a_user"], allow_failed_imports=False)
+    cfg.opencv_num_threads = 3
+    monkeypatch.chdir(tmp_path)
+    model = TorchModel(cfg, checkpoint.name, device="cuda:1", precision="bf16", unsafe_load=True)
+    monkeypatch.chdir("/")
+    model = pickle.loads(pickle.dumps(model))
+    threads = torch.get_num_threads()
+    try:
+        model.prepare(threads=threads + 1)
+        assert torch.get_num_threads() == threads + 1
+        assert cv2.getNumThreads() == 3
+    finally:
+        torch.set_num_threads(threads)
+        cv2.setNumThreads(0)
+    assert seen == {
+        "path": checkpoint, "unsafe": True, "classes": ("plane", "ship"), "launcher": "none", "device": "cuda:1",
+        "precision": "bf16",
+    }  # fmt: skip
+    assert not model._model.training
+
+
+def test_processes_give_their_results_back_in_the_order_of_the_data(monkeypatch):
+    """Patches are dealt out in turn, the first once more where the last round lacks one."""
+    from fdam_rotate.apis import inference
+
+    shares = {0: [0, 2, 4], 1: [1, 3, 0]}
+
+    def gather_object(results, parts):
+        assert results == shares[rank]
+        if parts is not None:
+            parts[:] = shares.values()
+
+    monkeypatch.setattr(inference, "predict_batch", lambda model, batch: [batch])
+    monkeypatch.setattr(inference.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(inference.dist, "get_rank", lambda: rank)
+    monkeypatch.setattr(inference.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(inference.dist, "gather_object", gather_object)
+    for rank, expected in ((0, [0, 1, 2, 3, 4]), (1, None)):
+
+        class Loader(list):
+            dataset = range(5)
+
+        assert inference.predict(SquareFinder(), Loader(shares[rank])) == expected
+
+
+def test_predicting_keeps_nothing_for_gradients(cfg, checkpoint, monkeypatch):
+    grads = []
+
+    class Finder(SquareFinder):
+        def forward(self, *arguments, **named):
+            grads.append(torch.is_grad_enabled())
+            return super().forward(*arguments, **named)
+
+    monkeypatch.setattr(module, "load_detector", lambda *_, **__: Finder())
+    TorchModel(cfg, checkpoint).detect([np.zeros((64, 64, 3), np.uint8)])
+    assert grads == [False]
+
+
+def test_how_a_detector_is_loaded(monkeypatch, tmp_path):
+    from random_detectors import DEMO, random_detector
+
+    from fdam_rotate.apis import inference
+    from fdam_rotate.apis.checkpoints.checkpoint import LoadReport, save_checkpoint_file
+
+    opened, warned = [], []
+    load, install = inference.load_checkpoint_file, inference.install_safe_loader
+    monkeypatch.setattr(
+        inference, "load_checkpoint_file", lambda path, unsafe=False: opened.append(unsafe) or load(path, unsafe=unsafe)
+    )
+    monkeypatch.setattr(inference, "install_safe_loader", lambda unsafe=False: opened.append(unsafe) or install(unsafe))
+    monkeypatch.setattr(inference, "get_root_logger", lambda: SimpleNamespace(warning=warned.append))
+    detector, _ = random_detector(seed=4)
+    save_checkpoint_file(tmp_path / "c.safetensors", detector.state_dict())
+    classes = tuple(map(str, range(15)))
+    for unsafe in (False, True):
+        cfg = Config.fromfile(str(DEMO))
+        cfg.model.backbone.norm_cfg = dict(type="SyncBN", requires_grad=True)
+        cfg.model.backbone.init_cfg = dict(type="Pretrained", checkpoint="gone.pth")
+        # where older configs have them
+        cfg.test_cfg = cfg.model.pop("test_cfg")
+        model = inference.load_detector(cfg, tmp_path / "c.safetensors", classes, unsafe_load=unsafe)
+        assert not any(isinstance(part, torch.nn.SyncBatchNorm) for part in model.modules())
+        assert (model.CLASSES, model.test_cfg.rcnn.max_per_img) == (classes, 2000)
+        assert not hasattr(model.rpn_head, "assigner"), "without the parts of training"
+    assert opened == [False, False, True, True]
+    assert not warned
+    report = LoadReport("c", "m", ("pos_embed",), resized={"pos_embed": ((1, 16, 2), (1, 4, 2))})
+    monkeypatch.setattr(inference, "load_into", lambda *_, **__: report)
+    inference.load_detector(Config.fromfile(str(DEMO)), tmp_path / "c.safetensors", classes)
+    assert warned == [report.table()]
+    for part in ("missing", "unexpected"):
+        report = LoadReport("c", "m", ("a",), **{part: ("b",)})
+        with pytest.raises(DotaError, match="first b"):
+            inference.load_detector(Config.fromfile(str(DEMO)), tmp_path / "c.safetensors", classes)
 
 
 def test_a_pipeline_that_does_not_load_images_is_refused(cfg, checkpoint):
