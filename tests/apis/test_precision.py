@@ -11,7 +11,7 @@ from scripts import ROOT, load_script
 from small_detectors import DETECTORS, METAS, images_of, small_detector
 from small_training import make_patches, small_options
 
-from fdam_rotate.apis.precision import set_precision
+from fdam_rotate.apis.precision import _in_float32, set_precision
 from fdam_rotate.dota.detections import read_detections
 
 
@@ -55,6 +55,26 @@ def test_the_second_stage_too():
         assert found[key].dtype == torch.float32
         assert not torch.equal(found[key], expected[key])
         assert (found[key] - expected[key]).abs().max() < 0.05 * expected[key].abs().max()
+
+
+def test_what_comes_of_a_head_is_float32_and_of_the_same_kind():
+    found = _in_float32(([torch.ones(2, dtype=torch.float16)], (torch.ones(1, dtype=torch.bfloat16), 3, None)))
+    assert type(found) is tuple
+    assert [type(part) for part in found] == [list, tuple]
+    assert found[0][0].dtype == found[1][0].dtype == torch.float32
+    assert found[1][1:] == (3, None)
+    for kind in (torch.int64, torch.float64):
+        assert _in_float32(torch.ones(1, dtype=kind)).dtype == kind
+
+
+def test_parts_without_weights_are_left_alone():
+    model = small_detector(DETECTORS[0])
+    extractor = model.roi_head.bbox_roi_extractor
+    forward = extractor.forward
+    set_precision(model, "bf16")
+    assert extractor.forward == forward
+    assert model.rpn_head.forward.__name__ == "forward"
+    assert model.rpn_head.forward.__wrapped__
 
 
 def test_fp32_changes_nothing_and_other_words_are_refused():

@@ -194,6 +194,10 @@ def test_what_a_step_draws_depends_on_its_place_alone():
     assert next(iter(endless)) == next(iter(batches))
     other = SeededBatches(5, 2, seed=4)
     assert list(other) != list(SeededBatches(5, 2, seed=3))
+    again = [images[draw][1:] for draw in ((0, 0, 0), (0, 1, 0), (0, 0, 5), (1, 0, 0))]
+    again.append(SeededDataset(Numbers(), 4)[0, 0, 0][1:])
+    assert again[0] == again[3], "whatever image it is"
+    assert len({one[0] for one in again}) == 4, "by the epoch, the place and the seed"
 
 
 def test_an_endless_order_is_that_of_its_epochs():
@@ -247,6 +251,13 @@ def test_processes_share_an_epoch():
     assert len(parts[0]) == len(parts[1]) == 3
     assert {index for index, _, _ in draws} == set(range(10))
     assert sorted(place for _, _, place in draws) == list(range(12))
+    for rank, part in enumerate(parts):
+        assert [[place % 2 for _, _, place in batch] for batch in part] == [[rank] * 2] * 3, "dealt out in turn"
+
+
+def test_a_batch_holds_its_images_together():
+    loader = seeded_loader([{"a": torch.zeros(2)}] * 4, SeededBatches(4, 2, seed=0), {"workers_per_gpu": 0})
+    assert [batch["a"].shape for batch in loader] == [(2, 2), (2, 2)]
 
 
 def test_a_second_signal_acts_at_once():

@@ -10,10 +10,13 @@ from mmcv import Config
 from scripts import ROOT
 from torch import nn
 
+from fdam_rotate.apis import compat
 from fdam_rotate.apis.compat import dataset_settings, load_config, loader_settings, revert_sync_bn, scale_lr
 from fdam_rotate.apis.optimizer import FDAMOptimizerConstructor, parameter_groups
+from fdam_rotate.apis.runtime import Runtime
 from fdam_rotate.apis.train import (
     _check_disjoint,
+    _loaders,
     _optimizer_hook,
     check_classes,
     check_training_config,
@@ -58,9 +61,21 @@ def test_accumulated_steps_count_as_images():
 
 
 def test_scaling_can_be_turned_off():
-    cfg = _cfg(2, enable=False)
-    assert "auto_scale_lr is off" in scale_lr(cfg, 1)
-    assert cfg.optimizer.lr == 1e-4
+    for rule in ({"enable": False, "base_batch_size": 8}, {"base_batch_size": 8}, None):
+        cfg = _cfg(2, auto_scale_lr=rule)
+        assert "auto_scale_lr is off: 1 process(es) x 2 image(s) = 2 images per step" in scale_lr(cfg, 1)
+        assert cfg.optimizer.lr == 1e-4
+
+
+def test_a_step_has_two_images_where_nothing_is_said():
+    cfg = _cfg(1)
+    del cfg.data["samples_per_gpu"]
+    scale_lr(cfg, 1)
+    assert cfg.optimizer.lr == pytest.approx(2.5e-5)
+    cfg.runner, cfg.workflow = {"type": "EpochBasedRunner"}, [("train", 1)]
+    cfg.data.train_dataloader = {"workers_per_gpu": 0}
+    (loader,) = _loaders(cfg, Runtime("cpu", 0, 0, 1), list(range(4)), seed=0)
+    assert [len(batch) for batch in loader.batch_sampler] == [2, 2]
 
 
 def test_sync_bn_becomes_bn_at_any_depth():
@@ -76,8 +91,8 @@ def test_sync_bn_becomes_bn_at_any_depth():
 class _Net(nn.Module):
     def __init__(self):
         super().__init__()
-        self.conv = nn.Conv2d(3, 4, 1)
         self.freq_scale_1 = nn.Conv2d(4, 4, 1)
+        self.conv = nn.Conv2d(3, 4, 1)
         self.gamma = nn.Parameter(torch.ones(4))
         self.frozen = nn.Parameter(torch.ones(4), requires_grad=False)
 
@@ -89,6 +104,8 @@ def test_freq_scale_learns_twice_as_fast_and_flat_parameters_do_not_decay():
     assert groups[0.1, 0.05] == [net.conv.weight]
     assert {id(p) for p in groups[0.1, 0.0]} == {id(net.conv.bias), id(net.gamma)}
     assert groups[0.2, 0.05] == [net.freq_scale_1.weight]
+    inner = nn.ModuleDict({"block1": nn.ModuleDict({"freq_scale_2": nn.Linear(2, 2, bias=False)})})
+    assert [group["lr"] for group in parameter_groups(inner, 0.1, 0.05)] == [0.2], "inside a block too"
     assert groups[0.2, 0.0] == [net.freq_scale_1.bias]
 
 
@@ -99,6 +116,8 @@ def test_optimizer_constructor_builds_what_the_config_names():
     assert isinstance(optimizer, torch.optim.AdamW)
     assert sorted(g["lr"] for g in optimizer.param_groups) == [0.1, 0.1, 0.2, 0.2]
     assert optimizer.param_groups[0]["betas"] == (0.9, 0.99)
+    wrapped = FDAMOptimizerConstructor({"type": "SGD", "lr": 0.1})(nn.DataParallel(_Net()))
+    assert [(g["lr"], g["weight_decay"]) for g in wrapped.param_groups] == [(0.1, 0), (0.1, 0), (0.2, 0), (0.2, 0)]
 
 
 def test_optimizer_constructor_refuses_paramwise_settings():
@@ -170,10 +189,85 @@ def test_missing_hrsc_data_are_not_to_be_split(tmp_path):
         check_training_config(cfg)
 
 
-def test_an_option_that_the_config_cannot_take_is_told(tmp_path):
-    (tmp_path / "c.py").write_text("names = ['a']")
-    with pytest.raises(DotaError, match=r"--cfg-options .*names"):
-        load_config(tmp_path / "c.py", {"names.5": "b"})
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"names.5": "b"}, "Index 5 exceeds the length of list ['a']"),
+        ({"number.digits": 3}, "TypeError: number={'digits': 3} in child config cannot inherit from base"),
+        ({"names.0": "b"}, "AttributeError: 'str' object has no attribute 'copy'"),
+        ({"names.\N{SUPERSCRIPT TWO}": "b"}, "invalid literal for int() with base 10"),
+    ],
+)
+def test_an_option_that_the_config_cannot_take_is_told(options, said, tmp_path):
+    (tmp_path / "c.py").write_text("names = ['a']\nnumber = 1")
+    with pytest.raises(DotaError) as error:
+        load_config(tmp_path / "c.py", options)
+    assert str(error.value).startswith(f"--cfg-options {options}: ")
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_what_is_wrong_with_a_file_is_told_as_it_is(tmp_path):
+    (tmp_path / "c.py").write_text("_base_ = 'gone.py'")
+    with pytest.raises(FileNotFoundError, match=r"gone\.py"):
+        load_config(tmp_path / "c.py")
+    (tmp_path / "latin.py").write_bytes("name = 'caf\xe9'".encode("latin-1"))
+    with pytest.raises(DotaError, match=r"latin\.py: not UTF-8 text \(invalid continuation byte|unexpected end"):
+        load_config(tmp_path / "latin.py")
+    (tmp_path / "c.json").write_text('{"model": {"type": "X", "backbone": {}}}')
+    assert load_config(tmp_path / "c.json", needs=("model",)).model.type == "X"
+    (tmp_path / "c.txt").write_text("a = 1")
+    with pytest.raises(DotaError, match=r"a config is a Python file"):
+        load_config(tmp_path / "c.txt")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("data = dict(samples_per_gpu=0)", "data.samples_per_gpu is 0; expected a whole number of at least 1"),
+        ("data = dict(workers_per_gpu=-1)", "data.workers_per_gpu is -1; expected a whole number of at least 0"),
+        ("data = dict(val_dataloader=dict(samples_per_gpu=0))", "data.val_dataloader.samples_per_gpu is 0; expected"),
+        (
+            "data = dict(train=dict(type='A', datasets=[dict(type='B'), 3]))",
+            "data.train.datasets.1 is 3; expected a data",
+        ),
+        (
+            "data = dict(train=dict(type='A', pipeline=[dict(type='B'), dict()]))",
+            "data.train.pipeline is [{'type': 'B'}",
+        ),
+        ("model = dict(type='A', backbone=[" + "1, " * 60 + "])", "1, 1...; expected dict(type=..., ...)"),
+        ("log_level = 'loud'", "log_level is 'loud'; expected DEBUG, INFO, WARNING, ERROR or CRITICAL"),
+    ],
+)
+def test_parts_of_the_wrong_kind_are_told(text, said, tmp_path):
+    (tmp_path / "c.py").write_text(text)
+    with pytest.raises(DotaError) as error:
+        load_config(tmp_path / "c.py")
+    assert said in str(error.value)
+    assert len(str(error.value)) < len(str(tmp_path)) + 180
+
+
+def test_the_least_numbers_and_no_log_level_are_fine(tmp_path):
+    (tmp_path / "c.py").write_text("data = dict(samples_per_gpu=1, workers_per_gpu=0, test_dataloader=dict())\n")
+    assert load_config(tmp_path / "c.py").data.samples_per_gpu == 1
+
+
+@pytest.mark.parametrize("test", [None, [{"type": "A"}, {"type": "B"}], "test/"])
+def test_the_test_set_is_one(test):
+    with pytest.raises(DotaError, match=r"the config's data\.test is .*; its classes and pipeline are needed"):
+        compat.test_data(Config({"data": {"test": test}}))
+
+
+def test_what_the_host_raises_becomes_a_line_and_files_are_named_as_they_are():
+    for error in (RuntimeError("no kernel\nmore"), ImportError("no module"), IndexError("of range")):
+        with pytest.raises(DotaError, match=r"^model cannot be built: \w+: \w+ \w+$"), compat.setting_errors("model"):
+            raise error
+    for error in (FileNotFoundError("a.pth"), FloatingPointError("nan"), NotImplementedError("x"), DotaError("y")):
+        with pytest.raises(type(error), match=str(error)), compat.setting_errors("model"):
+            raise error
+    with pytest.raises(DotaError) as told, compat.setting_errors("model"):
+        raise ValueError("x" * 1000)
+    assert len(str(told.value)) == len("model cannot be built: ") + 300
 
 
 @pytest.mark.parametrize(
@@ -245,11 +339,20 @@ def test_paths_behind_a_wrapper_are_checked(tmp_path):
         check_training_config(cfg)
 
 
-def test_a_checkpoint_to_resume_from_must_exist(tmp_path):
+@pytest.mark.parametrize("key", ["resume_from", "load_from"])
+def test_a_checkpoint_to_begin_with_must_exist(key, tmp_path):
     cfg = _training_cfg(tmp_path)
-    cfg.resume_from = str(tmp_path / "gone.pth")
-    with pytest.raises(FileNotFoundError, match=r"resume_from names .*gone\.pth"):
+    cfg[key] = str(tmp_path / "gone.pth")
+    with pytest.raises(FileNotFoundError, match=rf"^{key} names .*gone\.pth"):
         check_training_config(cfg)
+    cfg[key] = "https://example.org/gone.pth"
+    check_training_config(cfg)
+
+
+def test_each_folder_of_several_is_looked_for(tmp_path):
+    both = [str(tmp_path / "ann"), str(tmp_path / "nowhere")]
+    with pytest.raises(FileNotFoundError, match=r"data\.train\.ann_file is .*nowhere, which does not exist"):
+        check_training_config(_training_cfg(tmp_path, ann_file=both))
 
 
 def test_folders_are_named_by_the_setting_that_moves_them(tmp_path):
@@ -275,6 +378,8 @@ def test_weights_on_the_net_are_not_looked_for_on_the_disk(tmp_path):
         ([("train", 2), ("val", 1)], True),
         ([("val", 1)], False),
         ([("train", 1), ("test", 1)], False),
+        ([("train", 1), "val"], False),
+        ([("train", 1), ("val", "all")], False),
     ],
 )
 def test_a_workflow_trains_and_may_look_at_val(workflow, fine, tmp_path):

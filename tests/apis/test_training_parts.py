@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 import json
 import logging
+import os
+import random
+import signal
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from mmcv import Config
@@ -18,9 +22,9 @@ from torch import nn
 from fdam_rotate.apis import hooks, runners, train
 from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 from fdam_rotate.apis.compat import load_config
-from fdam_rotate.apis.hooks import PatchEvalHook, SeedHook
+from fdam_rotate.apis.hooks import Interruption, PatchEvalHook, SeedHook, StopHook
 from fdam_rotate.apis.runtime import Runtime
-from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.errors import DotaError, Stopped
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -126,6 +130,28 @@ def test_a_run_of_several_processes_on_the_cpu(data, tmp_path, monkeypatch):
     assert (batches.seed, batches.rank, batches.world) == (3, 1, 2)
 
 
+def test_the_seed_decides_the_weights_at_the_start_and_is_written_down(data, tmp_path, monkeypatch):
+    starts = []
+    monkeypatch.setattr(runners.EpochRunner, "run", lambda self, *_: starts.append(self))
+    asked = []
+    seed = train.seed_everything
+    monkeypatch.setattr(
+        train, "seed_everything", lambda number, **how: asked.append(how) or seed(number, deterministic=False)
+    )
+    for number, words in ((3, ["--deterministic"]), (3, []), (4, [])):
+        work = tmp_path / f"work{len(starts)}"
+        assert _main(data, work, "--seed", str(number), "--no-validate", *words) == 0
+    weights = [runner.model.module.backbone.patch_embed1.proj.weight for runner in starts]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert [how["deterministic"] for how in asked] == [True, False, False]
+    starts[2].save_checkpoint(str(tmp_path))
+    meta = torch.load(tmp_path / "epoch_1.pth", weights_only=False)["meta"]
+    assert (meta["seed"], meta["exp_name"]) == (4, "work2")
+    config = Config.fromstring(meta["config"], ".py")
+    assert (config.seed, config.model.type, config.data.train.data_root) == (4, "OrientedRCNN", str(data))
+
+
 @pytest.mark.parametrize("kind", ["EpochBasedRunner", "IterBasedRunner"])
 def test_training_images_are_shuffled_and_those_of_val_are_not(kind, monkeypatch):
     cfg = Config(dict(runner=dict(type=kind), workflow=[("train", 1), ("val", 1)]))
@@ -157,8 +183,7 @@ def test_how_val_is_loaded(monkeypatch):
     assert built[0][1] == {"test_mode": True}
     assert built[0][0].pipeline[0]["type"] == "ImageToTensor"
     cfg.data.val_dataloader = {"samples_per_gpu": 3}
-    with pytest.warns(UserWarning, match="DefaultFormatBundle"):  # mmdet's, of several images at a time
-        assert train._val_loader(cfg, Runtime("cpu", 0, 0, 1)).batch_size == 3
+    assert train._val_loader(cfg, Runtime("cpu", 0, 0, 1)).batch_size == 3
     assert built[1][0].pipeline[0]["type"] == "DefaultFormatBundle"
     monkeypatch.setattr(train, "build_dataset", lambda *_: Images())
     with pytest.raises(DotaError, match=r"no patch in a: nothing to validate on; use --no-validate"):
@@ -246,6 +271,9 @@ def test_a_lost_loss_stops_the_run(data, tmp_path, monkeypatch):
     report = json.loads((tmp_path / "work" / "non_finite_loss.json").read_text())
     assert (report["iteration"], report["epoch"]) == (1, 1)
     assert report["losses"]["loss_more"] == "inf"
+    assert report["lr"] == [pytest.approx(1e-4 / 8 / 3)], "of the first step of the warm-up"
+    assert len(report["patches"]) == 1
+    assert report["patches"][0].startswith("train"), "without its folder"
     assert not list((tmp_path / "work").glob("*.pth"))
 
 
@@ -263,11 +291,106 @@ def test_all_processes_validate_with_the_statistics_of_the_first(monkeypatch):
     assert {source for _, source in shared} == {0}
 
 
+def test_one_process_is_asked_to_stop_and_all_do(monkeypatch):
+    others = iter([0, signal.SIGTERM, signal.SIGINT])
+
+    def all_reduce(asked, op):
+        assert op == torch.distributed.ReduceOp.MAX
+        asked.fill_(max(int(asked), next(others)))
+
+    monkeypatch.setattr(hooks.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(hooks.dist, "get_backend", lambda: "gloo")
+    monkeypatch.setattr(hooks.dist, "all_reduce", all_reduce)
+    interruption = Interruption()
+    assert not interruption.agreed()
+    assert interruption.signal is None
+    assert interruption.agreed()
+    assert interruption.signal == signal.SIGTERM
+    assert interruption.agreed()
+    assert interruption.signal == signal.SIGTERM
+
+
+def _stopping(tmp_path, **settings):
+    saved = []
+    runner = SimpleNamespace(
+        rank=0, iter=4, steps_saved=None, work_dir=str(tmp_path), save_checkpoint=saved.append,
+        data_loader=[0] * 5, inner_iter=4,
+    )  # fmt: skip
+    vars(runner).update(settings)
+    interruption = Interruption()
+    interruption.signal = signal.SIGTERM
+    return runner, saved, interruption
+
+
+@pytest.mark.parametrize(
+    ("settings", "writes"),
+    [({}, 1), ({"rank": 1}, 0), ({"steps_saved": 5}, 0), ({"steps_saved": 4}, 1)],
+    ids=["the first", "another process", "just saved", "a step more"],
+)
+def test_a_stop_saves_once_and_in_the_first_process(settings, writes, tmp_path):
+    runner, saved, interruption = _stopping(tmp_path, **settings)
+    with pytest.raises(Stopped, match="SIGTERM after 5 steps"):
+        StopHook(interruption, by_epoch=False).after_train_iter(runner)
+    assert saved == [str(tmp_path)] * writes
+
+
+def test_a_stop_leaves_the_end_of_an_epoch_to_what_follows_it(tmp_path):
+    runner, saved, interruption = _stopping(tmp_path)
+    StopHook(interruption, by_epoch=True).after_train_iter(runner)
+    assert not saved, "checkpoint and validation come first"
+    runner.inner_iter = 3
+    with pytest.raises(Stopped, match="after 5 steps"):
+        StopHook(interruption, by_epoch=True).after_train_iter(runner)
+    StopHook(interruption, by_epoch=False).after_train_epoch(runner)
+    runner.iter = 5
+    with pytest.raises(Stopped, match="after 5 steps"):
+        StopHook(interruption, by_epoch=True).after_train_epoch(runner)
+    interruption.signal = None
+    StopHook(interruption, by_epoch=True).after_train_epoch(runner)
+    assert len(saved) == 2
+
+
+def test_the_best_score_is_that_of_the_steps_that_were_resumed(tmp_path):
+    """Not of a run that went further than the checkpoint that is gone on from."""
+    for steps, score in ((3, 0.4), (6, 0.9)):
+        meta = {"iter": steps, "hook_msgs": {"best_score": score}}
+        torch.save({"meta": meta, "state_dict": {"w": torch.zeros(1)}}, tmp_path / f"best_mAP_iter_{steps}.pth")
+    for at, expected in ((2, {}), (3, 0.4), (5, 0.4), (6, 0.9)):
+        hook = PatchEvalHook(torch.utils.data.DataLoader([0]), by_epoch=False, save_best="mAP")
+        runner = SimpleNamespace(rank=0, iter=at, work_dir=str(tmp_path), meta={"hook_msgs": {}})
+        hook.before_run(runner)
+        if expected == {}:
+            assert (runner.meta["hook_msgs"], hook.best_ckpt_path) == ({}, None)
+        else:
+            best = str(tmp_path / f"best_mAP_iter_{3 if at < 6 else 6}.pth")
+            assert runner.meta["hook_msgs"] == {"best_score": expected, "best_ckpt": best}
+            assert hook.best_ckpt_path == best
+
+
+def test_validation_comes_at_its_interval_and_counts_its_patches(monkeypatch):
+    scored = []
+    monkeypatch.setattr(hooks, "predict", lambda *_, **__: [1, 2, 3])
+    monkeypatch.setattr(PatchEvalHook, "evaluate", lambda self, runner, results: scored.append(runner.epoch))
+    hook = PatchEvalHook(torch.utils.data.DataLoader([0, 1, 2]), by_epoch=True, interval=2)
+    for epoch in range(4):
+        output: dict[str, int] = {}
+        runner = SimpleNamespace(
+            model=SimpleNamespace(module=nn.Identity()), epoch=epoch, iter=0, log_buffer=SimpleNamespace(output=output)
+        )
+        hook._do_evaluate(runner)
+        assert output == ({"eval_iter_num": 3} if epoch % 2 else {})
+    assert scored == [1, 3]
+
+
 def test_deterministic_algorithms_are_asked_for():
     try:
         train.seed_everything(0, deterministic=True)
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
+        assert torch.backends.cudnn.deterministic
+        drawn = torch.rand(1).item(), np.random.rand(), random.random()  # noqa: NPY002
+        train.seed_everything(0, deterministic=False)
+        assert (torch.rand(1).item(), np.random.rand(), random.random()) == drawn  # noqa: NPY002
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.deterministic = False
@@ -277,8 +400,6 @@ def test_the_latest_checkpoint(tmp_path):
     assert runners.latest_checkpoint(tmp_path) is None
     for number, name in enumerate(("epoch_2.pth", "epoch_1.pth", "best_mAP_epoch_1.pth", ".tmp-x.pth")):
         (tmp_path / name).write_bytes(b"x")
-        import os
-
         os.utime(tmp_path / name, (number, number))
     assert runners.latest_checkpoint(tmp_path).name == "epoch_1.pth", "the newest that a run can go on from"
     (tmp_path / "latest.pth").symlink_to("epoch_2.pth")
@@ -292,6 +413,7 @@ def test_the_latest_checkpoint(tmp_path):
         ({"epoch": 2, "iter": 10, "step": 4}, True, (2, 10, 4)),
         ({"epoch": 2, "iter": 10}, True, (2, 10, 0)),
         ({"epoch": 1, "iter": 10, "step": 0}, False, (1, 10, 0)),
+        pytest.param({}, False, (0, 0, 0), id="weights that no run wrote"),
         pytest.param({"epoch": 1, "iter": 10}, False, (1, 11, 0), id="mmcv writes one step less than it did"),
     ],
 )

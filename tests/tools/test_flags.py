@@ -90,6 +90,58 @@ def test_mmrotates_names_are_kept() -> None:
     assert kind(found["--show-score-thr"]["test"]) == SHARED["--score-thr"]
 
 
+#: What holds without a flag. Windows and shares of split: MMRotate's img_split.py; merging at 0.1 and scores from 0.05
+#: up: its test_cfg and DOTA_devkit's ResultMerge; drawing from 0.3 up: its show_score_thr; fusing at 0.55: Solovyev et
+#: al., "Weighted boxes fusion", 2021; 11 points: DOTA's server. All else: the docs.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "download": {"version": "v1.0", "splits": ("train", "val"), "retries": 5, "timeout": 60},
+    "synthetic": {"train": 20, "val": 5, "size": "800", "classes": "v1.0", "gsd": (0.13, 0.45), "seed": 0},
+    "verify": {"classes": "v2.0", "accept": [], "scale_range": ["auto"]},
+    "convert-labels": {"outside": "clip", "images": "symlink"},
+    "split": {
+        "out": Path(), "save_ext": ".png", "style": "mmrotate", "sizes": [1024], "gaps": [512], "rates": [1.0],
+        "img_rate_thr": 0.6, "iof_thr": 0.7, "padding_value": [0], "scale_range": ["auto"], "accept": [],
+    },
+    "train": {"device": "auto", "launcher": "none"},
+    "test": {"split": "test", "score_thr": 0.3, "precision": "fp32", "device": "auto", "launcher": "none"},
+    "compare": {"seeds": [0, 1, 2], "records": [], "resamples": 2000},
+    "predict": {
+        "rates": [1.0], "scale_range": ["auto"], "batch_size": 1, "score_thr": 0.05, "iou_thr": 0.1, "runtime": "auto",
+        "device": "auto", "precision": "fp32", "nproc": 1, "launcher": "none",
+    },
+    "merge": {
+        "iou_thr": 0.1, "nms": "obb", "score_thr": 0.0, "fuse": "nms", "fuse_iou_thr": 0.55, "classes": "v1.0",
+        "task": 1, "nproc": 1,
+    },
+    "evaluate": {"metric": "voc07", "classes": "v1.0", "task": 1, "by": [], "seed": 0, "score_thr": 0.3},
+    "submit": {"classes": "v1.0", "task": 1, "max_mb": 100.0},
+    "show": {"score_thr": 0.3, "iou_thr": 0.5, "classes": "v1.0", "task": 1, "scale_range": ["auto"], "ext": ".jpg"},
+    "export": {"shape": [1024, 1024], "batch_size": 1, "gap": 200},
+    "convert-checkpoint": {},
+    "benchmark": {
+        "shape": [1024, 1024], "batch_size": 1, "part": "features", "device": "auto", "rounds": 10, "warmup": 2
+    },
+    "flops": {"shape": [1024, 1024]},
+    "spectrum": {"crop": 512, "max_images": 16, "device": "auto"},
+    "feature-rank": {"crop": 512, "max_images": 16, "device": "auto"},
+    "demo": {"work_dir": Path("work_dirs/demo"), "scenes": 180, "seed": 0},
+    "gpu-check": {"device": "auto"},
+    "doctor": {},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_what_holds_without_a_flag(command: str) -> None:
+    found = {action.dest: action.default for action in parser_of(command)._actions}
+    by_the_machine = {("synthetic", "nproc"), ("split", "nproc"), ("verify", "nproc")}
+    unset = (None, False, (), argparse.SUPPRESS)
+    for name, value in found.items():
+        if (command, name) not in by_the_machine and name != "local_rank":
+            expected = DEFAULTS[command].get(name)
+            assert value == expected or (expected is None and value in unset), f"{name}: {value!r}, not {expected!r}"
+    assert set(DEFAULTS[command]) <= set(found)
+
+
 def test_no_command_takes_a_bare_number() -> None:
     """``int`` and ``float`` take nan, 0 and -1; a choice of numbers is the exception."""
     for flag, actions in flags().items():
@@ -124,9 +176,10 @@ def test_types_of_values(kind: Any, good: dict[str, Any], bad: list[str], capsys
 
 
 def test_key_and_value() -> None:
-    words = ["a=5e-5", "b.c=None", "d=[1,2]", "e=true", "f=x,2", "g=a=b", 'h="(a,b)"']
+    words = ["a=5e-5", "b.c=None", "d=[1,2]", "e=true", "f=x,2", "g=a=b", 'h="(a,b)"', "i=FALSE", "j=[x,y]", "k=(x,1)"]
     assert dict(map(key_value, words)) == {
-        "a": 5e-5, "b.c": None, "d": [1, 2], "e": True, "f": ["x", 2], "g": "a=b", "h": "(a,b)"
+        "a": 5e-5, "b.c": None, "d": [1, 2], "e": True, "f": ["x", 2], "g": "a=b", "h": "(a,b)", "i": False,
+        "j": ["x", "y"], "k": ["x", 1],
     }  # fmt: skip
     for word in ("=3", "a"):
         with pytest.raises(argparse.ArgumentTypeError, match="expected KEY=VALUE"):

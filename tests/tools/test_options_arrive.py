@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from scripts import load_script
+
+from fdam_rotate.dota.errors import OutputExistsError
 
 
 class Arrived(Exception):
@@ -294,3 +299,368 @@ def test_test(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     outputs = plain.given[2]
     assert str(outputs.detections) == "work_dirs/c/patch_detections"
     assert (outputs.submission, outputs.pictures, plain.named["score"]) == (None, None, None)
+    assert (plain.named["score_thr"], plain.named["split"], plain.named["overwrite"]) == (0.3, "test", False)
+    with (data / "c.py").open("a") as file:
+        file.write(f"work_dir = {str(data / 'its')!r}\n")
+    with monkeypatch.context() as patch:
+        words = [data / "c.py", data / "c.pth", "--format-only", "--local_rank", 2]
+        patch.delenv("LOCAL_RANK")
+        formatted = arrived(patch, "tools/test.py", "fdam_rotate.apis.testing:run_test", words)
+        assert os.environ["LOCAL_RANK"] == "2"
+    outputs = formatted.given[2]
+    assert [str(outputs.detections), str(outputs.submission)] == [
+        str(data / "its/patch_detections"), str(data / "its/submission"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "unknown"),
+    [
+        (["--eval", "mAP", "--eval-options", "submission_dir=x"], "submission_dir"),
+        (["--format-only", "--eval-options", "iou_thr=0.3", "ap=voc12"], "ap, iou_thr"),
+        (["--eval-options", "iou_thr=0.3"], "iou_thr"),
+    ],
+)
+def test_options_of_test_that_nothing_would_read(
+    data: Path, words: list[str], unknown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("c.py", "c.pth"):
+        (data / name).touch()
+    with pytest.raises(SystemExit) as stop:
+        load_script("tools/test.py").main([str(data / "c.py"), str(data / "c.pth"), *words])
+    assert stop.value.code == 2
+    assert f"--eval-options {unknown}: not known with these flags" in capsys.readouterr().err
+
+
+TRAINING = """
+model = dict(a=1, type='X', backbone=dict(type='Y'))
+data = dict(train=dict(type='D'))
+runner = dict(type='EpochBasedRunner', max_epochs=9)
+optimizer = dict(type='SGD', lr=0.1)
+workflow = [('train', 1)]
+dist_params = dict(backend='gloo')
+auto_resume = {auto_resume}
+"""
+
+
+def test_train(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    from fdam_rotate.apis.runtime import Runtime
+
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.chdir(data)
+    (data / "c.py").write_text(TRAINING.format(auto_resume=True))
+    (data / "plain.py").write_text(TRAINING.format(auto_resume=False))
+    (data / "c.pth").write_bytes(b"")
+    check = "fdam_rotate.apis.train:check_training_config"
+    words = ["--work-dir", "work", "--no-validate", "--device", "cuda:1", "--deterministic", "--launcher", "slurm"]
+    words += ["--unsafe-load", "--cfg-options", "model.a=2"]
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/train.py", check, ["c.py", "--resume-from", "c.pth", *words])
+        (cfg,) = found.given
+        assert (cfg.model.a, cfg.work_dir, found.named) == (2, "work", {"validate": False})
+        assert (cfg.resume_from, cfg.auto_resume) == ("c.pth", False), "the checkpoint that is named, and no other"
+        (cfg,) = arrived(patch, "tools/train.py", check, ["c.py"]).given
+        assert (cfg.work_dir, cfg.resume_from, cfg.auto_resume) == ("work_dirs/c", None, True)
+        (cfg,) = arrived(patch, "tools/train.py", check, ["plain.py"]).given
+        assert cfg.auto_resume is False
+        (cfg,) = arrived(patch, "tools/train.py", check, ["plain.py", "--auto-resume"]).given
+        assert cfg.auto_resume is True
+        options = ["--cfg-options", "resume_from=other.pth", "work_dir=its", "opencv_num_threads=3"]
+        (cfg,) = arrived(patch, "tools/train.py", check, ["plain.py", *options]).given
+        assert (cfg.resume_from, cfg.work_dir) == ("other.pth", "its")
+    monkeypatch.setattr("fdam_rotate.apis.train.check_training_config", lambda *_, **__: None)
+    started = "fdam_rotate.apis.runtime:start_runtime"
+    with monkeypatch.context() as patch:
+        assert arrived(patch, "tools/train.py", started, ["c.py", *words]).given == (
+            "slurm", "cuda:1", {"backend": "gloo"},
+        )  # fmt: skip
+    with monkeypatch.context() as patch:
+        patch.delenv("LOCAL_RANK")
+        arrived(patch, "tools/train.py", started, ["plain.py", "--local-rank", "3", *options])
+        assert (os.environ["LOCAL_RANK"], cv2.getNumThreads()) == ("3", 3)
+        cv2.setNumThreads(0)
+    monkeypatch.setattr("fdam_rotate.apis.runtime.start_runtime", lambda *_: Runtime("cpu", 0, 0, 1))
+    opened = []
+    module = "fdam_rotate.apis.checkpoints.checkpoint"
+    monkeypatch.setattr(f"{module}.install_safe_loader", opened.append)
+    metas = iter([{"seed": 7}, {"seed": 7}, {"seed": None}])
+    monkeypatch.setattr(
+        f"{module}.load_checkpoint_file", lambda path, unsafe: opened.append(unsafe) or {"meta": next(metas)}
+    )
+    for more, seed in (([], 7), (["--seed", "0"], 0), ([], 0)):
+        with monkeypatch.context() as patch:
+            argv = ["c.py", "--resume-from", "c.pth", *words, *more]
+            found = arrived(patch, "tools/train.py", "fdam_rotate.apis.train:train", argv)
+        assert found.named == {"validate": False, "seed": seed, "deterministic": True}
+    assert opened == [True] * 6
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/train.py", "fdam_rotate.apis.train:train", ["plain.py"])
+    assert found.named == {"validate": True, "seed": 0, "deterministic": False}
+    assert opened[6:] == [False]
+
+
+def test_predict_with_a_checkpoint(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    (data / "c.py").write_text(TRAINING.format(auto_resume=False).replace("train=", "test="))
+    (data / "c.pth").write_bytes(b"")
+    words = [
+        data / "c.py",
+        data / "c.pth",
+        data / "images",
+        "--out",
+        data / "out",
+        "--batch-size",
+        3,
+        "--device",
+        "cpu",
+    ]
+    words += ["--precision", "bf16", "--unsafe-load", "--cfg-options", "model.a=2"]
+    found = arrived(monkeypatch, "tools/predict.py", "fdam_rotate.apis.predict:TorchModel", words)
+    cfg, checkpoint = found.given
+    assert (cfg.model.a, str(checkpoint)) == (2, str(data / "c.pth"))
+    assert found.named == {"batch_size": 3, "device": "cpu", "precision": "bf16", "unsafe_load": True}
+
+
+def test_predict_takes_windows_and_thresholds_as_the_card_and_the_docs_say(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("onnx")
+    from square_model import square_card, write_square_model
+
+    model = write_square_model(data / "m.onnx", card=square_card(gap=24))
+    words = [model, data / "images", "--out", data / "out"]
+    found = arrived(monkeypatch, "tools/predict.py", "fdam_rotate.dota.predicting.predict:predict_images", words)
+    options, named = found.given[3], found.named
+    assert (options.sizes, options.gaps, options.rates, options.raster.scale_range) == ((64,), (24,), (1.0,), "auto")
+    assert (named["score_thr"], named["iou_thr"], named["batch_size"], named["nproc"]) == (0.05, 0.1, 1, 1)
+    assert (named["only"], named["nms_agnostic"], named["pool"], named["overwrite"]) == (None, False, None, False)
+
+
+def test_export(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    from mmcv import Config
+
+    cfg = Config({"img_norm_cfg": {"mean": [1.0, 2, 3]}})
+    built = []
+    monkeypatch.setattr(
+        "fdam_rotate.apis.analysis.features.build_model",
+        lambda config, checkpoint, **named: built.append((checkpoint, named)) or ("the detector", cfg),
+    )
+    exporting = "fdam_rotate.apis.exporting.detector"
+    monkeypatch.setattr(f"{exporting}.preparation", lambda cfg: {"mean": 0})
+    monkeypatch.setattr(f"{exporting}.class_names", lambda cfg: ("ship",))
+    for name in ("c.py", "c.pth"):
+        (data / name).write_text("")
+    words = [data / "c.py", data / "c.pth", "--out", data / "m.onnx", "--shape", 96, 64, "--batch-size", 2, "--gap", 7]
+    words += ["--trained-on", "noise", "--licence", "none", "--gsd", 0.5, "--check", "--tolerance", 0.25, "--overwrite"]
+    words += ["--unsafe-load", "--cfg-options", "model.a=2"]
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/export.py", f"{exporting}:export_detector", [*words, "--for", "deepness"])
+    assert (found.given[0], str(found.given[1]), found.given[2]) == ("the detector", str(data / "m.onnx"), [96, 64])
+    assert found.named == {
+        "steps": {"mean": 0}, "classes": ("ship",), "config": "c.py", "batch": 2, "gap": 7, "trained_on": "noise",
+        "checkpoint_sha256": hashlib.sha256(b"").hexdigest(), "licence": "none", "gsd": 0.5, "check": True,
+        "tolerance": 0.25, "deepness": True, "overwrite": True,
+    }  # fmt: skip
+    features = "fdam_rotate.apis.exporting.features:export_features"
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/export.py", features, [*words, "--features"])
+    told = {"batch": 2, "check": True, "tolerance": 0.25, "norm": {"mean": [1.0, 2, 3]}, "overwrite": True}
+    assert found.named == told
+    assert built[0] == (data / "c.pth", {"unsafe": True, "options": {"model.a": 2}})
+    plain = [data / "c.py", "--out", data / "m.onnx"]
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/export.py", f"{exporting}:export_detector", plain)
+    defaults = {name: found.named[name] for name in ("gap", "check", "tolerance", "deepness", "checkpoint_sha256")}
+    assert defaults == {"gap": 200, "check": False, "tolerance": 1e-3, "deepness": False, "checkpoint_sha256": None}
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/export.py", features, [*plain, "--features"])
+    assert (found.given[2], found.named["tolerance"], found.named["batch"]) == ([1024, 1024], 1e-4, 1)
+    (data / "m.onnx").write_bytes(b"")
+    with pytest.raises(OutputExistsError, match="would be read and written"):
+        load_script("tools/export.py").main(
+            [str(word) for word in (data / "c.py", data / "m.onnx", *plain[1:], "--overwrite")]
+        )
+
+
+@pytest.mark.parametrize("name", ["spectrum", "feature_rank"])
+def test_measures_of_layers(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    for file in ("c.py", "c.pth", "d.py", "d.pth"):
+        (data / file).write_text("")
+    words = [data / "c.py", data / "c.pth", "--img-dir", data / "images", "--out", data / "out", "--crop", 64]
+    words += ["--max-images", 3, "--layers", "neck", "backbone", "--second", data / "d.py", data / "d.pth"]
+    words += ["--device", "cuda:1", "--overwrite", "--unsafe-load"]
+    script = f"tools/analysis/{name}.py"
+    found = arrived(monkeypatch, script, "fdam_rotate.apis.analysis.runs:measure_runs", words)
+    assert list(map(str, found.given[1:])) == [str(data / part) for part in ("c.py", "c.pth", "images", "out")]
+    assert found.named == {
+        "second": [data / "d.py", data / "d.pth"], "layers": ["neck", "backbone"], "size": 64, "max_images": 3,
+        "device": "cuda:1", "names": [f"{name}.png", f"{name}.json"], "overwrite": True, "unsafe": True,
+    }  # fmt: skip
+
+
+def test_benchmark(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    import torch
+
+    for file in ("c.py", "c.pth", "d.pth"):
+        (data / file).write_text("")
+    loaded, made = [], []
+    module = "fdam_rotate.apis.analysis"
+    monkeypatch.setattr(
+        f"{module}.features.build_model",
+        lambda path, checkpoint, unsafe: loaded.append((checkpoint, unsafe)) or (torch.nn.Identity(), None),
+    )
+    monkeypatch.setattr(f"{module}.benchmark.make_call", lambda model, shape, **named: made.append((shape, named)))
+    threads = torch.get_num_threads()
+    words = [
+        *[data / "c.py"] * 2,
+        "--checkpoints",
+        data / "c.pth",
+        data / "d.pth",
+        "--shape",
+        64,
+        96,
+        "--batch-size",
+        3,
+    ]
+    words += ["--part", "backbone", "--backward", "--amp", "bfloat16", "--threads", threads + 1, "--rounds", 4]
+    words += ["--warmup", 0, "--unsafe-load", "--device", "cpu"]
+    found = arrived(monkeypatch, "tools/analysis/benchmark.py", f"{module}.benchmark:benchmark", words)
+    assert torch.get_num_threads() == threads + 1
+    torch.set_num_threads(threads)
+    assert loaded == [(data / "c.pth", True), (data / "d.pth", True)]
+    assert made == [([64, 96], {"batch": 3, "part": "backbone", "train": True, "amp": torch.bfloat16})] * 2
+    assert len(found.given[0]) == 2, "one config with two checkpoints is two rows"
+    assert found.named == {"batch": 3, "rounds": 4, "warmup": 0}
+
+
+def test_convert_checkpoint(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    for file in ("c.py", "c.pth"):
+        (data / file).write_text("")
+    function = "fdam_rotate.apis.checkpoints.convert:convert_checkpoint"
+    for words, told in (
+        (["--to", "LSKNet", "--drop-refused"], {"to": "LSKNet", "drop_refused": True}),
+        (
+            ["--config", data / "c.py", "--unsafe-load", "--overwrite"],
+            {"config": data / "c.py", "unsafe": True, "overwrite": True},
+        ),
+    ):
+        with monkeypatch.context() as patch:
+            argv = [data / "c.pth", "--out", data / "d.pth", *words]
+            found = arrived(patch, "tools/convert_checkpoint.py", function, argv)
+        plain = {"to": None, "config": None, "unsafe": False, "drop_refused": False, "overwrite": False}
+        assert found.named == {**plain, **told}
+
+
+def test_compare(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    for file in ("c.py", "d.py"):
+        (data / file).write_text("")
+    (data / "kept").mkdir()
+    words = [data / "c.py", data / "d.py", "--seeds", 4, 5, "--work-dir", data / "work", "--records", data / "kept"]
+    words += ["--jobs", 2, "--resamples", 30, "--cfg-options", "model.a=2"]
+    module = "fdam_rotate.apis.compare"
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/compare.py", f"{module}.plan:make_plan", words)
+    assert found.given == (
+        [data / "c.py", data / "d.py"], [4, 5], [data / "work/records", data / "kept"], {"model.a": 2},
+    )  # fmt: skip
+    plan = SimpleNamespace(records={}, missing=["a run"])
+    monkeypatch.setattr(f"{module}.plan.make_plan", lambda *_: plan)
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/compare.py", f"{module}.execute:execute", words)
+    assert found.given == (plan, data / "work", {"model.a": 2})
+    assert found.named == {"jobs": 2, "gpus": 0}
+    with monkeypatch.context() as patch:
+        assert arrived(patch, "tools/compare.py", f"{module}.execute:execute", words[:-6]).named["jobs"] == 1
+        found = arrived(patch, "tools/compare.py", f"{module}.report:write_report", [*words, "--report-only"])
+    assert (found.given[:2], found.named) == ((plan, data / "work"), {"resamples": 30})
+    assert found.given[2].startswith(f"fdam-rotate compare {data / 'c.py'} {data / 'd.py'} --seeds 4 5")
+
+
+def test_gpu_check(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("mmrotate")
+    words = ["--out", data / "out", "--device", "cpu", "--parts", "cost", "machine", "cost"]
+    found = arrived(monkeypatch, "tools/gpu_check.py", "fdam_rotate.apis.gpu_check.supervise:supervise", words)
+    assert [part.name for part in found.named["parts"]] == ["cost", "machine"]
+    assert found.named["device"] == "cpu"
+
+
+def test_evaluate(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("list.txt", "manifest.json", "coco.json"):
+        (data / name).write_text("a\n")
+    words = [
+        data / "det",
+        "--gt",
+        data / "labelTxt",
+        "--metric",
+        "voc12",
+        "--iou-thr",
+        0.5,
+        0.75,
+        "--task",
+        2,
+        "--seed",
+        4,
+    ]
+    words += ["--bootstrap", 50, "--causes", "--by", "angle", "size", "--calibration", "--score-thr", 0.25, "--classes"]
+    words += [
+        "ship,plane",
+        "--thresholds",
+        data / "t.json",
+        "--choose-on",
+        data / "list.txt",
+        "--json",
+        data / "s.json",
+    ]
+    words += ["--markdown", data / "s.md", "--latex", data / "s.tex", "--plot-dir", data / "plots", "--overwrite"]
+    module = "fdam_rotate.dota.scoring.assessment"
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/evaluate.py", f"{module}:Questions", words).named
+    assert {**found, "iou_thrs": tuple(found["iou_thrs"]), "choose_on": list(found["choose_on"])} == {
+        "metric": "voc12", "iou_thrs": (0.5, 0.75), "task": 2, "bootstrap": 50, "seed": 4, "causes": True,
+        "by": ["angle", "size"], "calibration": True, "choose_on": ["a"], "score_thr": 0.25,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        files = arrived(patch, "tools/evaluate.py", f"{module}:Files", words).given
+    parts = ("s.json", "s.md", "s.tex", "t.json", "plots")
+    assert files == (*(data / part for part in parts), None, True)
+    page = [data / "det", "--gt", data / "labelTxt", "--page", data / "p.html"]
+    for more, by, draws in (
+        ([], ["aspect", "angle", "density"], 1000),
+        (["--img-dir", data / "images", "--bootstrap", 30], ["aspect", "angle", "density", "border"], 30),
+    ):
+        with monkeypatch.context() as patch:
+            found = arrived(patch, "tools/evaluate.py", f"{module}:Questions", [*page, *more]).named
+        assert (found["by"], found["bootstrap"], found["causes"], found["calibration"]) == (by, draws, True, True)
+    formats = ["--format", "coco", "--angle", "le135", "--first-class", 1, "--annotations", data / "coco.json"]
+    formats += [
+        "--img-dir",
+        data / "images",
+        "--gt-format",
+        "dota",
+        "--gt-part",
+        "val",
+        "--image-list",
+        data / "list.txt",
+    ]
+    with monkeypatch.context() as patch:
+        reading = "fdam_rotate.dota.formats.ground_truth:read_ground_truth"
+        found = arrived(patch, "tools/evaluate.py", reading, [*words[:3], *formats])
+    assert (found.given[1], found.named["part"], list(found.named["image_ids"])) == ("dota", "val", ["a"])
+    monkeypatch.setattr("fdam_rotate.dota.formats.ground_truth.read_ground_truth", lambda *_, **__: {"a": None})
+    run = "fdam_rotate.dota.formats.predictions:read_run"
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/evaluate.py", run, [*words[:3], *formats])
+    told = {name: found.named[name] for name in ("angle", "first_class", "annotations", "img_dir", "task")}
+    assert found.given[1] == "coco"
+    assert told == {
+        "angle": "le135", "first_class": 1, "annotations": data / "coco.json", "img_dir": data / "images", "task": 1,
+    }  # fmt: skip
+    with monkeypatch.context() as patch:
+        found = arrived(patch, "tools/evaluate.py", run, [data / "det", "--gt", data / "coco.json"])
+    assert found.named["annotations"] == data / "coco.json", "which names images and classes too"
