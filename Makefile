@@ -62,5 +62,6 @@ lint: $(STAMP)
 doctor: $(STAMP)
 	@$(PY) tools/doctor.py
 
+# never work_dirs, where trainings are
 clean:
-	rm -rf work_dirs .venv-fast .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv-fast .pytest_cache .mypy_cache .ruff_cache .hypothesis

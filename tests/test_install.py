@@ -58,3 +58,9 @@ def test_a_missing_compiler_is_refused(repo, tmp_path, missing):
 def test_too_little_disk_is_refused(repo):
     line = _install(repo, PYTHON=sys.executable, NEED_GB="99999999")
     assert "99999999 GB needed" in line
+
+
+def test_cleaning_up_keeps_the_trainings(repo):
+    done = subprocess.run(["make", "-n", "clean"], cwd=repo, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("rm -rf .venv-fast ")
+    assert not {"work_dirs", "data", ".venv"} & set(done.stdout.split())
