@@ -147,6 +147,36 @@ def test_predict_writes_geopackages_beside_geojson(model: Path, tmp_path: Path) 
     assert pyogrio.read_info(tmp_path / "out/geojson/a.geojson")["crs"] == "EPSG:4326"
 
 
+@pytest.mark.parametrize("name", ["a.jpg", "a.tif", "a.PNG"])
+def test_a_world_file_without_numbers_is_named(
+    name: str, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image = tmp_path / name
+    if image.suffix == ".tif":
+        store(image, scene())
+    else:
+        cv2.imwrite(str(image), scene().transpose(1, 2, 0))
+    world = image.with_suffix(f".{name[2].lower()}{name[-1].lower()}w")
+    world.write_text("hello\n")
+    predict(model, image, tmp_path / "out")
+    assert capsys.readouterr().err.splitlines()[-1] == (
+        f"{image}: no GeoJSON: {world.name} is no world file (six numbers, one on each line)"
+    )
+    assert not (tmp_path / "out/geojson").exists()
+
+
+@pytest.mark.parametrize("matrix", [(0, 0, 0, 0), (0.5, 0, 0.5, 0), (0.5, 0, 0, 0)])
+def test_a_transformation_to_one_line_places_nothing(
+    matrix: tuple[float, ...], model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    a, b, d, e = matrix
+    image = store(tmp_path / "a.tif", scene(), crs="EPSG:32633", transform=rasterio.Affine(a, b, 4e5, d, e, 58e5))
+    predict(model, image, tmp_path / "out", "--keep-crs")
+    line = f"{image}: no GeoJSON: its transformation puts all its pixels on one line or point"
+    assert line in capsys.readouterr().err.splitlines()
+    assert not (tmp_path / "out/geojson").exists()
+
+
 def test_verify_tells_of_a_scaled_image_that_shows_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rng = np.random.default_rng(0)
     store(tmp_path / "data/images/a.tif", rng.integers(100, 2000, size=(3, 80, 90)).astype(np.uint16))

@@ -160,7 +160,12 @@ def read_georeference(path: str | Path) -> GeoReference | None:
         GeoReferenceError: it says something, but not where its pixels lie.
     """
     path = Path(path)
-    if path.suffix.lower() not in _WITH_PLACE and not any(file.is_file() for file in _side_files(path)):
+    world = next((file for file in _world_files(path) if file.is_file()), None)
+    if (
+        path.suffix.lower() not in _WITH_PLACE
+        and world is None
+        and not path.with_name(f"{path.name}.aux.xml").is_file()
+    ):
         return None
     from rasterio.errors import RasterioError
 
@@ -175,6 +180,8 @@ def read_georeference(path: str | Path) -> GeoReference | None:
             crs = crs if crs is not None else _prj_crs(path)
             if not dataset.transform.is_identity:
                 stored = np.array(dataset.transform).reshape(3, 3)
+                if not np.isfinite(stored).all() or np.linalg.matrix_rank(stored[:2, :2]) < 2:
+                    raise GeoReferenceError(f"{path}: its transformation puts all its pixels on one line or point")
                 return GeoReference(crs, tuple((stored @ turn)[:2].ravel().tolist()))
             if points:
                 return GeoReference(crs, control=_control(path, points, np.linalg.inv(turn)))
@@ -185,16 +192,18 @@ def read_georeference(path: str | Path) -> GeoReference | None:
                 )
     except (ImageReadError, OSError, RasterioError):
         return None
+    if world is not None:
+        raise GeoReferenceError(f"{path}: {world.name} is no world file (six numbers, one on each line)")
     if crs is not None:
         raise GeoReferenceError(f"{path}: names a coordinate system, but not where in it the image lies")
     return None
 
 
-def _side_files(path: Path) -> list[Path]:
-    """Files beside a picture that may say where it lies."""
-    kind = path.suffix[1:]
-    names = [f"{path.stem}.{kind[0]}{kind[-1]}w", f"{path.stem}.{kind}w", f"{path.stem}.wld", f"{path.name}.aux.xml"]
-    return [path.with_name(name) for name in names]
+def _world_files(path: Path) -> list[Path]:
+    """Names that a world file of ``path`` may have; GDAL takes those in small and in capital letters."""
+    kind = path.suffix[1:].lower()
+    endings = (f"{kind[0]}{kind[-1]}w", f"{kind}w", "wld")
+    return [path.with_suffix(f".{form}") for ending in endings for form in (ending, ending.upper())]
 
 
 def _prj_crs(path: Path) -> Any:
@@ -202,8 +211,8 @@ def _prj_crs(path: Path) -> Any:
     from rasterio.crs import CRS
     from rasterio.errors import CRSError
 
-    file = path.with_suffix(".prj")
-    if not file.is_file():
+    file = next((one for one in (path.with_suffix(".prj"), path.with_suffix(".PRJ")) if one.is_file()), None)
+    if file is None:
         return None
     try:
         return CRS.from_wkt(file.read_text(encoding="utf-8", errors="replace").strip())

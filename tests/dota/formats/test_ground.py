@@ -274,14 +274,15 @@ def test_control_points_that_do_not_place_an_image(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "world"), [
     ("a.tif", "a.tfw"), ("a.png", "a.pgw"), ("a.jpg", "a.jgw"), ("b.jpeg", "b.jgw"), ("a.bmp", "a.wld"),
-    ("a.png", "a.pngw"),
+    ("a.png", "a.pngw"), ("a.JPG", "a.jgw"), ("a.TIF", "a.tfw"),
+    ("a.jpg", "a.JGW"), ("a.tif", "a.TFW"), ("a.png", "a.WLD"),
 ])  # fmt: skip
 def test_world_files(name: str, world: str, tmp_path: Path) -> None:
     """The six lines place the centre of the first pixel; the coordinate system stands in a .prj beside, or nowhere."""
     import cv2
 
     path = tmp_path / name
-    if path.suffix == ".tif":
+    if path.suffix.lower() == ".tif":
         picture(path)
     else:
         cv2.imwrite(str(path), np.random.default_rng(0).integers(40, 200, size=(100, 200, 3), dtype=np.uint8))
@@ -293,10 +294,11 @@ def test_world_files(name: str, world: str, tmp_path: Path) -> None:
     notes = predict([path], tmp_path / "out").notes
     assert [note.split(": ", 1)[1].split(";")[0] for note in notes] == ["no GeoJSON: no coordinate system is known"]
     assert predict([path], tmp_path / "kept", keep_crs=True).geojson == 1
-    path.with_suffix(".prj").write_text(CRS.from_epsg(32633).to_wkt())
+    beside = path.with_suffix(".PRJ" if world.isupper() or world[2:].isupper() else ".prj")
+    beside.write_text(CRS.from_epsg(32633).to_wkt())
     assert read_georeference(path).crs == CRS.from_epsg(32633)
     assert predict([path], tmp_path / "placed").geojson == 1
-    path.with_suffix(".prj").write_text("anywhere")
+    beside.write_text("anywhere")
     with pytest.raises(GeoReferenceError, match="not a coordinate system"):
         read_georeference(path)
 
