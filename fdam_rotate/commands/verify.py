@@ -92,6 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     _print_classes(report)
     _print_problems(report, None if args.all else _SHOWN)
+    _print_unknown_classes(report, args.classes)
     if args.json is not None:
         write_text(args.json, json.dumps(report.to_json(), indent=1, ensure_ascii=False) + "\n")
     if args.picture is not None:
@@ -122,6 +123,13 @@ def _print_classes(report: VerifyReport) -> None:
     rows.append(("images without objects", [str(sum(not len(f.labels) for f in images)) for images in facts]))
     for name, cells in rows:
         print(f"{name:{width}}  " + "  ".join(f"{cell:>{w}}" for cell, w in zip(cells, columns, strict=True)))
+
+
+def _print_unknown_classes(report: VerifyReport, classes: Sequence[str]) -> None:
+    """The option that names the classes of a data set which is not DOTA's."""
+    found = sorted(set().union(*(part.class_counts for part in report.parts)))
+    if unknown := [name for name in found if name not in classes]:
+        print(f"if {', '.join(unknown)} {'is' if len(unknown) == 1 else 'are'} right: --classes {','.join(found)}")
 
 
 def _print_problems(report: VerifyReport, most: int | None) -> None:

@@ -173,3 +173,17 @@ def test_verify_prints_problems_with_file_and_line_and_exits_1(
     text = capsys.readouterr().out
     assert f"zero-area: {label}:13" in text
     assert text.rpartition("ok: 1 images")[0].endswith("\n")
+
+
+def test_verify_says_how_to_name_classes_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert load("synthetic").main(["--out", str(tmp_path / "d"), "--train", "1", "--val", "0", "--size", "100"]) == 0
+    box = "1 1 9 1 9 9 1 9"
+    label = tmp_path / "d/train/labelTxt/T0000.txt"
+    label.write_text(f"{box} ship 0\n2 1 9 1 9 9 2 9 car 0\n1 2 9 2 9 9 1 9 bicycle 0\n")
+    capsys.readouterr()
+    main = load("verify").main
+    assert main([str(tmp_path / "d")]) == 1
+    hint = "if bicycle, car are right: --classes bicycle,car,ship\n"
+    assert hint in capsys.readouterr().out
+    assert main([str(tmp_path / "d"), *hint.split()[-2:]]) == 0
+    assert "are right" not in capsys.readouterr().out

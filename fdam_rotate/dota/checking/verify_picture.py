@@ -20,6 +20,8 @@ __all__ = ["draw_report"]
 
 _EXAMPLES = 8
 _SHOWN_KINDS = ("zero-area", "thin", "self-crossing", "huge", "class", "repeated")
+#: Lines of the summary that there is room for at full size.
+_SUMMARY_LINES = 22
 _INK = "#333333"
 _PART_COLOURS = ("#2a6f97", "#e07a1f", "#4c9f70", "#9b5094", "#8a8a8a")
 
@@ -137,29 +139,18 @@ def _write_summary(axis: Any, report: VerifyReport) -> None:
         lines.append(f"{part.name}: {len(part.images)} images, {objects} objects")
         lines.append(f"   {hard} difficult; {empty} images without objects")
         lines.append(f"   {w0}x{h0} to {w1}x{h1} pixels" + ("" if part.labelled else "; no label folder"))
-    axis.text(
-        0, 0.98, "\n".join(lines), va="top", fontsize=9.5, family="monospace", color=_INK, transform=axis.transAxes
-    )
     counts = report.counts
     verdict = "nothing wrong" if not counts else "only accepted kinds" if report.ok else "needs a look"
-    lines = [
+    kinds = [
         f"{count:7d}  {kind}" + ("  (accepted)" if kind in report.accepted else "") for kind, count in counts.items()
     ]
-    colour = "#2e7d32" if report.ok else "#b3261e"
-    top = 0.9 - 0.058 * len(lines)
-    axis.text(
-        0, top, f"Problems: {verdict}", va="top", fontsize=11, color=colour, weight="bold", transform=axis.transAxes
-    )
-    axis.text(
-        0,
-        top - 0.08,
-        "\n".join(lines),
-        va="top",
-        fontsize=9.5,
-        family="monospace",
-        color=_INK,
-        transform=axis.transAxes,
-    )
+    size = 9.5 * min(1.0, _SUMMARY_LINES / (len(lines) + len(kinds)))
+    text = {"va": "top", "fontsize": size, "family": "monospace", "color": _INK}
+    above = axis.text(0, 0.98, "\n".join(lines), transform=axis.transAxes, **text)
+    heading = {**text, "fontsize": 11, "family": "sans-serif", "color": "#2e7d32" if report.ok else "#b3261e"}
+    for words, style in ((f"Problems: {verdict}", {**heading, "weight": "bold"}), ("\n".join(kinds), text)):
+        if words:  # each below the one before, however many lines that has
+            above = axis.annotate(words, (0, 0), (0, -8), xycoords=above, textcoords="offset points", **style)
 
 
 def _draw_examples(figure: Any, report: VerifyReport) -> None:

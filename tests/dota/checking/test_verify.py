@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -373,3 +374,25 @@ def test_dota_sample() -> None:
         ("zero-area", "P1478.txt", 3),
     ]
     assert [part.summary()["objects"] for part in report.parts] == [886, 107]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 7])
+def test_no_text_of_the_picture_lies_on_another(
+    data: Path, tmp_path: Path, parts: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from matplotlib.figure import Figure
+
+    folders = [data / "train"]
+    for number in range(1, parts):
+        folders.append(write_case(tmp_path / f"part{number}", "10 10 50 10 50 10 10 10 ship 0\n" * (number % 3)))
+    drawn: list[Figure] = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (drawn.append(self), save(self, *a, **k))[1])
+    draw_report(verify(folders), tmp_path / "page.png")
+    (figure,) = drawn
+    summary = next(axis for axis in figure.axes if any("Problems" in text.get_text() for text in axis.texts))
+    boxes = [text.get_window_extent() for text in summary.texts]
+    assert len(boxes) == (2 if parts == 1 else 3)
+    for above, below in itertools.pairwise(boxes):
+        assert above.y0 > below.y1, "each text stands below the one before"
+    assert boxes[-1].y0 >= figure.bbox.y1 * 0.2, "the examples begin there"
