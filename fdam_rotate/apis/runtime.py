@@ -11,6 +11,7 @@ import torch.distributed as dist
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.host.devices import accept_int_devices, share_seeds_on_cpu
+from fdam_rotate.host.memory import keep_freed_memory
 
 __all__ = ["Runtime", "data_parallel", "find_device", "start_runtime"]
 
@@ -52,8 +53,9 @@ def find_device(name: str = "auto") -> torch.device:
 def start_runtime(launcher: str, device: str = "auto", dist_params: dict[str, Any] | None = None) -> Runtime:
     """Join the process group of ``launcher`` ('none', 'pytorch', 'slurm', 'mpi') and choose the device.
 
-    Without CUDA everything runs on the CPU, several processes with gloo. Under a launcher each process has the GPU of
-    its rank; ``device`` says no more than whether it is to be the CPU.
+    Without CUDA everything runs on the CPU, several processes with gloo, and memory that torch frees is kept for it
+    (``host.memory``). Under a launcher each process has the GPU of its rank; ``device`` says no more than whether it is
+    to be the CPU.
 
     Raises:
         DotaError: the launcher's variables are missing, or there is no such ``device``.
@@ -61,6 +63,8 @@ def start_runtime(launcher: str, device: str = "auto", dist_params: dict[str, An
     accept_int_devices()
     if launcher == "none":
         found = find_device(device)
+        if found.type == "cpu":
+            keep_freed_memory()
         return Runtime(found.type, found.index or 0, 0, 1)
     if launcher == "pytorch" and "RANK" not in os.environ:
         raise DotaError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=N tools/train.py CONFIG ...")
@@ -71,6 +75,7 @@ def start_runtime(launcher: str, device: str = "auto", dist_params: dict[str, An
         return Runtime("cuda", torch.cuda.current_device(), dist.get_rank(), dist.get_world_size())
     if launcher != "pytorch":
         raise DotaError(f"--launcher {launcher} needs GPUs; on the CPU use torchrun with --launcher pytorch")
+    keep_freed_memory()
     dist.init_process_group("gloo")
     share_seeds_on_cpu()
     return Runtime("cpu", 0, dist.get_rank(), dist.get_world_size())

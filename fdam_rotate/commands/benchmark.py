@@ -68,8 +68,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from fdam_rotate.apis.analysis.benchmark import benchmark, make_call
     from fdam_rotate.apis.analysis.features import build_model
     from fdam_rotate.apis.runtime import find_device
+    from fdam_rotate.host.memory import keep_freed_memory
 
     device = find_device(args.device)
+    if device.type == "cpu":
+        keep_freed_memory()
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     amp = getattr(torch, args.amp) if args.amp else None

@@ -47,10 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--rounds must be at least 2 and --threads at least 1")
     import torch
 
+    from fdam_rotate.host.memory import keep_freed_memory
+
     torch.set_num_threads(args.threads)
     device = torch.device(args.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         parser.error(f"--device {args.device}: torch sees no CUDA device")
+    if device.type == "cpu":
+        keep_freed_memory()  # as training and prediction do
     if args.peak_memory:
         print(_peak_memory(*args.peak_memory, device, args.amp))
         return 0
