@@ -11,7 +11,7 @@ setup(
         Extension(
             "fdam_rotate.models.layers.cpu._kernels",
             sources=[f"{FOLDER}/kernels.cpp"],
-            depends=[f"{FOLDER}/{name}.h" for name in ("lanes", "fft", "freq_scale", "gate", "logits")],
+            depends=[f"{FOLDER}/{name}.h" for name in ("lanes", "sums", "fft", "freq_scale", "gate", "logits")],
             # -Wno-psabi: vectors pass between the functions of one file only
             extra_compile_args=[
                 "-std=c++17", "-O3", "-fno-math-errno", "-fno-trapping-math", "-Wno-psabi", "-fopenmp",

@@ -1,9 +1,10 @@
 """FDAM's arithmetic in C++ for the CPU: FreqScale and AttInv with their gradients, float32, float64 and bfloat16.
 
 Written as operations of torch, FDAM's FFTs cost less than what stands around them: making M, transposing copies in
-``irfft2``, and a trip to memory for each step. Here eight maps at a time go through all steps in one core's cache;
-AttInv's logits and its gate are one trip to memory each. Maps may come channels last, where eight channels lie side by
-side anyway; the result has the layout of the features. Maps of bfloat16 are computed on in float32.
+``irfft2``, and a trip to memory for each step. Here eight maps at a time, with AVX-512 sixteen, go through all steps in
+one core's cache; AttInv's logits and its gate are one trip to memory each. Maps may come channels last, where so many
+channels lie side by side anyway; the result has the layout of the features. Maps of bfloat16 are computed
+on in float32.
 
 The sources beside this file are built into ``_kernels*.so`` when the package is installed; where that was not possible
 (no compiler), ``available()`` is false and torch's operations run everywhere.

@@ -1,11 +1,11 @@
-// y = irfft2(rfft2(x) * M), eight maps at a time, with all of a group's work in one core's cache.
+// y = irfft2(rfft2(x) * M), kLanes maps at a time, with all of a group's work in one core's cache.
 //
 // Rows are transformed in pairs, as the real and imaginary part of one complex row. Each column of the half spectrum is
 // then transformed, multiplied by M and transformed back while it is in the first-level cache; M is made there, from the
 // filters at their own small size. In a training step the columns are kept, and the gradient of M is brought down to the
 // size of the filters in the same visit.
 
-// Eight maps: where they lie in x and y, and their half spectrum.
+// kLanes maps: where they lie in x and y, and their half spectrum.
 template <typename T, typename S>
 struct Group {
   const ScaleJob<T, S>& job;
@@ -156,10 +156,10 @@ static void scale_columns(const Group<T, S>& group, const Plan<T>& along_column,
     }
 }
 
-// Groups of a task: with channels last, two lie in each line of the cache, which is then read and written once for both.
+// Groups of a task: with channels last, two may lie in each line of the cache, which is then read and written once for both.
 template <typename T, typename S>
 static int task_groups(const ScaleJob<T, S>& job) {
-  return job.channels && job.channels % (2 * kLanes) == 0 ? 2 : 1;
+  return kLanes * sizeof(S) < kLine && job.channels && job.channels % (2 * kLanes) == 0 ? 2 : 1;
 }
 
 template <typename T, typename S>
@@ -187,4 +187,22 @@ static void scale_task(const ScaleJob<T, S>& job, int task, void* memory) {
   each_group([&](const Group<T, S>& group) { scale_columns(group, along_column, work); });
   for (int h = 0; h < job.height; h += 2)
     each_group([&](const Group<T, S>& group) { rows_inverse(group, h, along_row, work); });
+}
+
+// All tasks; returns 1 where memory is short, else 0.
+template <typename T, typename S>
+static int scale(const ScaleJob<T, S>& job) {
+  const int groups = (job.maps + kLanes - 1) / kLanes, tasks = groups / task_groups(job);
+  const size_t bytes = (task_bytes(job) + kLine - 1) / kLine * kLine;
+  int failed = 0;
+#pragma omp parallel num_threads(job.threads < tasks ? job.threads : tasks) reduction(|| : failed)
+  {
+    void* const memory = std::aligned_alloc(kLine, bytes);
+    failed = memory == nullptr;
+#pragma omp for schedule(static)
+    for (int task = 0; task < tasks; task++)
+      if (memory) scale_task(job, task, memory);
+    std::free(memory);
+  }
+  return failed;
 }

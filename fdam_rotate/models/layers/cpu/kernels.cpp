@@ -2,7 +2,7 @@
 // is computed in, float32 or float64; S that of maps in memory, which is T, or bfloat16 where T is float32.
 //
 // Built by setuptools (setup.py) with a C++17 compiler of the GNU kind, called through ctypes (library.py). Plain pointers
-// go in, so that it depends on no version of torch. The same source is compiled for two instruction sets; the better one
+// go in, so that it depends on no version of torch. The same source is compiled for several instruction sets; the best
 // that the processor has is taken at run time. Work is cut into tasks that do not depend on the number of threads, and
 // no two tasks add to the same sum: any number of threads gives the same bits.
 
@@ -11,8 +11,9 @@
 #include <type_traits>
 
 // The Python side builds the structures below field by field: keep both alike, and count this up (library.py).
-constexpr int kInterface = 4;
+constexpr int kInterface = 5;
 constexpr int kTaps = 4;  // nonzero weights of a cubic kernel
+constexpr int kLine = 64;  // bytes of a line of the cache
 
 struct bfloat16 {
   unsigned short bits;
@@ -24,7 +25,7 @@ struct ScaleJob {
   const S* x;               // (maps, height, width), or (maps / channels, height, width, channels)
   const T* kernels;         // (maps, size, half): filters at their own size
   S* y;                     // like x
-  T* spectra;               // nullptr, or (groups of 8 maps, width / 2 + 1, height, 2, 8): kept for the gradient
+  T* spectra;               // nullptr, or (groups of `lanes` maps, width / 2 + 1, height, 2, lanes): kept for the gradient
   T* grad_kernels;          // nullptr, or (maps, size, half): then x is a gradient, and `spectra` those of the features
   const T* row_taps;        // (height, min(4, size)): the nonzero weights that resize a filter's rows
   const int* row_starts;    // (height,): where they start
@@ -32,7 +33,8 @@ struct ScaleJob {
   const T* row_roots;       // (width, 2): cos and sin of 2 pi k / width
   const T* column_roots;    // (height, 2): of 2 pi k / height
   int maps, height, width, size, half, residual;
-  int channels;  // 0, or a multiple of 8: channels last, see x
+  int channels;  // 0, or a multiple of `lanes`: channels last, see x
+  int lanes;     // maps that are worked on at a time: 8, or up to fdam_float32_lanes() where T is float32
   int threads;
 };
 
@@ -63,11 +65,31 @@ struct LogitsJob {
   int tokens, channels, outputs, threads;
 };
 
-#if defined(__x86_64__) && !defined(FDAM_NO_AVX2)  // a test defines it, to run the other code on any machine
+#if defined(__x86_64__) && !defined(FDAM_NO_AVX512)  // a test defines these, to run the other code on any machine
+#define FDAM_LANES 16
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
+namespace avx512 {
+#include "lanes.h"
+#include "fft.h"
+#include "freq_scale.h"
+}  // namespace avx512
+#pragma GCC pop_options
+#undef FDAM_LANES
+static const bool has_avx512 = (__builtin_cpu_init(), __builtin_cpu_supports("avx512f") &&
+                                __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+                                __builtin_cpu_supports("avx512vl"));
+#else
+static const bool has_avx512 = false;
+#endif
+
+#define FDAM_LANES 8
+#if defined(__x86_64__) && !defined(FDAM_NO_AVX2)
 #pragma GCC push_options
 #pragma GCC target("avx2,fma")
 namespace avx2 {
 #include "lanes.h"
+#include "sums.h"
 #include "fft.h"
 #include "freq_scale.h"
 #include "gate.h"
@@ -82,28 +104,20 @@ static const bool has_avx2 = (__builtin_cpu_init(), __builtin_cpu_supports("avx2
 
 namespace plain {
 #include "lanes.h"
+#include "sums.h"
 #include "fft.h"
 #include "freq_scale.h"
 #include "gate.h"
 #include "logits.h"
 }  // namespace plain
 
-// Returns 1 where memory is short, else 0; so do all.
 template <typename T, typename S>
 static int scale(const ScaleJob<T, S>& job) {
-  const int groups = (job.maps + plain::kLanes - 1) / plain::kLanes, tasks = groups / plain::task_groups(job);
-  const size_t bytes = (plain::task_bytes(job) + 63) / 64 * 64;
-  int failed = 0;
-#pragma omp parallel num_threads(job.threads < tasks ? job.threads : tasks) reduction(|| : failed)
-  {
-    void* const memory = std::aligned_alloc(64, bytes);
-    failed = memory == nullptr;
-#pragma omp for schedule(static)
-    for (int task = 0; task < tasks; task++)
-      if (memory) FDAM_BEST(scale_task(job, task, memory));
-    std::free(memory);
-  }
-  return failed;
+#ifndef FDAM_NO_AVX512
+  if constexpr (std::is_same_v<T, float>)
+    if (job.lanes == 16) return avx512::scale(job);
+#endif
+  return FDAM_BEST(scale(job));
 }
 
 template <typename T, typename S>
@@ -128,6 +142,7 @@ static int logits(const LogitsJob<T, S>& job) {
 
 extern "C" {
 int fdam_interface() { return kInterface; }
+int fdam_float32_lanes() { return has_avx512 ? 16 : 8; }
 int fdam_scale_float32(const ScaleJob<float, float>* job) { return scale(*job); }
 int fdam_scale_float64(const ScaleJob<double, double>* job) { return scale(*job); }
 int fdam_scale_bfloat16(const ScaleJob<float, bfloat16>* job) { return scale(*job); }

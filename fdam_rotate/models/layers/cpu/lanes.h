@@ -1,27 +1,24 @@
-// Eight numbers side by side, and complex numbers of them.
+// Numbers side by side, and complex numbers of them: kLanes, which is 8, or 16 where FDAM_LANES says so.
 //
-// In FFTs they are of eight maps, which go through the same instructions, so that no transform needs a shuffle. With
+// In FFTs they are of as many maps, which go through the same instructions, so that no transform needs a shuffle. With
 // channels last, maps lie in this order already; otherwise they are transposed when they are read, and back when they are
 // written. Included once for each instruction set, inside a namespace of its own (kernels.cpp).
 
-constexpr int kLanes = 8;
+constexpr int kLanes = FDAM_LANES;
+constexpr int kEight = 8;  // maps that are transposed at a time
 
 #define FDAM_INLINE static inline __attribute__((always_inline))
 
-template <typename T>
-struct LaneTypes;
-template <>
-struct LaneTypes<float> {
-  typedef float Values __attribute__((vector_size(32)));
-  typedef int Order __attribute__((vector_size(32)));
-};
-template <>
-struct LaneTypes<double> {
-  typedef double Values __attribute__((vector_size(64)));
-  typedef long Order __attribute__((vector_size(64)));
+template <typename T, int count>
+struct VectorOf {
+  typedef T Type __attribute__((vector_size(sizeof(T) * count)));
 };
 template <typename T>
-using Lanes = typename LaneTypes<T>::Values;
+using Lanes = typename VectorOf<T, kLanes>::Type;
+template <typename T>
+using Eight = typename VectorOf<T, kEight>::Type;
+template <typename T>  // the integers by which eight numbers are shuffled
+using Order = typename VectorOf<std::conditional_t<sizeof(T) == 4, int, long>, kEight>::Type;
 
 template <typename T>
 struct Complex {
@@ -59,16 +56,14 @@ FDAM_INLINE Lanes<T> load(const T* from) {
 
 // bfloat16 is the upper half of a float32; what is stored is rounded to the nearest, halves to even, and NaN stays NaN.
 template <typename V>
-struct Bits;
+struct Bits {
+  typedef unsigned Wide __attribute__((vector_size(sizeof(V))));
+  typedef unsigned short Narrow __attribute__((vector_size(sizeof(V) / 2)));
+};
 template <>
 struct Bits<float> {
   typedef unsigned Wide;
   typedef unsigned short Narrow;
-};
-template <>
-struct Bits<Lanes<float>> {
-  typedef unsigned Wide __attribute__((vector_size(32)));
-  typedef unsigned short Narrow __attribute__((vector_size(16)));
 };
 template <typename To, typename From>
 FDAM_INLINE To converted(From v) {
@@ -92,32 +87,35 @@ FDAM_INLINE void put(bfloat16* to, V v) {
 
 // Transpose eight vectors of eight numbers: pairs, then fours, then halves change places.
 template <typename T>
-FDAM_INLINE void transpose(Lanes<T>* v) {
-  typedef typename LaneTypes<T>::Order Order;
-  const Order even = {0, 8, 1, 9, 4, 12, 5, 13}, odd = {2, 10, 3, 11, 6, 14, 7, 15};
-  const Order low = {0, 1, 8, 9, 4, 5, 12, 13}, high = {2, 3, 10, 11, 6, 7, 14, 15};
-  const Order first = {0, 1, 2, 3, 8, 9, 10, 11}, second = {4, 5, 6, 7, 12, 13, 14, 15};
-  Lanes<T> t[kLanes];
-  for (int i = 0; i < kLanes; i += 2) {
+FDAM_INLINE void transpose(Eight<T>* v) {
+  typedef Order<T> O;
+  const O even = {0, 8, 1, 9, 4, 12, 5, 13}, odd = {2, 10, 3, 11, 6, 14, 7, 15};
+  const O low = {0, 1, 8, 9, 4, 5, 12, 13}, high = {2, 3, 10, 11, 6, 7, 14, 15};
+  const O first = {0, 1, 2, 3, 8, 9, 10, 11}, second = {4, 5, 6, 7, 12, 13, 14, 15};
+  Eight<T> t[kEight];
+  for (int i = 0; i < kEight; i += 2) {
     t[i] = __builtin_shuffle(v[i], v[i + 1], even);
     t[i + 1] = __builtin_shuffle(v[i], v[i + 1], odd);
   }
-  for (int i = 0; i < kLanes; i += 4)
+  for (int i = 0; i < kEight; i += 4)
     for (int k = 0; k < 2; k++) {
       v[i + 2 * k] = __builtin_shuffle(t[i + k], t[i + k + 2], low);
       v[i + 2 * k + 1] = __builtin_shuffle(t[i + k], t[i + k + 2], high);
     }
-  for (int i = 0; i < kLanes / 2; i++) {
+  for (int i = 0; i < kEight / 2; i++) {
     t[i] = __builtin_shuffle(v[i], v[i + 4], first);
     t[i + 4] = __builtin_shuffle(v[i], v[i + 4], second);
   }
-  for (int i = 0; i < kLanes; i++) v[i] = t[i];
+  for (int i = 0; i < kEight; i++) v[i] = t[i];
 }
 
 // How far the numbers of a map lie apart, and how far a number of one map from the same of the next. One of them is 1.
 struct Steps {
   long place, map;
 };
+
+// Places whose cache lines are asked for ahead: with channels last each place is another line, far from the one before.
+constexpr int kAhead = 16;
 
 // Read `count` numbers of each of `lanes` maps; missing lanes are zero.
 // The n-th goes to out[n].*part, so that two rows become the parts of one complex row.
@@ -126,16 +124,20 @@ static void read_row(const S* map, Steps steps, int count, int lanes, Complex<T>
   const long stride = steps.map;
   int n = 0;
   if (lanes == kLanes && stride == 1) {
-    for (; n < count; n++) out[n].*part = get<Lanes<T>>(map + n * steps.place);
+    for (; n < count; n++) {
+      __builtin_prefetch(map + (n + kAhead) * steps.place);
+      out[n].*part = get<Lanes<T>>(map + n * steps.place);
+    }
     return;
   }
   if (lanes == kLanes)
-    for (; n + kLanes <= count; n += kLanes) {
-      Lanes<T> v[kLanes];
-      for (int k = 0; k < kLanes; k++) v[k] = get<Lanes<T>>(map + k * stride + n);
-      transpose<T>(v);
-      for (int k = 0; k < kLanes; k++) out[n + k].*part = v[k];
-    }
+    for (; n + kEight <= count; n += kEight)
+      for (int maps = 0; maps < kLanes; maps += kEight) {
+        Eight<T> v[kEight];
+        for (int k = 0; k < kEight; k++) v[k] = get<Eight<T>>(map + (maps + k) * stride + n);
+        transpose<T>(v);
+        for (int k = 0; k < kEight; k++) put(reinterpret_cast<T*>(&(out[n + k].*part)) + maps, v[k]);
+      }
   for (; n < count; n++) {
     T v[kLanes] = {};
     for (int k = 0; k < lanes; k++) v[k] = get<T>(map + k * stride + n);
@@ -152,50 +154,30 @@ static void write_row(S* out, const S* add, Steps steps, int count, int lanes, c
   if (lanes == kLanes && stride == 1) {
     for (; n < count; n++) {
       Lanes<T> v = row[n].*part;
-      if (add) v += get<Lanes<T>>(add + n * steps.place);
+      __builtin_prefetch(out + (n + kAhead) * steps.place, 1);
+      if (add) {
+        __builtin_prefetch(add + (n + kAhead) * steps.place);
+        v += get<Lanes<T>>(add + n * steps.place);
+      }
       put(out + n * steps.place, v);
     }
     return;
   }
   if (lanes == kLanes)
-    for (; n + kLanes <= count; n += kLanes) {
-      Lanes<T> v[kLanes];
-      for (int k = 0; k < kLanes; k++) v[k] = row[n + k].*part;
-      transpose<T>(v);
-      for (int k = 0; k < kLanes; k++) {
-        if (add) v[k] += get<Lanes<T>>(add + k * stride + n);
-        put(out + k * stride + n, v[k]);
+    for (; n + kEight <= count; n += kEight)
+      for (int maps = 0; maps < kLanes; maps += kEight) {
+        Eight<T> v[kEight];
+        for (int k = 0; k < kEight; k++) v[k] = get<Eight<T>>(reinterpret_cast<const T*>(&(row[n + k].*part)) + maps);
+        transpose<T>(v);
+        for (int k = 0; k < kEight; k++) {
+          const long at = (maps + k) * stride + n;
+          if (add) v[k] += get<Eight<T>>(add + at);
+          put(out + at, v[k]);
+        }
       }
-    }
   for (; n < count; n++) {
     T v[kLanes];
     put(v, row[n].*part);
     for (int k = 0; k < lanes; k++) put(out + k * stride + n, add ? v[k] + get<T>(add + k * stride + n) : v[k]);
   }
 }
-
-// Call body(V, n) for n from 0 to count - 1: eight at a time with V a vector, the rest one by one with V a number.
-template <typename T, typename Body>
-FDAM_INLINE void each(long count, Body body) {
-  long n = 0;
-  for (; n + kLanes <= count; n += kLanes) body(Lanes<T>{}, n);
-  for (; n < count; n++) body(T{}, n);
-}
-
-// A sum over `each`. Its lanes are added up by halves, which is quicker than one after the other, and more exact.
-template <typename T>
-struct Sum {
-  Lanes<T> lanes = {};
-  T rest = 0;
-
-  void add(Lanes<T> v) { lanes += v; }
-  void add(T v) { rest += v; }
-  T total() const {
-    typedef typename LaneTypes<T>::Order Order;
-    Lanes<T> v = lanes;
-    v += __builtin_shuffle(v, Order{4, 5, 6, 7, 0, 1, 2, 3});
-    v += __builtin_shuffle(v, Order{2, 3, 0, 1, 6, 7, 4, 5});
-    v += __builtin_shuffle(v, Order{1, 0, 3, 2, 5, 4, 7, 6});
-    return v[0] + rest;
-  }
-};

@@ -14,9 +14,19 @@ from torch.autograd import forward_ad
 from torch.nn import Parameter
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
-__all__ = ["available", "call", "computed_in", "dense", "expect", "is_channels_last", "job_type", "serves"]
+__all__ = [
+    "available",
+    "call",
+    "computed_in",
+    "dense",
+    "expect",
+    "float32_lanes",
+    "is_channels_last",
+    "job_type",
+    "serves",
+]
 
-_INTERFACE = 4  # kInterface in kernels.cpp
+_INTERFACE = 5  # kInterface in kernels.cpp
 _MAP_TYPES = (torch.float32, torch.float64, torch.bfloat16)
 
 
@@ -34,6 +44,12 @@ def _library() -> ctypes.CDLL | None:
 def available() -> bool:
     """Whether the kernels were built."""
     return _library() is not None
+
+
+@lru_cache(maxsize=1)
+def float32_lanes() -> int:
+    """How many numbers of float32 the kernels may work on at a time: 16 with AVX-512, else 8."""
+    return _library().fdam_float32_lanes()
 
 
 def computed_in(dtype: torch.dtype) -> torch.dtype:

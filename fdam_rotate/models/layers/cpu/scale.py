@@ -1,4 +1,4 @@
-"""FreqScale on the CPU: ``irfft2(rfft2(x) * M)``, eight maps at a time; the work is in freq_scale.h."""
+"""FreqScale on the CPU: ``irfft2(rfft2(x) * M)``, eight or sixteen maps at a time; the work is in freq_scale.h."""
 
 from __future__ import annotations
 
@@ -8,12 +8,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fdam_rotate.models.layers.cpu.library import call, computed_in, dense, expect, is_channels_last, job_type
+from fdam_rotate.models.layers.cpu.library import (
+    call,
+    computed_in,
+    dense,
+    expect,
+    float32_lanes,
+    is_channels_last,
+    job_type,
+)
 from fdam_rotate.models.layers.resize import bicubic_matrix
 
 __all__ = ["quick", "scaled", "scaled_gradient"]
 
-_LANES = 8  # maps that are worked on at a time
+_EIGHT = 8
 _TAPS = 4  # nonzero weights of a cubic kernel
 _ALIGNMENT = 64  # bytes, of the vectors in `spectra`
 # The kernels take p^2 steps for a prime factor p above 5. Beside torch, 64 maps on two cores: 0.4 to 0.6 of its time up
@@ -22,7 +30,7 @@ _LARGEST_PRIME = 53
 _Job = job_type(
     "ScaleJob",
     "x kernels y spectra grad_kernels row_taps row_starts resize_columns row_roots column_roots",
-    "maps height width size half residual channels",
+    "maps height width size half residual channels lanes",
 )
 
 
@@ -50,13 +58,13 @@ def scaled(x: Tensor, kernels: Tensor, residual: bool, keep: bool) -> tuple[Tens
         kernels: (B, C, S, S // 2 + 1), float64 with ``x`` of float64, else float32; M is their bicubic resize to
             (H, W // 2 + 1).
         residual: Add ``x``.
-        keep: Return the spectra of x too, in the kernels' own order: eight maps side by side.
+        keep: Return the spectra of x too, in the kernels' own order: ``_lanes`` maps side by side.
 
     Returns:
         Tensor (B, C, H, W) in the dtype of ``x``, with channels last if ``x`` has them so and C is a multiple of eight;
         the spectra or None.
     """
-    spectra = kernels.new_empty(_spectra_shape(x)) if keep else None
+    spectra = kernels.new_empty(_spectra_shape(x, _lanes(x, kernels.dtype))) if keep else None
     return _run(x, kernels, residual, spectra, None), spectra
 
 
@@ -79,25 +87,34 @@ def scaled_gradient(
 def _run(x: Tensor, kernels: Tensor, residual: bool, spectra: Tensor | None, grad_kernels: Tensor | None) -> Tensor:
     (batch, channels, height, width), (size, half) = x.shape, kernels.shape[2:]
     expect(computed_in(x.dtype), kernels=(kernels, (batch, channels, size, half)))
-    channels_last = is_channels_last(x) and channels % _LANES == 0
+    lanes = _lanes(x, kernels.dtype)
+    if spectra is not None:  # of features whose layout may have been another
+        lanes = _EIGHT if spectra.shape[-1] == _EIGHT else float32_lanes()
+    channels_last = is_channels_last(x) and channels % lanes == 0
     (x,) = dense(x, channels_last=channels_last)
     (kernels,) = dense(kernels)
     if grad_kernels is not None:  # hooks on saved tensors may hand back another copy than was kept
-        expect(kernels.dtype, spectra=(spectra, _spectra_shape(x)))
+        expect(kernels.dtype, spectra=(spectra, _spectra_shape(x, lanes)))
         (spectra,) = dense(spectra)
         if spectra.data_ptr() % _ALIGNMENT:
             spectra = spectra.clone()
     y = torch.empty_like(x)
     tensors = (x, kernels, y, spectra, grad_kernels, *_tables(size, half, height, width, kernels.dtype))
-    sizes = (batch * channels, height, width, size, half, residual, channels if channels_last else 0)
+    sizes = (batch * channels, height, width, size, half, residual, channels if channels_last else 0, lanes)
     if not call("scale", _Job, tensors, sizes):
-        raise MemoryError(f"no memory for the spectra of {height} x {width} maps, {_LANES} maps for each thread")
+        raise MemoryError(f"no memory for the spectra of {height} x {width} maps, {lanes} maps for each thread")
     return y
 
 
-def _spectra_shape(x: Tensor) -> tuple[int, ...]:
+def _lanes(x: Tensor, dtype: torch.dtype) -> int:
+    """Maps that are worked on at a time: eight, or as many as the processor takes where they lie side by side."""
+    widest = float32_lanes() if dtype == torch.float32 and is_channels_last(x) else _EIGHT
+    return _EIGHT if x.shape[1] % widest else widest
+
+
+def _spectra_shape(x: Tensor, lanes: int) -> tuple[int, ...]:
     batch, channels, height, width = x.shape
-    return -(-batch * channels // _LANES), width // 2 + 1, height, 2, _LANES
+    return -(-batch * channels // lanes), width // 2 + 1, height, 2, lanes
 
 
 @lru_cache(maxsize=128)
