@@ -47,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--rounds must be at least 2 and --threads at least 1")
     import torch
 
+    from fdam_rotate.apis.analysis.fdam_cost import ratio_line
     from fdam_rotate.host.memory import keep_freed_memory
 
     torch.set_num_threads(args.threads)
@@ -64,16 +65,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows = []
     for what, ours, other, unit, result in _measure(args, device):
         rows.append({"what": what, "ours": ours, "other": other, "unit": unit, **result})
-        print(_format(rows[-1]), flush=True)
+        print(ratio_line(rows[-1]), flush=True)
     if args.json:
         args.json.write_text(json.dumps({"device": str(device), "precision": precision, "rows": rows}, indent=1) + "\n")
     return 0
-
-
-def _format(row: dict) -> str:
-    ours, other = (f"{row[key]} {row[key + '_value']:.1f} {row['unit']}" for key in ("ours", "other"))
-    spread = " ({:.3f} to {:.3f})".format(*row["quartiles"]) if "quartiles" in row else ""
-    return f"{row['what']:<36} {ours:<26} {other:<30} ratio {row['ratio']:.3f}{spread}"
 
 
 def _measure(args: argparse.Namespace, device):

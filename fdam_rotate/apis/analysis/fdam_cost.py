@@ -26,6 +26,7 @@ __all__ = [
     "forward_task",
     "paired_ratio",
     "published_freq_scale",
+    "ratio_line",
     "step_task",
     "time_by_turns",
 ]
@@ -143,3 +144,10 @@ def paired_ratio(times: Mapping[str, list[float]], ours: str, other: str) -> dic
     low, middle, high = statistics.quantiles(ratios, n=4)
     first, second = statistics.median(times[ours]), statistics.median(times[other])
     return {"ours_value": first, "other_value": second, "ratio": middle, "quartiles": (low, high)}
+
+
+def ratio_line(row: Mapping[str, Any]) -> str:
+    """A line of a table: ``what``, ``ours`` and ``other`` with their values in ``unit``, and their ratio."""
+    ours, other = (f"{row[key]} {row[key + '_value']:.1f} {row['unit']}" for key in ("ours", "other"))
+    spread = " ({:.3f} to {:.3f})".format(*row["quartiles"]) if "quartiles" in row else ""
+    return f"{row['what']:<36} {ours:<34} {other:<34} ratio {row['ratio']:.3f}{spread}"

@@ -22,7 +22,7 @@ from fdam_rotate.dota.merging.nms import greedy_nms
 from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 from fdam_rotate.dota.predicting.model import Found
 
-__all__ = ["RUNTIMES", "ModelFileError", "OnnxModel", "find_runtime", "read_card"]
+__all__ = ["RUNTIMES", "ModelFileError", "OnnxModel", "find_runtime", "open_session", "read_card"]
 
 RUNTIMES = ("onnxruntime", "openvino")
 
@@ -32,7 +32,7 @@ OUTPUTS = ("boxes", "scores", "labels", "count")
 _STANDARD_DOMAINS = {"", "ai.onnx"}
 
 #: An array of pixels (B, 3, H, W) to the outputs, in their order.
-Run = Callable[[NDArray[np.uint8]], list[NDArray[Any]]]
+Run = Callable[[NDArray[Any]], list[NDArray[Any]]]
 
 
 class ModelFileError(DotaError):
@@ -74,9 +74,8 @@ class OnnxModel:
         Raises:
             DotaError: the runtime refuses it.
         """
-        start = {"onnxruntime": _onnxruntime, "openvino": _openvino}[self.runtime]
         try:
-            self._run = start(self._file, self._device, threads or self._threads)
+            self._run = open_session(self.runtime, self._file, device=self._device, threads=threads or self._threads)
         except DotaError:
             raise
         except Exception as error:  # runtimes have kinds of errors of their own
@@ -257,7 +256,34 @@ def _tensors(graph: Any) -> Iterator[Any]:
                 yield from (sparse.values, sparse.indices)
 
 
-def _onnxruntime(path: Path, device: str, threads: int | None) -> Run:
+def open_session(
+    runtime: str,
+    path: Path,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    outputs: Sequence[str] = OUTPUTS,
+    precision: str = "f32",
+) -> Run:
+    """What runs a file whose one input is ``image``, by a runtime with this package's settings.
+
+    Args:
+        runtime: one of `RUNTIMES`.
+        path: of the file.
+        device: 'cpu', or with onnxruntime 'cuda' or 'cuda:N'.
+        threads: to compute with; None: as many as the runtime likes.
+        outputs: names of those that are wanted.
+        precision: OpenVINO's, 'f32' or 'bf16'.
+
+    Raises:
+        DotaError: the device is not there. The runtimes raise kinds of errors of their own.
+    """
+    if runtime == "openvino":
+        return _openvino(path, threads, outputs, precision)
+    return _onnxruntime(path, device, threads, outputs)
+
+
+def _onnxruntime(path: Path, device: str, threads: int | None, outputs: Sequence[str]) -> Run:
     import onnxruntime
 
     kind, _, number = device.partition(":")
@@ -273,26 +299,26 @@ def _onnxruntime(path: Path, device: str, threads: int | None) -> Run:
     if session.get_providers()[0] != provider:
         raise DotaError("onnxruntime found no GPU that it can use; take --device cpu")
 
-    def run(pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
-        outputs: list[NDArray[Any]] = session.run(list(OUTPUTS), {"image": pixels})
-        return outputs
+    def run(pixels: NDArray[Any]) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = session.run(list(outputs), {"image": pixels})
+        return found
 
     return run
 
 
-def _openvino(path: Path, device: str, threads: int | None) -> Run:
+def _openvino(path: Path, threads: int | None, outputs: Sequence[str], precision: str) -> Run:
     import openvino
 
     core = openvino.Core()
-    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    settings: dict[str, Any] = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     request = compiled.create_infer_request()
 
-    def run(pixels: NDArray[np.uint8]) -> list[NDArray[Any]]:
+    def run(pixels: NDArray[Any]) -> list[NDArray[Any]]:
         request.infer({"image": pixels})
-        return [request.get_tensor(name).data.copy() for name in OUTPUTS]
+        return [request.get_tensor(name).data.copy() for name in outputs]
 
     return run
 
