@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import threading
-from multiprocessing import Pipe
+from multiprocessing import AuthenticationError, Pipe
+from multiprocessing.connection import Client
 from pathlib import Path
 
 import cv2
@@ -15,6 +17,7 @@ import pytest
 from prep_scenes import tree
 from scripts import ROOT, load_script
 
+from fdam_rotate.apis import ranks as ranks_module
 from fdam_rotate.apis.ranks import Ranks, join_ranks, serve
 from fdam_rotate.dota.errors import DotaError, WorkerError
 from fdam_rotate.dota.workers import run_tasks
@@ -78,6 +81,88 @@ def test_without_torchrun_it_is_said(monkeypatch):
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(DotaError, match=r"needs torchrun: torchrun --nproc_per_node=N tools/predict\.py"):
         join_ranks()
+
+
+def test_what_nobody_works_on_yet_is_dropped_at_the_end():
+    begun, go_on = threading.Event(), threading.Event()
+
+    def wait(task: int) -> int:
+        done.append(task)
+        begun.set()
+        go_on.wait(20)
+        return task
+
+    done: list[int] = []
+    before = set(threading.enumerate())
+    pool = Ranks([])
+    (worker,) = set(threading.enumerate()) - before
+    assert not worker.daemon, "this process does not end under it"
+    futures = [pool.submit(wait, task) for task in range(5)]
+    begun.wait(20)
+    pool.shutdown()
+    go_on.set()
+    assert futures[0].result(20) == 0
+    worker.join(20)
+    assert not worker.is_alive()
+    assert done == [0]
+
+
+@pytest.fixture
+def group(monkeypatch):
+    """``group(world, meet)``: the first process of ``world``; ``meet(place, key)`` is what the others do then."""
+
+    def make(world, meet, **environment):
+        for name, value in {"RANK": "0", "MASTER_ADDR": "127.0.0.1", **environment}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(ranks_module.dist, "init_process_group", lambda backend: None)
+        monkeypatch.setattr(ranks_module.dist, "get_rank", lambda: 0)
+        monkeypatch.setattr(ranks_module.dist, "get_world_size", lambda: world)
+        monkeypatch.setattr(ranks_module.dist, "broadcast_object_list", lambda told, src: meet(*told[0]))
+        monkeypatch.setattr(ranks_module, "Ranks", list)
+        return join_ranks()
+
+    return make
+
+
+def test_the_others_are_known_by_their_rank_and_strangers_are_not_let_in(group):
+    kept = []
+
+    def client(place, key, rank):
+        with contextlib.suppress(AuthenticationError, OSError):
+            connection = Client(place, authkey=key)
+            connection.send(rank)
+            connection.send(f"I am {rank}")
+            kept.append(connection)
+
+    def meet(place, key):
+        for rank, own in ((7, b"guessed"), (2, key), (1, key)):
+            threading.Thread(target=client, args=(place, own, rank), daemon=True).start()
+
+    assert [connection.recv() for connection in group(3, meet)] == ["I am 1", "I am 2"]
+    for connection in kept:
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "here", "listens", "told"),
+    [
+        ("localhost", "0", "127.0.0.1", "127.0.0.1"),
+        ("127.0.0.1", "0", "127.0.0.1", "127.0.0.1"),
+        ("node7", "1", "127.0.0.1", "127.0.0.1"),  # all processes are on this machine
+        ("node7", "0", "", "node7"),
+    ],
+)
+def test_other_machines_are_listened_to_only_where_there_are_some(host, here, listens, told, group, monkeypatch):
+    places, addresses = [], []
+    listener = ranks_module.Listener
+
+    def watched(address, **settings):
+        addresses.append(address[0])
+        return listener(("127.0.0.1", 0), **settings)
+
+    monkeypatch.setattr(ranks_module, "Listener", watched)
+    group(1, lambda place, key: places.append(place), MASTER_ADDR=host, LOCAL_WORLD_SIZE=here)
+    assert (addresses, places[0][0]) == ([listens], told)
 
 
 @pytest.fixture

@@ -274,9 +274,9 @@ def test_what_the_host_raises_becomes_a_line_and_files_are_named_as_they_are():
     ("kind", "fp16", "expected"),
     [
         (None, None, "OptimizerHook"),
-        (None, {"loss_scale": 512.0}, "Fp16OptimizerHook"),
+        (None, {"loss_scale": 128.0}, "Fp16OptimizerHook"),
         ("GradientCumulativeOptimizerHook", None, "GradientCumulativeOptimizerHook"),
-        ("GradientCumulativeOptimizerHook", {"loss_scale": 512.0}, "GradientCumulativeFp16OptimizerHook"),
+        ("GradientCumulativeOptimizerHook", {"loss_scale": 128.0}, "GradientCumulativeFp16OptimizerHook"),
     ],
 )
 def test_accumulation_and_mixed_precision_go_together(kind, fp16, expected):
@@ -286,7 +286,7 @@ def test_accumulation_and_mixed_precision_go_together(kind, fp16, expected):
     assert hook.grad_clip == {"max_norm": 35}
     assert getattr(hook, "cumulative_iters", 1) == (8 if kind else 1)
     if fp16 is not None:
-        assert hook._scale_update_param == 512.0
+        assert hook._scale_update_param == 128.0
         for shared in (False, True):
             cfg = Config({"optimizer_config": config, "fp16": fp16})
             assert _optimizer_hook(cfg, distributed=shared).distributed is shared
