@@ -54,9 +54,11 @@ class FlipTurnAug:
             raise ValueError(f"flip_direction is one of {', '.join(FLIPS)}, turns are of {_TURNS}; got {unknown[0]!r}")
         self.transforms = Compose(transforms)
         self.scale_key = "scale" if scale_factor is None else "scale_factor"
-        scale = img_scale if scale_factor is None else scale_factor
-        several = isinstance(scale, list) or (isinstance(scale, tuple) and isinstance(scale[0], (list, tuple)))
-        self.scales = [tuple(s) if isinstance(s, list) else s for s in (scale if several else [scale])]
+        if img_scale is not None:
+            sizes = img_scale if isinstance(img_scale[0], Sequence) else [img_scale]
+            self.scales: list[Any] = [tuple(size) for size in sizes]
+        else:
+            self.scales = list(scale_factor) if isinstance(scale_factor, Sequence) else [scale_factor]
         self.views: list[str | int] = [0, *(directions if flip else []), *turns]
 
     def __call__(self, results: dict[str, Any]) -> dict[str, list[Any]]:

@@ -180,6 +180,8 @@ def test_a_turn_depends_on_its_random_numbers_alone():
 
     used, fresh = (PolyRandomRotate(rotate_ratio=1.0, rect_classes=[9]) for _ in range(2))
     assert len({angle(used) for _ in range(5)} | {angle(fresh)}) == 1
+    turns = PolyRandomRotate(rotate_ratio=1.0, rect_classes=[9]).discrete_range
+    assert sorted(used.discrete_range) == sorted(turns) == [-180, -90, 90, 180]
 
 
 def _set(folder: Path, names: list[str]):

@@ -223,9 +223,11 @@ def test_schedule(name, row, configs):
     assert cfg.data.samples_per_gpu == row.images
     if row.accumulate > 1:
         assert row.images * row.accumulate == row.base_batch, "one GPU takes the published batch"
-    assert cfg.checkpoint_config.interval == 1
+    assert cfg.checkpoint_config == dict(interval=1, max_keep_ckpts=3)
     assert cfg.workflow == [("train", 1)]
-    assert [hook["type"] for hook in cfg.log_config.hooks] == ["TextLoggerHook", "TensorboardLoggerHook"]
+    assert cfg.log_config == dict(interval=50, hooks=[dict(type="TextLoggerHook"), dict(type="TensorboardLoggerHook")])
+    assert (cfg.dist_params, cfg.opencv_num_threads, cfg.mp_start_method) == (dict(backend="nccl"), 0, "fork")
+    assert cfg.data.workers_per_gpu == 2
     assert cfg.get("fp16") is None
     assert cfg.log_level == "INFO"
     assert cfg.resume_from is None

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fdam_rotate.datasets import DOTAPatchDataset
+from fdam_rotate.datasets import DOTAPatchDataset, dota
 from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.manifest import Manifest
 from fdam_rotate.dota.merging.merge import merge_patches
@@ -39,7 +39,7 @@ def test_reads_sorted_with_any_extension_and_leaves_out_patches_without_objects(
     _patch(tmp_path, "c__64__0___0", [])
     train = _dataset(tmp_path)
     assert [info["filename"] for info in train.data_infos] == ["a__64__0___0.png", "b__64__0___0.JPG"]
-    assert train.get_cat_ids(0) == [1, 0]
+    assert [train.get_cat_ids(number) for number in (0, 1)] == [[1, 0], [0]]
     box = train.get_ann_info(1)["bboxes"]
     np.testing.assert_allclose(box[0, :4], [25, 25, 30, 10], atol=1e-4)
     test = _dataset(tmp_path, test_mode=True)
@@ -66,6 +66,34 @@ def test_objects_too_thin_for_training_are_left_out(tmp_path):
     assert len(_dataset(tmp_path).get_ann_info(0)["bboxes"]) == 1
 
 
+def test_objects_that_are_too_thin_are_counted(tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(dota, "print_log", lambda text, logger: said.append((text, logger)))
+    _patch(tmp_path, "a__64__0___0", ["10 20 40 20 40 21 10 21 ship 0", SHIP, PLANE])
+    _dataset(tmp_path, difficulty=0)  # the plane is difficult, and left out for that
+    assert said == [(f"{tmp_path / 'annfiles'}: 1 objects with a side under 2 pixels are not used", "root")]
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    _dataset(tmp_path)
+    assert len(said) == 1
+
+
+def test_of_two_images_with_one_name_the_first_counts(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP], ".jpg")
+    _patch(tmp_path, "a__64__0___0", [SHIP], ".png")
+    assert [info["filename"] for info in _dataset(tmp_path).data_infos] == ["a__64__0___0.jpg"]
+
+
+def test_ids_that_no_file_of_detections_can_hold_are_refused(tmp_path):
+    for name in ("a", "b "):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        assert cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.zeros((64, 64, 3), np.uint8))
+    with pytest.raises(DotaError, match=r"images: the image id 'b ' begins or ends with a blank.*; rename the file$"):
+        _dataset(tmp_path, ann_file=str(tmp_path / "images"), test_mode=True)
+    (tmp_path / "images" / "a.png").rename(tmp_path / "images" / "c .png")
+    with pytest.raises(DotaError, match=r"; rename the file \(and 1 more\)$"):
+        _dataset(tmp_path, ann_file=str(tmp_path / "images"), test_mode=True)
+
+
 def test_folder_of_images_is_a_test_set(tmp_path):
     _patch(tmp_path, "b__64__0___0", [])
     _patch(tmp_path, "a__64__0___0", [])
@@ -85,6 +113,16 @@ def test_bad_labels_are_all_told_with_file_and_line(tmp_path):
     assert "a__64__0___0.txt:3" in text
     assert "'ship'" in text  # the closest name
     assert "b__64__0___0.txt:1" in text
+    assert " more" not in text
+
+
+@pytest.mark.parametrize(("count", "more"), [(20, ""), (21, "\n  and 1 more"), (25, "\n  and 5 more")])
+def test_many_bad_labels_are_counted(count, more, tmp_path):
+    _patch(tmp_path, "a__64__0___0", ["1 2 3 ship 0"] * count)
+    with pytest.raises(DotaError, match=f"{count} label lines cannot be used") as error:
+        _dataset(tmp_path)
+    assert str(error.value).count("a__64__0___0.txt:") == 20
+    assert str(error.value).endswith(more) or not more
 
 
 @pytest.mark.parametrize(
@@ -130,6 +168,40 @@ def test_version_reaches_the_steps_that_turn_boxes(tmp_path):
         classes=CLASSES,
     )
     assert [step.version for step in dataset.pipeline.transforms] == ["le135", "oc"]
+
+
+@pytest.mark.parametrize(("settings", "kept"), [({}, False), ({"filter_empty_gt": True}, False),
+                                                ({"filter_empty_gt": False}, True)])  # fmt: skip
+def test_a_turn_keeps_images_without_objects_where_they_are_trained_on(settings, kept, tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    turn = {"type": "PolyRandomRotate", "rotate_ratio": 1.0}
+    given = [{"type": "LoadImageFromFile"}, turn, {**turn, "allow_negative": False, "version": "oc"}]
+    dataset = DOTAPatchDataset(
+        str(tmp_path / "annfiles"),
+        given,
+        version="le135",
+        img_prefix=str(tmp_path / "images"),
+        classes=CLASSES,
+        **settings,
+    )
+    _, first, second = dataset.pipeline.transforms
+    assert (first.allow_negative, first.version) == (kept, "le135")
+    assert (second.allow_negative, second.version) == (False, "oc")
+    assert given[0] == {"type": "LoadImageFromFile"}, "the config's own steps are left as they are"
+    assert given[1] == turn
+
+
+def test_a_mosaic_knows_the_angle_too(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    steps = DOTAPatchDataset._steps(_dataset(tmp_path, version="oc"), [{"type": "RMosaic"}], {})
+    assert steps == [{"type": "RMosaic", "version": "oc"}]
+
+
+def test_a_flip_that_does_not_flip_is_refused(tmp_path):
+    _patch(tmp_path, "a__64__0___0", [SHIP])
+    steps = [{"type": "MultiScaleFlipAug", "scale_factor": 1.0, "flip": True, "transforms": []}]
+    with pytest.raises(DotaError, match="needs a step RRandomFlip"):
+        DOTAPatchDataset(str(tmp_path / "annfiles"), steps, img_prefix=str(tmp_path / "images"), classes=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +268,23 @@ def test_tested_image_without_labels_is_refused(tmp_path):
     (tmp_path / "labelTxt").mkdir()
     with pytest.raises(ScoreError, match=r"1 tested images have no labels in .*labelTxt, first im"):
         _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True).truths()
+    (tmp_path / "labelTxt" / "im.txt").write_text(SHIP)
+    for name in ("later__64__0___0", "last__64__0___0"):
+        _patch(tmp_path, name, [])
+    with pytest.raises(ScoreError, match=r"2 tested images have no labels in .*labelTxt, first last"):
+        _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True).truths()
+
+
+def test_without_the_folder_of_whole_images_patches_are_scored(tmp_path, capsys):
+    _patch(tmp_path, "im__64__0___0", [SHIP])
+    dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "nowhere"), test_mode=True)
+    found = [[np.array([[25, 25, 30, 10, 0, 0.9]], np.float32), np.zeros((0, 6), np.float32)]]
+    assert dataset.evaluate(found) == {"patch_mAP": pytest.approx(1.0)}
+    assert f"scored on PATCHES, not whole images (no gt_dir: {tmp_path / 'nowhere'})" in capsys.readouterr().out
+    dataset.evaluate(found, logger="silent")
+    assert capsys.readouterr().out == "", "told to whom it is asked to"
+    result, _ = dataset.score(dataset.detections(found), iou_thr=[0.5, 0.75])
+    assert result.iou_thrs == (0.5, 0.75)
 
 
 def test_the_manifest_tells_of_which_image_a_patch_is(tmp_path):
@@ -213,6 +302,12 @@ def test_the_manifest_tells_of_which_image_a_patch_is(tmp_path):
     dataset = _dataset(tmp_path, gt_dir=str(tmp_path / "labelTxt"), test_mode=True)
     ship = np.array([[25, 25, 30, 10, 0, 0.9]], np.float32)
     assert dataset.evaluate([[ship, np.zeros((0, 6), np.float32)]]) == {"mAP": pytest.approx(1.0)}
+    (tmp_path / "manifest.json").rename(tmp_path / "split.json")
+    settings = {"gt_dir": str(tmp_path / "labelTxt"), "test_mode": True}
+    dataset = _dataset(tmp_path, manifest=str(tmp_path / "split.json"), **settings)
+    assert dataset.evaluate([[ship, np.zeros((0, 6), np.float32)]]) == {"mAP": pytest.approx(1.0)}
+    with pytest.raises(OSError, match=r"gone\.json"):  # one that is named is not done without
+        _dataset(tmp_path, manifest=str(tmp_path / "gone.json"), **settings).truths()
 
 
 def test_detections_that_are_no_numbers_are_refused(tmp_path):

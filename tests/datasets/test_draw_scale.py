@@ -18,6 +18,7 @@ def test_factors_fill_the_range():
     assert abs(drawn.mean() - 1.5) < 0.1
     assert step({"img": 1})["img"] == 1
     assert DrawScale(0.5, 0.5)({})["scale_factor"] == 0.5
+    assert repr(step) == "DrawScale(low=0.5, high=2.5)"
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (-1, 1), (2, 1)])

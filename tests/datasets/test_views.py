@@ -87,7 +87,8 @@ def test_a_flip_that_does_not_flip_is_refused():
     with pytest.raises(DotaError, match="needs a step RRandomFlip"):
         check_views(steps)
     check_views([{**steps[0], "flip": False}])
-    check_views([{**steps[0], "transforms": [FLIP]}])
+    for kind in ("RRandomFlip", "RandomFlip"):
+        check_views([{**steps[0], "transforms": [*STEPS, {"type": kind}]}])
 
 
 @pytest.mark.parametrize(
@@ -106,13 +107,24 @@ def test_settings_that_cannot_be(settings, message):
 
 def test_it_flips_by_itself():
     with pytest.raises(ValueError, match="drop RandomFlip"):
-        FlipTurnAug([FLIP], scale_factor=1.0)
+        FlipTurnAug([*STEPS, FLIP], scale_factor=1.0)
 
 
 def test_several_scales_give_all_views():
     aug = FlipTurnAug(STEPS, img_scale=[(64, 64), (128, 128)], turns=[90])
     assert aug.scales == [(64, 64), (128, 128)]
     assert aug.views == [0, 90]
+    for scale in ((64, 96), [64, 96]):  # as Python and JSON write one
+        assert FlipTurnAug(STEPS, img_scale=scale).scales == [(64, 96)]
+    assert FlipTurnAug(STEPS, img_scale=[[64, 64], [128, 128]]).scales == aug.scales
+    assert FlipTurnAug(STEPS, img_scale=((64, 64), (128, 128))).scales == aug.scales
+    for factors in ([0.5, 1.0], (0.5, 1.0)):
+        assert FlipTurnAug(STEPS, scale_factor=factors).scales == [0.5, 1.0]
+
+
+def test_a_flip_is_horizontal_where_nothing_is_said():
+    assert FlipTurnAug(STEPS, scale_factor=1.0, flip=True).views == [0, "horizontal"]
+    assert FlipTurnAug(STEPS, scale_factor=1.0).views == [0]
 
 
 @pytest.mark.parametrize("turn", [0, 45, 360, -90])

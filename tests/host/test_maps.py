@@ -63,13 +63,14 @@ def test_channels_last_gives_what_the_usual_layout_gives(name):
     assert torch.equal(gradient_last, gradient)
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 @pytest.mark.parametrize("name", OPERATIONS)
-def test_bfloat16_is_computed_in_float32(name, layout):
-    x = numbers(2, 9, 11, 14, seed=0).bfloat16().float()  # the same numbers in both
+def test_16_bits_are_computed_in_float32(name, layout, kind):
+    x = numbers(2, 9, 11, 14, seed=0).to(kind).float()  # the same numbers in both
     y, gradient = run(OPERATIONS[name], x, torch.contiguous_format, torch.float32)
-    short, short_gradient = run(OPERATIONS[name], x, layout, torch.bfloat16)
-    assert short.dtype == short_gradient.dtype == torch.bfloat16
+    short, short_gradient = run(OPERATIONS[name], x, layout, kind)
+    assert short.dtype == short_gradient.dtype == kind
     # offsets, masks and the gradient that comes in are rounded to 8 bits
     assert (short - y).abs().max() <= 0.03 * y.abs().max()
     assert (short_gradient - gradient).abs().max() <= 0.03 * gradient.abs().max()

@@ -24,6 +24,7 @@ from torch import nn
 from fdam_rotate.apis.checkpoints import checkpoint
 from fdam_rotate.apis.checkpoints.checkpoint import (
     CheckpointError,
+    LoadReport,
     install_safe_loader,
     load_checkpoint_file,
     load_into,
@@ -224,6 +225,27 @@ def test_a_hook_that_resizes_is_no_mismatch():
     assert dict(report.resized) == {"weight": ((1, 3), (1, 2))}
     assert "resized: weight 1x3 -> 1x2" in report.table()
     assert model.weight.tolist() == [[1.0, 2.0]]
+
+
+def test_a_long_report_is_cut():
+    shapes = {f"{letter}.w": ((2,), ()) for letter in "xyz"}
+    dropped = {"classifier": ["a", "b", "c"], "EMA copies": ["d", "e", "f", "g"]}
+    report = LoadReport("f", "M", ("k",), ("a.1.w", "a.2.w", "b.w", "c.w"), mismatched=shapes, dropped=dropped)
+    assert report.table(3).splitlines() == [
+        "f -> M",
+        "  loaded       1 of 8 tensors",
+        "  new          4 not in the file, keep their initial values",
+        "    a.*.w  x2",
+        "    b.w",
+        "    c.w",
+        "  refused      3",
+        *(f"    {letter}.w: 2 in the file, scalar in the model" for letter in "xyz"),
+        "  dropped      3 classifier: a, b, c",
+        "  dropped      4 EMA copies",
+    ]
+    short = report.table(2).splitlines()
+    assert short[3:6] == ["    a.*.w  x2", "    b.w", "    ... and 1 more kinds"]
+    assert sum(" in the model" in line for line in short) == 2
 
 
 @pytest.mark.parametrize(
