@@ -29,7 +29,14 @@ from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedR
 from fdam_rotate.apis.exporting.refining import R3DetCandidates, S2ANetCandidates
 from fdam_rotate.apis.exporting.suppression import translations
 from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates
-from fdam_rotate.apis.exporting.writing import EXPORTER_ERRORS, check_export_target, reason, write_onnx
+from fdam_rotate.apis.exporting.writing import (
+    EXPORTER_ERRORS,
+    OLD_OPSET,
+    OPSET,
+    check_export_target,
+    reason,
+    write_onnx,
+)
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 
@@ -196,15 +203,15 @@ def export_detector(
     )
     if len(card.classes) != model.classes:
         raise ExportError(f"the detector has {model.classes} classes, the data set {len(card.classes)}")
-    names, metadata, scores = OUTPUTS, {CARD_KEY: card.to_json()}, expected[1]
+    names, metadata, scores, opset = OUTPUTS, {CARD_KEY: card.to_json()}, expected[1], OPSET
     if deepness:
-        model, image, names = DeepnessForm(model), image.float() / 255, ("detections",)
+        model, image, names, opset = DeepnessForm(model), image.float() / 255, ("detections",), OLD_OPSET
         metadata.update(deepness_metadata(card))
         with torch.no_grad():
             scores = model(image)[:, 4:-1]
     with atomic_path(path) as temporary:
         try:
-            write_onnx(model, image, temporary, names, metadata, translations())
+            write_onnx(model, image, temporary, names, metadata, translations(), opset)
         except EXPORTER_ERRORS as error:
             raise ExportError(f"{card.detector} cannot be exported: {reason(error)}") from error
         difference = None

@@ -15,9 +15,16 @@ from torch import Tensor, nn
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.dota.outputs import claim_file
 
-__all__ = ["EXPORTER_ERRORS", "check_export_target", "reason", "write_onnx"]
+__all__ = ["EXPORTER_ERRORS", "OLD_OPSET", "OPSET", "check_export_target", "reason", "write_onnx"]
 
-OPSET = 18
+#: The version of ONNX's operators that has GELU as one of them: onnxruntime 1.17 and later, OpenVINO 2024 and later.
+OPSET = 20
+
+#: The one before it, for older runtimes.
+OLD_OPSET = 18
+
+#: The oldest version of the file format that has these operators: runtimes refuse files of a newer one than they know.
+_FORMATS = {OLD_OPSET: 8, OPSET: 9}
 
 #: What exporters raise over a model that they cannot follow.
 EXPORTER_ERRORS = (RuntimeError, ValueError, TypeError, NotImplementedError, AttributeError)
@@ -50,6 +57,7 @@ def write_onnx(
     outputs: Sequence[str],
     metadata: Mapping[str, str],
     translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
+    opset: int = OPSET,
 ) -> None:
     """Export ``model`` with one input, ``image``, into one file, and check its form.
 
@@ -67,7 +75,7 @@ def write_onnx(
             model,
             (image,),
             dynamo=True,
-            opset_version=OPSET,
+            opset_version=opset,
             input_names=["image"],
             output_names=list(outputs),
             verbose=False,
@@ -79,6 +87,7 @@ def write_onnx(
     program.save(str(path), external_data=False)
     _fold_constants(path)
     written = onnx.load(str(path))
+    written.ir_version = _FORMATS[opset]
     onnx.checker.check_model(written)
     for key, value in metadata.items():
         written.metadata_props.add(key=key, value=value)
