@@ -27,8 +27,9 @@ from fdam_rotate.apis.exporting.deepness import DeepnessForm, deepness_metadata
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
 from fdam_rotate.apis.exporting.refining import R3DetCandidates, S2ANetCandidates
-from fdam_rotate.apis.exporting.suppression import translations
-from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates
+from fdam_rotate.apis.exporting.roi_align import level_pool_onnx
+from fdam_rotate.apis.exporting.suppression import kept_mask_onnx
+from fdam_rotate.apis.exporting.two_stage import OrientedRCNNCandidates, RoITransformerCandidates
 from fdam_rotate.apis.exporting.writing import (
     EXPORTER_ERRORS,
     OLD_OPSET,
@@ -48,16 +49,11 @@ OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
 KINDS = {
     "OrientedRCNN": OrientedRCNNCandidates,
     "R3Det": R3DetCandidates,
+    "RoITransformer": RoITransformerCandidates,
     "RotatedFCOS": RotatedFCOSCandidates,
     "RotatedRetinaNet": RotatedRetinaNetCandidates,
     "S2ANet": S2ANetCandidates,
 }
-
-#: Detectors of configs/ that are not, and why.
-REASONS = {
-    "RoITransformer": "its first stage samples a box the more densely the larger it is (RoIAlign, sampling_ratio=0)",
-}
-
 
 @dataclass(frozen=True)
 class DetectorReport:
@@ -123,8 +119,9 @@ def candidates_of(detector: nn.Module, steps: Mapping[str, Any], max_boxes: int 
 
     kind = type(detector).__name__
     if kind not in KINDS:
-        why = f": {REASONS[kind]}" if kind in REASONS else f", only {', '.join(KINDS)}"
-        raise ExportError(f"{kind} is not exported whole{why}; --features writes its backbone and neck")
+        raise ExportError(
+            f"{kind} is not exported whole, only {', '.join(KINDS)}; --features writes its backbone and neck"
+        )
     model = KINDS[kind](copy.deepcopy(detector), steps, max_boxes).eval()
     set_freq_impl(model, "dft")
     return model
@@ -211,7 +208,7 @@ def export_detector(
             scores = model(image)[:, 4:-1]
     with atomic_path(path) as temporary:
         try:
-            write_onnx(model, image, temporary, names, metadata, translations(), opset)
+            write_onnx(model, image, temporary, names, metadata, _translations(), opset)
         except EXPORTER_ERRORS as error:
             raise ExportError(f"{card.detector} cannot be exported: {reason(error)}") from error
         difference = None
@@ -226,6 +223,12 @@ def export_detector(
                 )
     count = sum(isinstance(module, FreqScale) for module in detector.modules())
     return DetectorReport(path, card, count, difference)
+
+
+def _translations() -> dict[Any, Any]:
+    """How this package's own operations are written in ONNX's."""
+    own = torch.ops.fdam_rotate
+    return {own.kept_mask.default: kept_mask_onnx, own.level_pool.default: level_pool_onnx}
 
 
 def _run(path: Path, image: NDArray[Any], names: Sequence[str]) -> list[NDArray[Any]]:

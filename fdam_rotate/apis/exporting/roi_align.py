@@ -1,20 +1,26 @@
-"""Rotated RoIAlign over the levels of a pyramid in operations that every runtime has: one gather and small products.
+"""RoIAlign over the levels of a pyramid in operations that every runtime has.
 
-The rule is mmcv's ``RoIAlignRotated`` (after detectron2's ``ROIAlignRotated``) with ``aligned=True``: each bin averages
-``samples`` x ``samples`` points, a point is interpolated from four pixels, one more than a pixel outside counts zero.
-All levels lie below each other in one table of pixels, so that a box finds its level by a row number and the sizes of
-everything are known in advance. The pixels of a bin are gathered for some thousand bins at a time: for all boxes of an
-image at once they would take a gigabyte and more.
+Rotated boxes take one gather and small products. The rule is mmcv's ``RoIAlignRotated`` (after detectron2's
+``ROIAlignRotated``) with ``aligned=True``: each bin averages ``samples`` x ``samples`` points, a point is interpolated
+from four pixels, one more than a pixel outside counts zero. All levels lie below each other in one table of pixels, so
+that a box finds its level by a row number and the sizes of everything are known in advance. The pixels of a bin are
+gathered for some thousand bins at a time: for all boxes of an image at once they would take a gigabyte and more.
+
+Upright boxes take ONNX's own operator, which knows the rule of RoI Transformer's first stage: the larger the box, the
+more points a bin. It runs over each level with all boxes, those of other levels moved to one pixel and their result set
+to zero. So all sizes are known, and of such a box only one point a bin is computed in vain.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
-__all__ = ["pool_rotated"]
+__all__ = ["level_pool", "level_pool_onnx", "pool_rotated", "pool_upright"]
 
 #: Values gathered at a time, 8 MB of float32: what stays in a cache between gather and product costs half.
 _CHUNK_VALUES = 1 << 21
@@ -51,8 +57,7 @@ def pool_rotated(
     pixels = [level.shape[2] * level.shape[3] for level in maps]
     starts = [sum(pixels[:k]) for k in range(len(maps))]
 
-    size = torch.sqrt(boxes[..., 2] * boxes[..., 3])
-    level = torch.floor(torch.log2(size / finest_scale + 1e-6)).clamp(0, len(maps) - 1).long()
+    level = _level_of(boxes[..., 2] * boxes[..., 3], finest_scale, len(maps))
     facts = boxes.new_tensor(
         [(1 / stride, m.shape[2], m.shape[3], start) for stride, m, start in zip(strides, maps, starts, strict=True)]
     )
@@ -89,6 +94,83 @@ def pool_rotated(
         for row, weight in zip(rows.split(step), weights.split(step), strict=True)
     ]
     return torch.cat(pooled).reshape(batch * count, side * side, channels)
+
+
+def pool_upright(
+    maps: Sequence[Tensor], boxes: Tensor, strides: Sequence[int], *, finest_scale: float, side: int
+) -> Tensor:
+    """The features of upright boxes, averaged over ``side`` x ``side`` bins, from the level that fits each box's size.
+
+    A bin of h x w pixels of the level has ceil(h) x ceil(w) points; a box without an area is all zeros.
+
+    Args:
+        maps: levels (B, C, H, W), fine to coarse.
+        boxes: (B, P, 4) x1, y1, x2, y2 in pixels of the image.
+        strides: pixels of the image to one of each level.
+        finest_scale: as for `pool_rotated`.
+        side: bins along each side.
+
+    Returns:
+        (B * P, C, side, side).
+    """
+    batch, count = boxes.shape[:2]
+    image = torch.arange(batch, device=boxes.device)[:, None].expand(batch, count).reshape(-1)
+    flat = boxes.reshape(-1, 4)
+    area = (flat[:, 2] - flat[:, 0]) * (flat[:, 3] - flat[:, 1])
+    level = _level_of(area, finest_scale, len(maps))
+    total: Tensor | None = None
+    for number, (features, stride) in enumerate(zip(maps, strides, strict=True)):
+        here = ((level == number) & (area > 0)).to(flat.dtype)[:, None]
+        chosen = flat * here + flat.new_tensor([0.0, 0.0, stride, stride]) * (1 - here)
+        pooled = level_pool(features, chosen, image, 1 / stride, side) * here[..., None, None]
+        total = pooled if total is None else total + pooled
+    assert total is not None
+    return total
+
+
+@torch.library.custom_op("fdam_rotate::level_pool", mutates_args=())
+def level_pool(features: Tensor, boxes: Tensor, image: Tensor, scale: float, side: int) -> Tensor:
+    """RoIAlign of one level, with points by the size of the box: ``RoiAlign`` in an ONNX file.
+
+    Args:
+        features: (B, C, H, W).
+        boxes: (N, 4) x1, y1, x2, y2.
+        image: (N,) int64, each box's image.
+        scale: pixels of the level to one of the boxes' coordinates.
+        side: bins along each side.
+
+    Returns:
+        (N, C, side, side).
+    """
+    return roi_align(features, torch.cat([image[:, None].to(boxes.dtype), boxes], 1), side, scale, aligned=True)
+
+
+@level_pool.register_fake
+def _(features: Tensor, boxes: Tensor, image: Tensor, scale: float, side: int) -> Tensor:
+    return features.new_empty(len(boxes), features.shape[1], side, side)
+
+
+def level_pool_onnx(features: Any, boxes: Any, image: Any, scale: float, side: int) -> Any:
+    """`level_pool` for ``torch.onnx.export``."""
+    from onnxscript import opset18 as op
+
+    return op.RoiAlign(
+        features,
+        boxes,
+        image,
+        coordinate_transformation_mode="half_pixel",
+        mode="avg",
+        output_height=side,
+        output_width=side,
+        sampling_ratio=0,
+        spatial_scale=scale,
+    )
+
+
+def _level_of(area: Tensor, finest_scale: float, levels: int) -> Tensor:
+    """Numbers of the levels for boxes of these areas."""
+    scale = torch.sqrt(area) / finest_scale
+    return torch.floor(torch.log2(scale + 1e-6)).clamp(0, levels - 1).long()
 
 
 def _by_bins(values: Tensor, side: int, samples: int) -> Tensor:

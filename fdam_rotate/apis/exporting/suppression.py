@@ -6,14 +6,13 @@ runtime knows in advance. What is kept is written as a mask instead, whose size 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-__all__ = ["kept_mask", "translations"]
+__all__ = ["kept_mask", "kept_mask_onnx"]
 
 #: Boxes scored at or below this are left out; they are marked by a score of -1.
 _LEFT_OUT = -0.5
@@ -44,21 +43,18 @@ def _(boxes: Tensor, scores: Tensor, iou_thr: float, max_kept: int) -> Tensor:
     return torch.empty_like(scores)
 
 
-def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
-    """For ``custom_translation_table`` of ``torch.onnx.export``."""
+def kept_mask_onnx(boxes: Any, scores: Any, iou_thr: float, max_kept: int) -> Any:
+    """`kept_mask` for ``torch.onnx.export``."""
     from onnxscript import opset18 as op
 
-    def kept_mask_onnx(boxes: Any, scores: Any, iou_thr: float, max_kept: int) -> Any:
-        picked = op.NonMaxSuppression(
-            boxes,
-            op.Unsqueeze(scores, op.Constant(value_ints=[1])),
-            op.Constant(value_ints=[max_kept]),
-            op.Constant(value_floats=[iou_thr]),
-            op.Constant(value_floats=[_LEFT_OUT]),
-        )  # rows of image, class, box; there is one class, so its column is all zeros
-        places = op.Gather(picked, op.Constant(value_ints=[0, 2]), axis=1)
-        zeros = op.Squeeze(op.Gather(picked, op.Constant(value_ints=[1]), axis=1), op.Constant(value_ints=[1]))
-        ones = op.Add(op.Cast(zeros, to=1), op.Constant(value_float=1.0))  # 1 is float32
-        return op.ScatterND(op.Sub(scores, scores), places, ones)
-
-    return {torch.ops.fdam_rotate.kept_mask.default: kept_mask_onnx}
+    picked = op.NonMaxSuppression(
+        boxes,
+        op.Unsqueeze(scores, op.Constant(value_ints=[1])),
+        op.Constant(value_ints=[max_kept]),
+        op.Constant(value_floats=[iou_thr]),
+        op.Constant(value_floats=[_LEFT_OUT]),
+    )  # rows of image, class, box; there is one class, so its column is all zeros
+    places = op.Gather(picked, op.Constant(value_ints=[0, 2]), axis=1)
+    zeros = op.Squeeze(op.Gather(picked, op.Constant(value_ints=[1]), axis=1), op.Constant(value_ints=[1]))
+    ones = op.Add(op.Cast(zeros, to=1), op.Constant(value_float=1.0))  # 1 is float32
+    return op.ScatterND(op.Sub(scores, scores), places, ones)

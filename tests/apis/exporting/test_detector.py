@@ -105,7 +105,7 @@ def test_proposals_are_the_hosts(detector, images):
     with torch.no_grad():
         maps = detector.extract_feat(images.float() / 64 - 2)
         expected = detector.rpn_head.simple_test_rpn(maps, metas)
-        boxes, scores = model.proposals(maps)
+        boxes, scores = model.proposals(maps, SHAPE)
     for rows, box, score in zip(expected, boxes, scores, strict=True):
         assert int((score >= 0).sum()) == len(rows) > 50
         torch.testing.assert_close(score[: len(rows)], rows[:, 5], atol=1e-6, rtol=0)
