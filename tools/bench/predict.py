@@ -55,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", type=int, default=1024, help="side of the window, a multiple of 32 (default: 1024)")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads (default: 2)")
-    parser.add_argument("--rounds", type=int, default=7, help="rounds of each measurement, at least 2 (default: 7)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each measurement, at least 2 (default: 5)")
     parser.add_argument(
         "--configs",
         nargs=2,

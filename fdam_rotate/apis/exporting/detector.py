@@ -43,6 +43,9 @@ from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 
 __all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "preparation"]
 
+#: Steps that may make several views of an image.
+_VIEWS = ("FlipTurnAug", "MultiScaleFlipAug")
+
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
 
 #: Detectors that are exported whole, by their name in MMRotate's configs.
@@ -54,6 +57,7 @@ KINDS = {
     "RotatedRetinaNet": RotatedRetinaNetCandidates,
     "S2ANet": S2ANetCandidates,
 }
+
 
 @dataclass(frozen=True)
 class DetectorReport:
@@ -76,7 +80,7 @@ def preparation(cfg: Any) -> dict[str, Any]:
     """What the config's test pipeline does to an image, for `fdam_rotate.apis.exporting.candidates.Pixels`.
 
     Raises:
-        ExportError: there is no Normalize step, or the pipeline has several scales.
+        ExportError: there is no Normalize step, or the pipeline makes several images of one.
     """
     found: dict[str, Any] = {}
     steps = list(test_data(cfg).get("pipeline") or ())
@@ -88,14 +92,28 @@ def preparation(cfg: Any) -> dict[str, Any]:
         elif step["type"] == "Pad" and step.get("size_divisor"):
             found["divisor"] = step["size_divisor"]
         for key in {"scale_factor", "img_scale"} & step.keys():
-            scale = step[key]
-            one = isinstance(scale, float) if key == "scale_factor" else len(scale) == 2 and isinstance(scale[0], int)
-            if not one:
-                raise ExportError(f"data.test.pipeline: {key}={scale!r}; an exported model has one scale")
-            found["scale"] = scale
+            found["scale"] = _one_scale(key, step[key])
+        for key in ("flip", "turns"):
+            if step["type"] in _VIEWS and step.get(key):
+                raise ExportError(f"data.test.pipeline: {key}={step[key]!r}; an exported model sees one view")
     if "mean" not in found:
         raise ExportError("data.test.pipeline has no Normalize step, so that it is unknown what the model expects")
     return found
+
+
+def _one_scale(key: str, scale: Any) -> Any:
+    """A step's factor or two sides, which MMDetection also takes as a list of one.
+
+    Raises:
+        ExportError: there are several.
+    """
+    one = scale[0] if isinstance(scale, list) and len(scale) == 1 else scale
+    if key == "scale_factor":
+        if isinstance(one, (int, float)) and not isinstance(one, bool):
+            return float(one)
+    elif isinstance(one, (list, tuple)) and len(one) == 2 and all(isinstance(side, int) for side in one):
+        return tuple(one)
+    raise ExportError(f"data.test.pipeline: {key}={scale!r}; an exported model has one scale")
 
 
 def class_names(cfg: Any) -> tuple[str, ...]:

@@ -231,6 +231,29 @@ def test_a_wrong_export_is_not_kept(detector, tmp_path, monkeypatch):
 def test_preparation_is_read_from_the_pipeline():
     _, cfg = random_detector()
     assert preparation(cfg) == {**NORM, "scale": 1.0, "divisor": 32}
+    views = cfg.data.test.pipeline[1]
+    for scale, said in ((1, 1.0), (2, 2.0), ([0.5], 0.5)):
+        views.scale_factor = scale
+        assert preparation(cfg)["scale"] == said
+        assert isinstance(preparation(cfg)["scale"], float)
+    for key, value in (("flip", True), ("turns", [90])):
+        views[key] = value
+        with pytest.raises(ExportError, match=rf"{key}=.*; an exported model sees one view"):
+            preparation(cfg)
+        del views[key]
+    del views["scale_factor"]
+    for scale in ((96, 128), [(96, 128)], [96, 128]):
+        views.img_scale = scale
+        assert preparation(cfg)["scale"] == (96, 128)
+    for scale in ([(96, 128), (64, 64)], (96,), "large"):
+        views.img_scale = scale
+        with pytest.raises(ExportError, match="an exported model has one scale"):
+            preparation(cfg)
+    del views["img_scale"]
+    for scale in (True, "1"):
+        views.scale_factor = scale
+        with pytest.raises(ExportError, match="an exported model has one scale"):
+            preparation(cfg)
     cfg.data.test.pipeline[1].scale_factor = [0.5, 1.0]
     with pytest.raises(ExportError, match=r"scale_factor=\[0.5, 1.0\]; an exported model has one scale"):
         preparation(cfg)
