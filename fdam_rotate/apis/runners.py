@@ -187,6 +187,7 @@ class IterRunner(_Resumable, IterBasedRunner):
         super().val(data_loader, **kwargs)
         if self._inner_iter == self._val_steps:
             self.call_hook("after_val_epoch")
+            self.log_buffer.clear()  # else the lines of the next training steps repeat these losses
 
     def _take_up(self, meta: dict[str, Any]) -> None:
         self._epoch, self._iter, _ = progress_of(meta, by_epoch=False)

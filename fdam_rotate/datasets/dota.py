@@ -55,7 +55,8 @@ class DOTAPatchDataset(CustomDataset):
         version: angle definition of the boxes: ``'le90'``, ``'le135'`` or ``'oc'``.
         difficulty: objects whose difficulty exceeds this are not trained on (DOTA: 1 difficult; patches: 2
             truncated), and neutral where patches are scored. The default keeps all, as MMRotate does.
-        gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches.
+        gt_dir: labelTxt folder of the whole images; ``evaluate`` then scores merged whole images, else patches; images
+            that were never split are whole, and need none.
         manifest: the splitter's manifest; by default ``manifest.json`` beside ``ann_file``, else by names.
         bands: of images that are rasters, as ``--bands`` of the commands (docs/rasters.md).
         scale_range: of images of more than 8 bits, as ``--scale-range``; give what ``predict`` will be given.
@@ -216,27 +217,37 @@ class DOTAPatchDataset(CustomDataset):
         return read_manifest(path).locate if self.manifest or path.is_file() else place_by_name
 
     def truths(self) -> tuple[dict[str, Labels], bool]:
-        """What to score against, by image id, and whether these are whole images (``gt_dir``) or the patches.
+        """What to score against, by image id, and whether these are whole images or patches of them.
 
         Raises:
             ScoreError: there is no object, or a tested image has no label file.
-        DotaError: neither manifest nor name says of which image a patch is.
+            DotaError: neither manifest nor name says of which image a patch is.
         """
-        whole = self.gt_dir is not None and Path(self.gt_dir).is_dir()
-        if whole:
+        folder = self.whole_labels()
+        if folder is not None:
             wanted = sorted({self._locate(patch)[0] for patch in self.img_ids})
-            absent = [image for image in wanted if not (Path(str(self.gt_dir)) / f"{image}.txt").is_file()]
+            absent = [image for image in wanted if not (folder / f"{image}.txt").is_file()]
             if absent:
-                raise ScoreError(f"{len(absent)} tested images have no labels in {self.gt_dir}, first {absent[0]}")
-            truths = read_label_dir(str(self.gt_dir), classes=self.CLASSES, image_ids=wanted)
+                raise ScoreError(f"{len(absent)} tested images have no labels in {folder}, first {absent[0]}")
+            truths = read_label_dir(str(folder), classes=self.CLASSES, image_ids=wanted)
         else:
             truths = {Path(info["filename"]).stem: _labels_of(info["ann"], self.CLASSES) for info in self.data_infos}
         if not any(len(labels.names) for labels in truths.values()):
             raise ScoreError(
-                f"no labelled object in {self.gt_dir if whole else self.ann_file}: nothing to score against; "
+                f"no labelled object in {folder or self.ann_file}: nothing to score against; "
                 "give labels, or for a test set --format-only instead of --eval"
             )
-        return truths, whole
+        return truths, folder is not None
+
+    def whole_labels(self) -> Path | None:
+        """The folder of labels of whole images: ``gt_dir``, or that of the data set itself if none of it was split."""
+        if self.gt_dir is not None and Path(self.gt_dir).is_dir():
+            return Path(self.gt_dir)
+        if self._locate is not place_by_name:
+            return None  # they were split: there is a manifest
+        own = Path(self.ann_file)
+        whole = all(place_by_name(one)[0] == one and (own / f"{one}.txt").is_file() for one in self.img_ids)
+        return own if whole else None
 
     def score(
         self,

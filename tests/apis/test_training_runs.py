@@ -68,6 +68,7 @@ def test_losses_of_val_are_logged(by_step, data, tmp_path):
     assert _train(config, data, tmp_path / "work", "--no-validate", **options) == 0
     losses = [row["loss_val"] for row in _log(tmp_path / "work", "val")]
     assert len(losses) == 2
+    assert [key for row in _log(tmp_path / "work", "train") for key in row if key.endswith("_val")] == []
     assert list((tmp_path / "work" / "tf_logs").glob("events.out.*")), "TensorBoard is on by default"
     assert all(np.isfinite(losses))
     weights = torch.load(tmp_path / "work" / "latest.pth", weights_only=False)["state_dict"]
@@ -211,7 +212,7 @@ def test_a_shared_image_is_found_behind_wrappers(tmp_path):
     _check_disjoint(train, _set(tmp_path / "c", ["1"]))
     _check_disjoint(_wrapped("datasets", first, object()), second)
     for val in (_set(tmp_path / "b", ["0", "3"]), _wrapped("datasets", _set(tmp_path / "c", ["1"]), second)):
-        with pytest.raises(DotaError, match=r"1 patches are both in data\.train and in data\.val, first 3"):
+        with pytest.raises(DotaError, match=r"1 patch is both in data\.train and in data\.val, first 3"):
             _check_disjoint(train, val)
 
 
@@ -252,6 +253,22 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     options = {"data.val.gt_dir": tmp_path / "val" / "annfiles"}
     assert _train(CONFIG, tmp_path, work, **options) == 0
     assert "mAP" in _log(work, "val")[-1], "of whole images, not patch_mAP"
+    own = tmp_path / "own_labels"  # without gt_dir: the labels beside the images are those of whole images
+    assert _train(CONFIG, tmp_path, own, **{"data.val.gt_dir": None}) == 0
+    assert _log(own, "val")[-1]["mAP"] == _log(work, "val")[-1]["mAP"]
+    scored = [
+        str(CONFIG),
+        str(own / "latest.pth"),
+        "--split",
+        "val",
+        "--work-dir",
+        str(tmp_path / "val_out"),
+        "--eval",
+        "mAP",
+    ]
+    capfd.readouterr()
+    assert load_script("tools/test.py").main([*scored, "--cfg-options", *small_options(CONFIG, tmp_path)]) == 0
+    assert "mAP of merged whole images" in capfd.readouterr().out
     words = _words(CONFIG, tmp_path, tmp_path / "test_out")
     submission = tmp_path / "submission"
     found = ["--format-only", "--eval-options", f"submission_dir={submission}"]
@@ -264,7 +281,7 @@ def test_images_that_were_never_split(data, tmp_path, capfd):
     capfd.readouterr()
     patches = tmp_path / "test_out" / "patch_detections"
     assert load_script("tools/merge.py").main([str(patches), "--out", str(again)]) == 0
-    assert "2 ids are no names of patches and were taken as whole images" in capfd.readouterr().out
+    assert "2 ids are no patches' names and were taken as whole images" in capfd.readouterr().out
     for path in submission.glob("Task1_*.txt"):
         assert path.read_bytes() == (again / path.name).read_bytes()
 
