@@ -29,6 +29,7 @@ from fdam_rotate.dota.rasters.images import read_image
 from fdam_rotate.dota.scoring.drawing import draw_detections
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.submission import write_submission
+from fdam_rotate.dota.words import counted
 
 __all__ = ["Outputs", "run_test"]
 
@@ -101,7 +102,7 @@ def run_test(
         return 0
     write_detections(outputs.detections, dataset.detections(results), classes=dataset.CLASSES)
     write_text(outputs.detections / "patches.txt", "".join(f"{name}\n" for name in dataset.img_ids))
-    logger.info(f"wrote {outputs.detections}: {len(dataset)} patches")
+    logger.info(f"wrote {outputs.detections}: {counted(len(dataset), 'patch')}")
 
     merge = MergeOptions(nms_agnostic=nms_agnostic)
     found = read_detections(outputs.detections, classes=dataset.CLASSES)
@@ -114,7 +115,7 @@ def run_test(
             logger.warning(note)
     if outputs.pictures is not None:
         _draw(dataset, found, outputs.pictures, score_thr)
-        logger.info(f"drew {len(dataset)} patches into {outputs.pictures}")
+        logger.info(f"drew {counted(len(dataset), 'patch')} into {outputs.pictures}")
     if score is not None:
         result, whole = dataset.score(found, merge=merge, **score)
         print("\n".join([format_table(result), *format_notes(result)]))

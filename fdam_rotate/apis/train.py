@@ -37,6 +37,7 @@ from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.outputs import check_names, earlier_files, recorded
+from fdam_rotate.dota.words import counted
 from fdam_rotate.host.quiet import init_weights_quietly
 
 __all__ = ["check_classes", "check_training_config", "checkpoint_to_resume", "dump_config", "is_finished", "train"]
@@ -183,7 +184,9 @@ def train(
     val_loader = _val_loader(cfg, runtime) if validate else None
     if val_loader is not None:
         _check_disjoint(train_set, val_loader.dataset)
-    logger.info(f"{len(train_set)} training patches, {len(val_loader.dataset) if val_loader else 'no'} for validation")
+    logger.info(
+        f"{counted(len(train_set), 'training patch')}, {len(val_loader.dataset) if val_loader else 'no'} for validation"
+    )
 
     with setting_errors("model"):
         model = build_detector(cfg.model, train_cfg=cfg.get("train_cfg"), test_cfg=cfg.get("test_cfg"))
@@ -335,8 +338,8 @@ def _check_disjoint(train_set: Any, val_set: Any) -> None:
     shared = keys(train_set) & keys(val_set)
     if shared:
         raise DotaError(
-            f"{len(shared)} patches are both in data.train and in data.val, first {min(shared)[1]}: a score on them "
-            "would mean nothing; give data.val other images, or use --no-validate"
+            f"{counted(len(shared), 'patch', 'is|are')} both in data.train and in data.val, first {min(shared)[1]}: "
+            "a score on them would mean nothing; give data.val other images, or use --no-validate"
         )
 
 

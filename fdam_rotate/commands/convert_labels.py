@@ -25,6 +25,7 @@ from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import existing_folder, existing_path
 from fdam_rotate.dota.formats.table import FORMATS
+from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.formats.interchange import DataPart, Reading
@@ -100,15 +101,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         FORMATS[args.to].write(parts, folder, writing)
     print_problems(problems, "fdam-rotate verify lists all of a data set in DOTA's layout", counted=False)
     for what, count in sorted(losses.notes.items()):
-        print(f"note: {count} {what}")
+        print(f"note: {what}: {count:,}")
     for what, count in sorted(losses.counts.items()):
-        print(f"not kept: {count} {what}")
+        print(f"not kept: {what}: {count:,}")
     images = sum(len(part.items) for part in parts)
     objects = sum(len(item.labels) for part in parts for item in part.items)
     seconds = time.monotonic() - started
     print(
-        f"wrote {args.out} as {args.to}: {images} images, {objects} objects of {len(classes)} classes read; "
-        f"{len(problems)} problems; {seconds:.1f} s"
+        f"wrote {args.out} as {args.to}: {counted(images, 'image')}, {counted(objects, 'object')} of "
+        f"{counted(len(classes), 'class')} read; {counted(len(problems), 'problem')}; {seconds:.1f} s"
     )
     return 1 if problems else 0
 

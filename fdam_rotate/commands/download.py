@@ -23,6 +23,7 @@ from typing import Any
 from fdam_rotate.commands.arguments import add_out
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import non_negative_int, positive_float
+from fdam_rotate.dota.words import counted
 
 _STATE = "download.json"
 
@@ -131,7 +132,7 @@ def _unpack_local(args: argparse.Namespace) -> int:
 
 def _print_summary(name: str, summary: Any) -> None:
     passed = "".join(f"; passed over {count} {what}" for what, count in sorted(summary.passed.items()))
-    print(f"{name}: {summary.images} images, {summary.labels} label files{passed}")
+    print(f"{name}: {counted(summary.images, 'image')}, {counted(summary.labels, 'label file')}{passed}")
 
 
 def _read_state(out_dir: Path, version: str) -> dict[str, Any]:
@@ -163,6 +164,6 @@ def _conclude(out_dir: Path, splits: Sequence[str], seconds: float) -> None:
     counts = []
     for split in dict.fromkeys(splits):
         images, labels = (len(list((out_dir / split / name).glob("*"))) for name in ("images", "labelTxt"))
-        counts.append(f"{split} {images} images, {labels} label files")
+        counts.append(f"{split} {counted(images, 'image')}, {counted(labels, 'label file')}")
     print(f"{out_dir}: {'; '.join(counts)}; {seconds:.1f} s")
     print(f"next: fdam-rotate verify {out_dir} --accept zero-area self-crossing")

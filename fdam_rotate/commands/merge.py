@@ -35,6 +35,7 @@ from fdam_rotate.commands.arguments import (
 )
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import existing_path, fraction, positive_float, positive_int
+from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
@@ -151,7 +152,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if summary.empty_classes:
         print(f"note: no file for {', '.join(summary.empty_classes)}; wrote empty ones")
     if whole := summary.whole:
-        print(f"note: {len(whole)} ids are no names of patches and were taken as whole images, such as {whole[0]}")
+        rest = "is no patch's name and was taken as a whole image|are no patches' names and were taken as whole images"
+        print(f"note: {counted(len(whole), 'id', rest)}, such as {whole[0]}")
     if note := escape_note(summary.escaped):
         print(f"note: {note}")
     if args.labels is not None:

@@ -51,6 +51,7 @@ from fdam_rotate.commands.values import (
     positive_float,
     positive_int,
 )
+from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
     from fdam_rotate.apis.predict import TorchModel
@@ -201,6 +202,7 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
     checkpoint, images = (None, args.images) if exported else (args.images[0], args.images[1:])
 
     from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.names import escape_note
     from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.splitting.options import SplitOptions
 
@@ -255,15 +257,17 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
     failures += summary.failures
     resumed = f" ({summary.resumed:,} of them earlier)" if summary.resumed else ""
     empty = f", {summary.empty:,} without data" if summary.empty else ""
-    pages = f", {summary.pages:,} pages in {args.out / 'html'}" if args.html else ""
+    pages = f", {counted(summary.pages, 'page')} in {args.out / 'html'}" if args.html else ""
     print(
-        f"{summary.images:,} images, {summary.windows:,} patches{resumed}{empty}: {summary.detections:,} detections in "
-        f"{args.out}, {summary.geojson} GeoJSON files{pages}; {len(failures)} images left out; "
+        f"{counted(summary.images, 'image')}, {counted(summary.windows, 'patch')}{resumed}{empty}: "
+        f"{counted(summary.detections, 'detection')} in {args.out}, {counted(summary.geojson, 'GeoJSON file')}{pages}; "
+        f"{counted(len(failures), 'image')} left out; "
         f"{time.monotonic() - started:.1f} s"
     )
     if args.labels is not None:
         _write_labels(args.labels, args.out, sources, summary.classes, args.overwrite)
-    for line in [*summary.notes, *summary.failures]:
+    escaped = escape_note(source.image_id for source in sources)
+    for line in [*([escaped] if escaped else []), *summary.notes, *summary.failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0
 

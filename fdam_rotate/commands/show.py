@@ -39,6 +39,7 @@ from fdam_rotate.commands.arguments import (
 )
 from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
 from fdam_rotate.commands.values import existing_file, existing_folder, existing_path
+from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.detections import Detections
@@ -131,14 +132,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         written = write_pages(
             sources, found, out, classes=args.classes, raster=raster, least=args.score_thr, progress=True
         )
-        print(f"wrote {written.pages} pages to {out}")
+        print(f"wrote {counted(written.pages, 'page')} to {out}")
         notes += written.notes
         failures += written.failures
     else:
         count = _draw_pictures(args, raster, sources, found, notes, failures, lines)
         without = sum(problem.kind == "no-label" for problem in problems)
         note = f", {without} without label file and so without a verdict" if without else ""
-        print(f"wrote {count} pictures to {out}{note}")
+        print(f"wrote {counted(count, 'picture')} to {out}{note}")
     for line in [*notes, *failures]:
         print(line, file=sys.stderr)
     print_problems(lines)
@@ -193,7 +194,8 @@ def _draw_pictures(
                 raise OSError(f"cannot write {args.out / source.image_id}{args.ext}")
         written += 1
     for name, count in sorted(unknown.items()):
-        print(f"warning: {count} objects of class {name!r}, which is not in the class list, were left out")
+        left_out = "was left out" if count == 1 else "were left out"
+        print(f"warning: {counted(count, 'object')} of class {name!r}, which is not in --classes, {left_out}")
     return written
 
 
@@ -233,7 +235,7 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
                     if not cv2.imwrite(str(temporary), draw_example(image, one, classes=args.classes)):
                         raise OSError(f"cannot write {out / name}")
                 written += 1
-    print(f"wrote {written} pictures to {out}")
+    print(f"wrote {counted(written, 'picture')} to {out}")
     for line in failures:
         print(line, file=sys.stderr)
     return 1 if failures else 0
@@ -250,4 +252,5 @@ def _check_ids(found: Mapping[str, object], image_ids: Sequence[str]) -> None:
             f"P0001__1024__0___0 name patches, which fdam-rotate merge maps to whole images"
         )
     if missing:
-        print(f"{len(missing)} image ids of the detections have no image here, for instance {missing[0]}")
+        rest = "of the detections has no image here|of the detections have no image here"
+        print(f"{counted(len(missing), 'image id', rest)}, for instance {missing[0]}")

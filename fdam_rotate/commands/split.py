@@ -33,6 +33,7 @@ from fdam_rotate.commands.values import (
     problem_kind,
 )
 from fdam_rotate.dota.splitting.presets import PRESETS
+from fdam_rotate.dota.words import counted
 from fdam_rotate.dota.workers import core_count
 
 if TYPE_CHECKING:
@@ -208,11 +209,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     print_problems(others, f"all in {args.out}/manifest.json", counted=False)
     _print_rasters(manifest.images)
     totals = manifest.totals()
-    empty = f", {totals['empty']:,} windows without data left out" if totals["empty"] else ""
+    empty = f", {counted(totals['empty'], 'window')} without data left out" if totals["empty"] else ""
     print(
-        f"{totals['images']:,} images -> {totals['patches']:,} patches in {args.out}{empty}; "
-        f"{totals['skipped']:,} images skipped; objects: {totals['objects_in']:,} in, {totals['objects_kept']:,} kept "
-        f"({totals['objects_cut']:,} cut somewhere), dropped: {_listed(totals['objects_dropped'])}; "
+        f"{counted(totals['images'], 'image')} -> {counted(totals['patches'], 'patch')} in {args.out}{empty}; "
+        f"{counted(totals['skipped'], 'image')} skipped; objects: {totals['objects_in']:,} in, "
+        f"{totals['objects_kept']:,} kept ({totals['objects_cut']:,} cut somewhere), "
+        f"dropped: {_listed(totals['objects_dropped'])}; "
         f"problems: {_listed(totals['problems'])}; {time.monotonic() - started:.1f} s"
     )
     return int(any(problem["kind"] not in args.accept for problem in problems))
@@ -242,7 +244,7 @@ def _dry_run(args: argparse.Namespace, options: SplitOptions) -> int:
     found = estimate_split(args.img_dirs, args.ann_dirs, args.out, options)
     print_problems(found.problems, "not shown", counted=False)
     print(
-        f"would write {found.patches:,} patches of {found.images:,} images to {args.out}: about "
+        f"would write {counted(found.patches, 'patch')} of {counted(found.images, 'image')} to {args.out}: about "
         f"{_size(found.file_bytes)} as {args.save_ext} ({_size(found.raw_bytes)} of pixels); "
         f"{_size(found.free_bytes)} are free there; nothing was written"
     )

@@ -24,6 +24,7 @@ from fdam_rotate.cli import print_problems
 from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite, add_task
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import existing_path, positive_float
+from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
     from fdam_rotate.dota.problems import Problem
@@ -77,7 +78,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     if args.check:
         errors = check(args.detections)
-        print(f"{args.detections}: " + (f"{errors:,} errors; do not upload it" if errors else "may be uploaded"))
+        print(
+            f"{args.detections}: " + (f"{counted(errors, 'error')}; do not upload it" if errors else "may be uploaded")
+        )
         return 1 if errors else 0
 
     from fdam_rotate.dota.detections import read_detections
@@ -92,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if check(temporary):
             raise DotaError(f"{args.out} was not written: it would not pass")
     count = sum(len(found) for found in detections.values())
-    print(f"wrote {args.out}: {count} detections, {len(args.classes)} files, {args.out.stat().st_size / 1e6:.2f} MB")
+    what = f"{counted(count, 'detection')}, {counted(len(args.classes), 'file')}"
+    print(f"wrote {args.out}: {what}, {args.out.stat().st_size / 1e6:.2f} MB")
     print_problems(unreadable)
     return 1 if unreadable else 0

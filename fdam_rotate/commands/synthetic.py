@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from fdam_rotate.commands.arguments import add_classes, add_out, add_overwrite
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import non_negative_int, positive_float, positive_int
+from fdam_rotate.dota.words import counted
 from fdam_rotate.dota.workers import core_count
 
 
@@ -88,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     objects = ", ".join(f"{name} {count}" for name, count in sorted(summary.objects.items(), key=lambda item: -item[1]))
     print(
-        f"wrote {summary.images} scenes to {args.out}: {summary.objects.total()} objects, {summary.difficult} "
-        f"of them difficult ({objects}), {time.perf_counter() - start:.1f} s"
+        f"wrote {counted(summary.images, 'scene')} to {args.out}: {counted(summary.objects.total(), 'object')}, "
+        f"{summary.difficult:,} of them difficult ({objects}), {time.perf_counter() - start:.1f} s"
     )
     return 0

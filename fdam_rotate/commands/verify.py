@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 from fdam_rotate.commands.arguments import add_classes, add_overwrite, add_raster_arguments, raster_options
 from fdam_rotate.commands.parser import CommandParser, command_parser
 from fdam_rotate.commands.values import existing_folder, output_file, positive_int, problem_kind
+from fdam_rotate.dota.words import counted
 from fdam_rotate.dota.workers import core_count
 
 if TYPE_CHECKING:
@@ -103,8 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     objects = sum(part.class_counts.total() for part in report.parts)
     counts = ", ".join(f"{kind} {count}" for kind, count in report.counts.items()) or "none"
     verdict = "ok" if report.ok else "not ok"
-    found = f"{images} images, {objects} objects in {len(report.parts)} parts; problems: {counts}"
-    print(f"{verdict}: {found}; {time.monotonic() - started:.1f} s")
+    found = f"{counted(images, 'image')}, {counted(objects, 'object')} in {counted(len(report.parts), 'part')}"
+    print(f"{verdict}: {found}; problems: {counts}; {time.monotonic() - started:.1f} s")
     return 0 if report.ok else 1
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.names import check_image_id, id_problem, plain_form
 from fdam_rotate.dota.problems import Problem
+from fdam_rotate.dota.words import counted
 
 __all__ = [
     "IMAGE_SUFFIXES",
@@ -144,10 +145,11 @@ def passed_over(folder: Path) -> Problem | None:
                 folders.append(path.name)
         elif path.suffix.lower() not in IMAGE_SUFFIXES:
             kinds[path.suffix.lower() or "without extension"] += 1
-    found = [f"{len(folders)} folders of images, such as {folders[0]}"] if folders else []
+    some = ", ".join([*folders[:1], *(["..."] if len(folders) > 1 else [])])
+    found = [f"{counted(len(folders), 'folder')} with images ({some})"] if folders else []
     if kinds:
         most = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(5))
-        found.append(f"{kinds.total()} files of other kinds ({most})")
+        found.append(f"{counted(kinds.total(), 'file', 'of another kind|of other kinds')} ({most})")
     if not found:
         return None
     text = f"not read: {' and '.join(found)}; images lie in the folder itself and end in {' '.join(IMAGE_SUFFIXES)}"

@@ -30,6 +30,7 @@ from functools import lru_cache
 from urllib.parse import quote, unquote
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.words import counted
 
 __all__ = [
     "MAX_ID_BYTES",
@@ -126,7 +127,8 @@ def escape_note(image_ids: Iterable[str]) -> str | None:
     if not escaped:
         return None
     example = f"{escaped[0]!r} as {escape_id(escaped[0])}"
-    return f"{len(escaped)} image ids are written with escapes ({example}); DOTA's server does not know such ids"
+    which = counted(len(escaped), "image id", "is|are")
+    return f"{which} written with escapes ({example}); DOTA's server does not know such ids"
 
 
 def escape_class(name: str) -> str:

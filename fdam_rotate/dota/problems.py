@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from fdam_rotate.dota import words
+
 __all__ = ["SHOWN_PROBLEMS", "Problem", "format_problems", "line_problem"]
 
 #: Problems printed one by one; of more, only their number is.
@@ -69,5 +71,6 @@ def format_problems(problems: Sequence[Problem], rest: str = "", *, counted: boo
     if len(problems) > SHOWN_PROBLEMS:
         lines.append(f"... and {len(problems) - SHOWN_PROBLEMS:,} more{rest and f', {rest}'}")
     if problems and counted:
-        lines.append(f"{len(problems):,} lines or files could not be used; the rest was")
+        which = "this line or file was" if len(problems) == 1 else "these lines or files were"
+        lines.append(f"{words.counted(len(problems), 'problem')}; {which} not used, the rest was")
     return lines

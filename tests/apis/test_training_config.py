@@ -454,7 +454,7 @@ def test_images_are_shared_by_whatever_way_their_folder_is_written(tmp_path):
         return SimpleNamespace(img_prefix=str(folder), img_ids=list(names))
 
     (tmp_path / "a").mkdir()
-    with pytest.raises(DotaError, match="1 patches are both"):
+    with pytest.raises(DotaError, match="1 patch is both"):
         _check_disjoint(images(tmp_path / "a", "1"), images(tmp_path / "a" / ".." / "a", "1"))
     _check_disjoint(images(tmp_path / "a", "1"), images(tmp_path / "b", "1"))
 

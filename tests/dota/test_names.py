@@ -349,7 +349,7 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path: Path) -> None:
     found = passed_over(tmp_path)
     assert found is not None
     assert found.text.startswith(
-        "not read: 1 folders of images, such as more and 3 files of other kinds (2 .npy, 1 without extension);"
+        "not read: 1 folder with images (more) and 3 files of other kinds (2 .npy, 1 without extension);"
     )
 
 

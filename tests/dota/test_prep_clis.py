@@ -168,11 +168,11 @@ def test_verify_prints_problems_with_file_and_line_and_exits_1(
     assert f"zero-area: {label}:2: the polygon has no area" in text
     assert f"zero-area: {label}:13" not in text
     assert "zero-area: 2 more (--all prints them)" in text
-    assert "not ok: 1 images, 13 objects in 1 parts; problems: zero-area 12, repeated 11" in text
+    assert "not ok: 1 image, 13 objects in 1 part; problems: zero-area 12, repeated 11" in text
     assert main([str(tmp_path / "d"), "--all", "--accept", "zero-area", "repeated"]) == 0
     text = capsys.readouterr().out
     assert f"zero-area: {label}:13" in text
-    assert text.rpartition("ok: 1 images")[0].endswith("\n")
+    assert text.rpartition("ok: 1 image,")[0].endswith("\n")
 
 
 def test_verify_says_how_to_name_classes_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

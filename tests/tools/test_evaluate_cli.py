@@ -143,10 +143,10 @@ def test_unknown_classes_and_missing_and_empty_files_are_told(
     args[args.index("ship,plane")] = "ship,plane,harbor"
     assert load_tool("evaluate").main(args) == 0
     out = capsys.readouterr().out
-    assert "1 objects of class 'Ship', which is not in the class list, were left out (did you mean ship?)" in out
-    assert "1 detections of class 'boat', which is not in the class list, were left out" in out
-    assert "1 classes have no file Task1_<class>.txt (harbor)" in out
-    assert "no detection on a scored image of 1 classes (plane)" in out
+    assert "1 object of class 'Ship', which is not in the class list, was left out (did you mean ship?)" in out
+    assert "1 detection of class 'boat', which is not in the class list, was left out" in out
+    assert "1 class has no file Task1_<class>.txt (harbor)" in out
+    assert "no detection on a scored image of 1 class (plane)" in out
 
 
 MEANINGLESS = [

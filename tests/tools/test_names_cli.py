@@ -48,6 +48,7 @@ def test_odd_names_from_pictures_to_scores(data: Path, capsys: pytest.CaptureFix
     assert predict.main([str(data / "model.onnx"), str(data / "set/images"), "--out", str(data / "found")]) == 0
     found = read_detections(data / "found")
     assert {name: len(one) for name, one in found.items()} == {"plane": 0, "car/van": 2 * len(NAMES)}
+    assert "3 image ids are written with escapes ('100%25' as 100%2525); DOTA's server" in capsys.readouterr().err
     assert (data / "found/Task1_car%2Fvan.txt").read_bytes().count(b"scene%20(0) 0.9803") == 2
     gt = ["--gt", str(data / "set/labelTxt"), "--classes", classes]
     capsys.readouterr()
@@ -82,7 +83,7 @@ def test_names_that_are_refused_are_told_first(
     assert predict.main([str(data / "model.onnx"), str(images), "--out", str(data / "found")]) == 1
     out, err = capsys.readouterr()
     assert "3 images" in out
-    assert "1 images left out" in out
+    assert "1 image left out" in out
     assert err.count("; rename the file; it is left out") == 1
     words = ["--img-dirs", images, "--out", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]
     assert split.main(list(map(str, words))) == 1
@@ -104,7 +105,7 @@ def test_labels_that_nothing_reads_are_told(data: Path, capsys: pytest.CaptureFi
     (data / "set/labels").mkdir()
     (data / "set/labels/a.txt").write_text("")
     verify.main([str(data / "set"), "--classes", "car/van", "--nproc", "1"])
-    assert "labels: 1 .txt files are not read: the labels are those in labelTxt" in capsys.readouterr().out
+    assert "labels: 1 .txt file is not read: the labels are those in labelTxt" in capsys.readouterr().out
 
 
 def test_folders_and_files_that_are_not_read_are_counted(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,7 @@ def test_folders_and_files_that_are_not_read_are_counted(data: Path, capsys: pyt
     (images / "more").mkdir()
     (images / "a.png").rename(images / "more/a.png")
     (images / "b.npy").write_bytes(b"")
-    line = f"{images}: not read: 1 folders of images, such as more and 1 files of other kinds (1 .npy)"
+    line = f"{images}: not read: 1 folder with images (more) and 1 file of another kind (1 .npy)"
     assert predict.main([str(data / "model.onnx"), str(images), "--out", str(data / "found")]) == 0
     assert line in capsys.readouterr().err
     words = ["--img-dirs", images, "--out", data / "split", "--nproc", "1", "--sizes", "64", "--gaps", "0"]

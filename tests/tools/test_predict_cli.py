@@ -53,7 +53,7 @@ def test_an_exported_model_predicts_without_torch(tmp_path, image):
         capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert "1 images, 2 patches: 3 detections" in done.stdout
+    assert "1 image, 2 patches: 3 detections" in done.stdout
     found = read_detections(tmp_path / "out", classes=("plane", "ship"))
     centers = {name: sorted(map(tuple, one.polys.reshape(-1, 4, 2).mean(1).tolist())) for name, one in found.items()}
     assert centers == {"plane": [(12.0, 12.0), (108.0, 20.0)], "ship": [(52.0, 36.0)]}
@@ -64,7 +64,7 @@ def test_windows_are_those_of_the_card_unless_told_otherwise(tmp_path, image, ca
     model = write_square_model(tmp_path / "m.onnx")
     out = ["--out", str(tmp_path / "out"), "--runtime", "onnxruntime"]
     assert predict.main([str(model), str(image), *out, "--sizes", "128", "--gaps", "0"]) == 0
-    assert "1 images, 1 patches" in capsys.readouterr().out
+    assert "1 image, 1 patch" in capsys.readouterr().out
     wide = write_square_model(tmp_path / "wide.onnx", card=square_card(height=32))
     with pytest.raises(DotaError, match="as its card says"):
         predict.main([str(wide), str(image), "--out", str(tmp_path / "o2")])
@@ -193,7 +193,7 @@ def test_processes_share_the_work_and_write_the_same_bytes(tmp_path, image, runt
         assert predict([*words, str(tmp_path / name), *more]) == 0
     assert tree(tmp_path / "one") == tree(tmp_path / "two")
     told = [line.split(" detections in ")[0] for line in capsys.readouterr().out.splitlines()]
-    assert told == ["1 images, 2 patches: 3"] * 2
+    assert told == ["1 image, 2 patches: 3"] * 2
 
 
 @pytest.mark.parametrize(

@@ -97,4 +97,4 @@ def test_many_processes(tmp_path):
                 os.killpg(shell.pid, signal.SIGKILL)  # what the shell started, if it did not come to its end
     assert code == 0, (tmp_path / "log").read_text()
     assert tree(tmp_path / "shared_out") == tree(tmp_path / "processes")
-    assert (tmp_path / "log").read_text().count("1 images, 12 patches") == 2
+    assert (tmp_path / "log").read_text().count("1 image, 12 patches") == 2

@@ -92,7 +92,7 @@ def test_options_change_the_picture(data: Path, load_tool: Load) -> None:
 def test_objects_of_unknown_classes_are_told(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "gt" / "c.txt").write_text(2 * LABEL.replace("ship", "shp"))
     assert show(load_tool, data) == 0
-    assert "warning: 2 objects of class 'shp', which is not in the class list, were left out" in capsys.readouterr().out
+    assert "warning: 2 objects of class 'shp', which is not in --classes, were left out" in capsys.readouterr().out
 
 
 def test_unreadable_images_and_lines_are_named_and_the_rest_drawn(
@@ -133,7 +133,7 @@ def test_output_and_inputs_are_checked_first(data: Path, run_tool: Run) -> None:
 def test_detections_of_other_images_are_told(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
     (data / "images" / "d.png").unlink()
     assert show(load_tool, data) == 0
-    assert "1 image ids of the detections have no image here, for instance d" in capsys.readouterr().out
+    assert "1 image id of the detections has no image here, for instance d" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("more", [(), ("--gt", "x", "--iou-thr", "1"), ("--gt", "x", "--classes", "a,a")], ids=" ".join)

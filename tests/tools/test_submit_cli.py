@@ -36,7 +36,7 @@ def test_packs_checks_and_repeats_to_the_byte(det: Path, load_tool: Load, capsys
     out = det.parent / "out.zip"
     assert pack(load_tool, det) == 0
     told = capsys.readouterr()
-    assert "1 detections, 2 files" in told.out
+    assert "1 detection, 2 files" in told.out
     assert "warning: Task1_plane.txt: no detections of this class; its AP will be 0 [empty]\n" in told.err
     with zipfile.ZipFile(out) as archive:
         assert archive.namelist() == ["Task1_ship.txt", "Task1_plane.txt"]

@@ -39,6 +39,7 @@ from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
 from fdam_rotate.dota.rasters.images import open_pixels
 from fdam_rotate.dota.rasters.options import RasterOptions
+from fdam_rotate.dota.words import counted
 from fdam_rotate.dota.workers import WorkerDied, run_tasks
 
 __all__ = ["PROBLEM_KINDS", "PartReport", "VerifyReport", "verify"]
@@ -218,7 +219,8 @@ def _unread_labels(part: Part) -> Problem | None:
                 read_labels(files[0], problems=lines)
                 found = f"{files[0].name}: {lines[0].text}" if lines else "rename the folder"
                 hint = f"labels are read from labelTxt or annfiles; {found}"
-            return Problem("unread", str(folder), 0, f"{len(files)} {suffix} files are not read: {hint}")
+            unread = counted(len(files), f"{suffix} file", "is|are")
+            return Problem("unread", str(folder), 0, f"{unread} not read: {hint}")
     return None
 
 

@@ -15,6 +15,7 @@ from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.geometry import poly_to_le90
 from fdam_rotate.dota.rasters.images import open_pixels
+from fdam_rotate.dota.words import counted
 
 __all__ = ["draw_report"]
 
@@ -136,8 +137,8 @@ def _write_summary(axis: Any, report: VerifyReport) -> None:
         hard = sum(int((facts.labels.difficult > 0).sum()) for facts in part.images)
         sizes = np.array([(facts.width, facts.height) for facts in part.images if facts.width] or [(0, 0)])
         (w0, h0), (w1, h1) = sizes.min(axis=0), sizes.max(axis=0)
-        lines.append(f"{part.name}: {len(part.images)} images, {objects} objects")
-        lines.append(f"   {hard} difficult; {empty} images without objects")
+        lines.append(f"{part.name}: {counted(len(part.images), 'image')}, {counted(objects, 'object')}")
+        lines.append(f"   {hard} difficult; {counted(empty, 'image')} without objects")
         lines.append(f"   {w0}x{h0} to {w1}x{h1} pixels" + ("" if part.labelled else "; no label folder"))
     counts = report.counts
     verdict = "nothing wrong" if not counts else "only accepted kinds" if report.ok else "needs a look"

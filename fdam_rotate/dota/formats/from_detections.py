@@ -11,6 +11,7 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.formats.interchange import DataPart, Item, Writing, staged
 from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.labels import Labels
+from fdam_rotate.dota.words import counted
 
 __all__ = ["write_labels"]
 
@@ -67,8 +68,8 @@ def write_labels(
     with staged(Path(out), overwrite=overwrite) as folder:
         FORMATS[format].write([DataPart("data", tuple(items))], folder, writing)
     count = sum(len(item.labels) for item in items)
-    lost = [f"not kept: {number} {what}" for what, number in sorted(writing.losses.counts.items())]
-    return [f"wrote {out} as {format}: {count} objects of {len(items)} images", *lost]
+    lost = [f"not kept: {what}: {number:,}" for what, number in sorted(writing.losses.counts.items())]
+    return [f"wrote {out} as {format}: {counted(count, 'object')} of {counted(len(items), 'image')}", *lost]
 
 
 def _of_image(found: Detections, image_id: str) -> list[tuple[float, list[float]]]:

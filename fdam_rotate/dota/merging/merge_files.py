@@ -44,6 +44,7 @@ from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.progress import progress_bar
 from fdam_rotate.dota.submission import pack_texts
 from fdam_rotate.dota.windows import parse_patch_name
+from fdam_rotate.dota.words import counted
 
 __all__ = ["BATCH_BYTES", "MergeSummary", "merge_files", "zip_path_of"]
 
@@ -79,9 +80,8 @@ class MergeSummary:
 
     def __str__(self) -> str:
         why = ", ".join(f"{count} {reason}" for reason, count in self.dropped.items() if count)
-        return f"{self.images} images, {self.patches} patches: {self.boxes} detections in, {self.kept} kept" + (
-            f" ({why})" if why else ""
-        )
+        what = f"{counted(self.images, 'image')}, {counted(self.patches, 'patch')}: {counted(self.boxes, 'detection')}"
+        return f"{what} in, {self.kept:,} kept" + (f" ({why})" if why else "")
 
 
 def zip_path_of(out_dir: str | Path) -> Path:

@@ -54,6 +54,7 @@ from fdam_rotate.dota.rasters.source import PixelSource, reading_notes
 from fdam_rotate.dota.rasters.tone import Tone
 from fdam_rotate.dota.splitting.options import Level, SplitOptions, plan_levels
 from fdam_rotate.dota.viewing.pages import page_name, write_pages
+from fdam_rotate.dota.words import counted
 from fdam_rotate.dota.workers import Pool, WorkerDied, core_count, run_tasks
 
 __all__ = ["PredictSummary", "predict_images"]
@@ -429,9 +430,10 @@ def _write_ground(
     if gpkg:
         write_geopackage(out / GPKG / f"{source.image_id}.gpkg", placed)
     if placed.left_out:
+        lost = counted(placed.left_out, "detection", "has|have")
         notes.append(
-            f"{source.path}: {placed.left_out} detections have no longitude and latitude (outside the domain of its "
-            "projection, or round a pole); they are in the Task1 files only"
+            f"{source.path}: {lost} no longitude and latitude (outside the domain of its projection, or round a pole), "
+            "and no place on maps; the Task1 files hold all"
         )
     return True
 

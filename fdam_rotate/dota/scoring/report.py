@@ -20,6 +20,7 @@ from fdam_rotate.dota.scoring.scores import EvalResult
 from fdam_rotate.dota.scoring.strata import SIZES, StratumScore, strata_table
 from fdam_rotate.dota.scoring.tables import Table, percent, percent_interval, to_markdown, to_text
 from fdam_rotate.dota.scoring.ties import TieBounds
+from fdam_rotate.dota.words import counted
 
 __all__ = [
     "comparison_table",
@@ -120,8 +121,8 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
         result: what was scored.
         trained_on: ids of the images that the model was trained on, as far as known.
     """
-    counted = [result.per_class[name] for name in result.classes]
-    objects, difficult = sum(r.npos for r in counted), sum(r.ndifficult for r in counted)
+    scored = [result.per_class[name] for name in result.classes]
+    objects, difficult = sum(r.npos for r in scored), sum(r.ndifficult for r in scored)
     thrs = f"{result.iou_thrs[0]:g}"
     if len(result.iou_thrs) > _SHOWN:
         thrs += f" (mAP) to {result.iou_thrs[-1]:g}, {len(result.iou_thrs)} thresholds"
@@ -131,8 +132,9 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
     without = f"{count} of them without objects (all detections there are false)" if count else "none without objects"
     notes = [
         f"{_METRIC_NAMES[result.metric]}, task {result.task}, IoU > {thrs}",
-        f"{len(result.images)} images scored, {without}",
-        f"{objects} objects and {difficult} difficult ones (neutral), {sum(len(r.scores) for r in counted)} detections",
+        f"{counted(len(result.images), 'image')} scored, {without}",
+        f"{counted(objects, 'object')} and {difficult:,} difficult (neutral), "
+        f"{counted(sum(len(r.scores) for r in scored), 'detection')}",
     ]
     if learned := _learned(result, trained_on):
         notes.append(
@@ -140,34 +142,37 @@ def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[s
             "the score does not say how well other images are done"
         )
     if silent := result.without_detections:
-        notes.append(f"{len(silent)} images hold objects and have no detection{_some(silent)}")
+        rest = "holds objects and has no detection|hold objects and have no detection"
+        notes.append(f"{counted(len(silent), 'image', rest)}{_some(silent)}")
     if foreign := result.detections_only:
+        rest = "has detections and no label, or is not listed|have detections and no label, or are not listed"
         notes.append(
-            f"warning: {len(foreign)} image ids have detections and no label, or are not listed{_some(foreign)}; "
-            f"their {result.left_out} detections were left out"
+            f"warning: {counted(len(foreign), 'image id', rest)}{_some(foreign)}; left out: "
+            f"{counted(result.left_out, 'detection')}"
         )
     if absent := result.without_truth:
         notes.append(
-            f"warning: {len(absent)} classes have no object that counts{_some(absent)}, so no AP (-); "
+            f"warning: {counted(len(absent), 'class', 'has|have')} no object that counts{_some(absent)}, so no AP (-); "
             f"mAP is the mean over the other {len(result.classes) - len(absent)}"
         )
     if missing := result.without_file:
         notes.append(
-            f"warning: {len(missing)} classes have no file Task{result.task}_<class>.txt ({', '.join(missing)}); they "
-            "are scored as without detections"
+            f"warning: {counted(len(missing), 'class', 'has|have')} no file Task{result.task}_<class>.txt "
+            f"({', '.join(missing)}); scored as without detections"
         )
     named = {*result.without_file, *result.without_truth}
     empty = [name for name in result.classes if name not in named and not len(result.per_class[name].scores)]
     if empty:
-        notes.append(f"warning: no detection on a scored image of {len(empty)} classes{_some(empty)}")
-    for kind, counts in (("objects", result.unknown_truth), ("detections", result.unknown_detections)):
+        notes.append(f"warning: no detection on a scored image of {counted(len(empty), 'class')}{_some(empty)}")
+    for kind, counts in (("object", result.unknown_truth), ("detection", result.unknown_detections)):
         for name, count in counts.items():
             near = nearest_name(name, result.classes)
             hint = f" (did you mean {near}?)" if near else ""
             notes.append(
-                f"warning: {count} {kind} of class {name!r}, which is not in the class list, were left out{hint}"
+                f"warning: {counted(count, kind)} of class {name!r}, which is not in the class list, "
+                f"{'was' if count == 1 else 'were'} left out{hint}"
             )
-    if sum(len(r.scores) for r in counted) and not any((r.iou > 0).any() for r in counted):
+    if sum(len(r.scores) for r in scored) and not any((r.iou > 0).any() for r in scored):
         notes.append(
             "warning: no detection overlaps an object of its class enough; are the coordinates pixels of whole images?"
         )

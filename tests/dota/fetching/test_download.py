@@ -470,7 +470,7 @@ def test_command_unpacks_what_the_user_has(tmp_path: Path, capsys: pytest.Captur
     out = tmp_path / "DOTA"
     train = [str(tmp_path / name) for name in ("part1.zip", "part2.zip", "labelTxt.zip")]
     assert main(["--out", str(out), "--unpack", "train", *train, "--unpack", "test", str(tmp_path / "part1.zip")]) == 0
-    assert "train 2 images, 2 label files; test 1 images, 0 label files" in capsys.readouterr().out
+    assert "train 2 images, 2 label files; test 1 image, 0 label files" in capsys.readouterr().out
     assert names(out) == [
         "download.json", "test/images/P1.png",
         "train/images/P1.png", "train/images/P2.png", "train/labelTxt/P1.txt", "train/labelTxt/P2.txt",

@@ -121,9 +121,9 @@ def test_yolo_round_trip_is_within_a_thousandth_pixel_and_tells_its_losses(
 ) -> None:
     assert convert([str(dota), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb", "--outside", "keep"]) == 0
     out = capsys.readouterr().out
-    assert "not kept: 2 marks of difficult objects" in out
-    assert "not kept: 2 header lines" in out
-    assert "not kept: 2 objects with a corner outside the image (Ultralytics ignores such images)" in out
+    assert "not kept: marks of difficult objects: 2" in out
+    assert "not kept: header lines (source and gsd of an image): 2" in out
+    assert "not kept: objects with a corner outside the image (Ultralytics ignores such images): 2" in out
     assert convert([str(tmp_path / "yolo"), "--out", str(tmp_path / "back"), "--from", "yolo-obb", "--to", "dota"]) == 0
     assert assert_same(dota, tmp_path / "back", within=1e-3, difficult=False, header=False) == 5
 
@@ -151,9 +151,9 @@ def test_yolo_lines_are_as_ultralytics_documents_them(dota: Path, tmp_path: Path
     ("outside", "lines", "told"),
     [
         # the harbor lies inside; the ship lies wholly outside
-        ("clip", 1, "1 objects without area inside the image left out"),
-        ("drop", 1, "2 objects with a corner outside the image left out"),
-        ("keep", 2, "2 objects with a corner outside the image (Ultralytics"),
+        ("clip", 1, "objects without area inside the image left out: 1"),
+        ("drop", 1, "objects with a corner outside the image left out: 2"),
+        ("keep", 2, "objects with a corner outside the image (Ultralytics"),
     ],
 )
 def test_corners_outside_the_image(
@@ -169,7 +169,7 @@ def test_corners_outside_the_image(
 
 def test_difficult_objects_can_be_left_out(dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco", "--drop-difficult"]) == 0
-    assert "not kept: 2 difficult objects left out" in capsys.readouterr().out
+    assert "not kept: difficult objects left out: 2" in capsys.readouterr().out
     content = json.loads((tmp_path / "coco/annotations/train.json").read_text())
     assert [a["difficult"] for a in content["annotations"]] == [0, 0]
 
@@ -251,9 +251,9 @@ def test_foreign_coco_polygons_and_boxes(tmp_path: Path, capsys: pytest.CaptureF
     )
     assert convert([str(source), "--out", str(tmp_path / "out"), "--from", "coco", "--to", "dota"]) == 0
     out = capsys.readouterr().out
-    assert "not kept: 1 polygons of other than four corners" in out
-    assert "not kept: 1 objects without polygon" in out
-    assert "not kept: 1 class names with spaces" in out
+    assert "not kept: polygons of other than four corners (their smallest turned rectangle is taken): 1" in out
+    assert "not kept: objects without polygon" in out
+    assert "not kept: class names with spaces (written with - instead): 1" in out
     labels = read_labels(tmp_path / "out/train/labelTxt/a.txt")
     assert labels.names == ("storage-tank", "storage-tank")
     assert labels.difficult.tolist() == [0, 1]
@@ -326,7 +326,7 @@ def test_foreign_yolo(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     labels = read_labels(tmp_path / "out/train/labelTxt/a.txt")
     assert labels.names == ("storage-tank", "plane")
     assert labels.polys.tolist() == [[10, 10, 30, 10, 30, 20, 10, 20], [40, 15, 60, 15, 60, 35, 40, 35]]
-    assert "not kept: 1 upright boxes" in capsys.readouterr().out
+    assert "not kept: upright boxes (centre and size), read as ori" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

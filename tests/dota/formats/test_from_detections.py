@@ -80,7 +80,7 @@ def test_each_format_gives_the_boxes_back_best_first(tmp_path: Path, images: Pat
     lines = write_labels(name, tmp_path / "out", detections(), SIZES, CLASSES)
     assert lines[0] == f"wrote {tmp_path / 'out'} as {name}: 4 objects of 3 images"
     holds_scores = name in ("coco", "labelme", "x-anylabeling", "label-studio")
-    assert lines[1:] == ([] if holds_scores else ["not kept: 4 scores of detections"])
+    assert lines[1:] == ([] if holds_scores else ["not kept: scores of detections: 4"])
     check(read_back(tmp_path / "out", name, images))
     assert not list((tmp_path / "out").rglob("*.png"))
 

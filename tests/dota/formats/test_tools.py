@@ -101,9 +101,9 @@ def test_cvat_xml_box_is_turned_about_its_centre(tmp_path: Path, capsys: pytest.
     assert pairwise_iou(labels.polys[4:], [[0, 0, 40, 0, 40, 20, 0, 20]])[0] == pytest.approx(1)
     assert len(found["labelTxt/b"]) == 0
     out = capsys.readouterr().out
-    assert "not kept: 1 class names with spaces" in out
-    assert "not kept: 1 polygons of other than four corners" in out
-    assert "not kept: 1 shapes of type polyline (no boxes), left out" in out
+    assert "not kept: class names with spaces (written with - instead): 1" in out
+    assert "not kept: polygons of other than four corners (their smallest turned rectangle is taken): 1" in out
+    assert "not kept: shapes of type polyline (no boxes), left out: 1" in out
 
 
 def test_cvat_project_has_a_part_per_subset(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_rolabelimg_angle_is_in_radians_along_w(tmp_path: Path, capsys: pytest.C
     assert labels.names == ("ship", "plane")
     assert labels.difficult.tolist() == [1, 0]
     assert len(found["labelTxt/b"]) == 0
-    assert "note: 1 images without a label file, taken as background" in capsys.readouterr().out
+    assert "note: images without a label file, taken as background: 1" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -383,10 +383,10 @@ def test_labelme_parts_difficulty_and_what_is_no_box(tmp_path: Path, capsys: pyt
     assert pairwise_iou(found["val/labelTxt/c"].polys, [[0, 0, 40, 0, 40, 20, 0, 20]])[0] == pytest.approx(1)
     out = capsys.readouterr().out
     for line in (
-        "note: 1 images without a label file, taken as background",
-        "not kept: 1 shapes of type circle (no boxes), left out",
-        "not kept: 1 polygons of other than four corners",
-        "not kept: 1 class names with spaces",
+        "note: images without a label file, taken as background: 1",
+        "not kept: shapes of type circle (no boxes), left out: 1",
+        "not kept: polygons of other than four corners (their smallest turned rectangle is taken): 1",
+        "not kept: class names with spaces (written with - instead): 1",
     ):
         assert line in out
 
@@ -486,8 +486,8 @@ def test_label_studio_tasks_that_were_not_looked_at(tmp_path: Path, capsys: pyte
     found = to_dota(tmp_path / "in", tmp_path / "out")
     assert {name: len(labels) for name, labels in found.items()} == {"labelTxt/a": 1, "labelTxt/c": 0, "labelTxt/d": 1}
     out = capsys.readouterr().out
-    assert "not kept: 1 tasks without an annotation, left out" in out
-    assert "not kept: 1 further annotations of a task (the last is taken)" in out
+    assert "not kept: tasks without an annotation, left out: 1" in out
+    assert "not kept: further annotations of a task (the last is taken): 1" in out
 
 
 @pytest.mark.parametrize(
@@ -538,7 +538,7 @@ def test_label_studio_kinds_of_results(
     labels = to_dota(tmp_path / "in", tmp_path / "out")["labelTxt/a"]
     if expected is None:
         assert len(labels) == 0
-        assert f"not kept: 1 results of type {kind} (no boxes with a label), left out" in capsys.readouterr().out
+        assert f"not kept: results of type {kind} (no boxes with a label), left out: 1" in capsys.readouterr().out
     else:
         assert labels.polys[0].tolist() == pytest.approx(expected, abs=1e-9)
 
@@ -583,7 +583,7 @@ def test_yolo_obb_as_roboflow_lays_it_out(tmp_path: Path, capsys: pytest.Capture
     ]  # fmt: skip
     assert found["val/labelTxt/a_png.rf.0123"].polys.tolist() == [YOLO_CORNERS]
     assert found["val/labelTxt/a_png.rf.0123"].names == ("ship",)
-    assert "note: 2 images without a label file, taken as background" in capsys.readouterr().out
+    assert "note: images without a label file, taken as background: 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("prefix", ["", "data/"])
@@ -668,7 +668,10 @@ def test_a_polygon_of_yolo_becomes_its_smallest_rectangle(tmp_path: Path, capsys
     (root / "data.yaml").write_text("train: images/train\nnames: [plane, ship]\n")
     found = to_dota(root, tmp_path / "out")
     assert pairwise_iou(found["train/labelTxt/a"].polys, [YOLO_CORNERS])[0] == pytest.approx(1, abs=1e-4)
-    assert "not kept: 1 polygons of other than four corners" in capsys.readouterr().out
+    assert (
+        "not kept: polygons of other than four corners (their smallest turned rectangle is taken): 1"
+        in capsys.readouterr().out
+    )
 
 
 TEXT = {
@@ -841,9 +844,9 @@ def test_what_labelme_and_label_studio_cannot_hold_is_counted(
     dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert convert([str(dota), "--out", str(tmp_path / "a"), "--to", "labelme"]) == 0
-    assert "not kept: 1 degrees of difficulty above 1 (written as 1)" in capsys.readouterr().out
+    assert "not kept: degrees of difficulty above 1 (written as 1): 1" in capsys.readouterr().out
     assert convert([str(dota), "--out", str(tmp_path / "b"), "--to", "label-studio"]) == 0
-    assert "not kept: 2 marks of difficult objects" in capsys.readouterr().out
+    assert "not kept: marks of difficult objects: 2" in capsys.readouterr().out
     assert convert([str(dota), "--out", str(tmp_path / "c"), "--to", "cvat"]) == 0
     assert "not kept" not in capsys.readouterr().out
 

@@ -54,7 +54,7 @@ def test_writes_every_class_and_the_zip(source: Path, tmp_path: Path, capsys: py
         assert all(archive.read(name) == (out / name).read_bytes() for name in archive.namelist())
     kept = sum(map(len, expected.values()))
     text = capsys.readouterr().out
-    assert f"6 images, 18 patches: 1800 detections in, {kept} kept ({1800 - kept} suppressed)" in text
+    assert f"6 images, 18 patches: 1,800 detections in, {kept:,} kept ({1800 - kept} suppressed)" in text
     assert "note: no file for baseball-diamond" in text
 
 

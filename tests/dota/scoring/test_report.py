@@ -168,13 +168,13 @@ def test_notes_say_what_was_scored(result: EvalResult) -> None:
     assert "VOC07" in notes[0]
     assert "IoU > 0.5 (mAP), 0.75" in notes[0]
     assert "2 images scored, 1 of them without objects" in text
-    assert "3 objects and 1 difficult ones (neutral), 6 detections" in text
+    assert "3 objects and 1 difficult (neutral), 6 detections" in text
     warnings = [note for note in notes if note.startswith("warning: ")]
-    assert any("1 image ids have detections and no label, or are not listed (z)" in w for w in warnings)
+    assert any("1 image id has detections and no label, or is not listed (z)" in w for w in warnings)
     assert any("(harbor), so no AP (-); mAP is the mean over the other 2" in w for w in warnings)
-    assert "warning: 1 classes have no file Task1_<class>.txt (harbor); they are scored as without detections" in notes
-    assert any("class 'boat'" in w and "1 objects" in w for w in warnings)
-    assert any("class 'car'" in w and "1 detections" in w for w in warnings)
+    assert "warning: 1 class has no file Task1_<class>.txt (harbor); scored as without detections" in notes
+    assert any("class 'boat'" in w and "1 object " in w for w in warnings)
+    assert any("class 'car'" in w and "1 detection " in w for w in warnings)
     assert len(warnings) == 5
 
 
@@ -182,8 +182,8 @@ def test_notes_name_the_class_meant_and_the_empty_ones() -> None:
     truths = {"a": labels((square(0), "ship", 0)), "b": labels((square(0), "Ship", 0))}
     notes = format_notes(evaluate({"ship": Detections.empty()}, truths, ["ship"]))
     assert any("class 'Ship'" in note and "did you mean ship?" in note for note in notes)
-    assert any("no detection on a scored image of 1 classes (ship)" in note for note in notes)
-    assert any("1 images hold objects and have no detection (a)" in note for note in notes)
+    assert any("no detection on a scored image of 1 class (ship)" in note for note in notes)
+    assert any("1 image holds objects and has no detection (a)" in note for note in notes)
     # a class without objects is told once, whether it has detections or not
     nothing = {"ship": Detections.empty(), "plane": Detections.empty()}
     assert sum("plane" in note for note in format_notes(evaluate(nothing, truths, ["ship", "plane"]))) == 1
@@ -228,7 +228,7 @@ def test_problems_are_counted_and_cut() -> None:
     assert format_problems([]) == []
     lines = format_problems([line_problem("malformed", Path("f.txt"), k, "bad") for k in range(1, 26)])
     assert lines[0] == "f.txt:1: bad [malformed]"
-    assert lines[-2:] == ["... and 5 more", "25 lines or files could not be used; the rest was"]
+    assert lines[-2:] == ["... and 5 more", "25 problems; these lines or files were not used, the rest was"]
     assert len(lines) == 22
     some = [line_problem("malformed", Path("f.txt"), k, "bad") for k in range(1, 26)]
     assert format_problems(some, "all in f.json", counted=False)[20:] == ["... and 5 more, all in f.json"]

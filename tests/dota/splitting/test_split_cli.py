@@ -124,7 +124,7 @@ def test_bad_input_is_exit_code_1_and_told(tmp_path: Path, capsys: pytest.Captur
     assert main(folders(data, tmp_path / "out")) == 1
     captured = capsys.readouterr()
     assert "P0001.png: the file is empty (0 bytes) [image]" in captured.err
-    assert "1 images skipped" in captured.out
+    assert "1 image skipped" in captured.out
     assert main([*folders(data, tmp_path / "out"), "--accept", "image"]) == 0
 
 
