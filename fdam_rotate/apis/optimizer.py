@@ -41,8 +41,7 @@ class FDAMOptimizerConstructor:
         self.optimizer_cfg = optimizer_cfg
 
     def __call__(self, model: nn.Module) -> Any:
-        """The optimizer of ``model`` (or of what a parallel wrapper holds)."""
+        """The optimizer of ``model``, in a parallel wrapper or not."""
         cfg = dict(self.optimizer_cfg)
-        module = model.module if hasattr(model, "module") else model
-        cfg["params"] = parameter_groups(module, cfg["lr"], cfg.get("weight_decay", 0.0))
+        cfg["params"] = parameter_groups(model, cfg["lr"], cfg.get("weight_decay", 0.0))
         return build_from_cfg(cfg, OPTIMIZERS)

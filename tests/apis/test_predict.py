@@ -114,14 +114,23 @@ def test_the_precision_is_part_of_the_identity(cfg, checkpoint):
 
 def test_two_windows_at_a_time_are_put_together(cfg, checkpoint, monkeypatch):
     """``ImageToTensor``, which many configs have, makes tensors that cannot be."""
-    monkeypatch.setattr(module, "load_detector", lambda *_, **__: SquareFinder())
+
+    class Finder(SquareFinder):
+        def forward(self, img, img_metas, return_loss, rescale):
+            shapes.append(tuple(img[0].shape))
+            metas = [{**meta, "ori_shape": (64, 64, 3)} for meta in img_metas[0]]
+            return super().forward(img, [metas], return_loss, rescale)
+
+    shapes: list[tuple[int, ...]] = []
+    monkeypatch.setattr(module, "load_detector", lambda *_, **__: Finder())
     cfg.data.test.pipeline[1].transforms[2] = dict(type="ImageToTensor", keys=["img"])
-    windows = [np.zeros((64, 64, 3), np.uint8) for _ in range(2)]
+    windows = [np.zeros((40, 50, 3), np.uint8), np.zeros((64, 64, 3), np.uint8)]
     windows[1][20 : 20 + SIDE, 10 : 10 + SIDE] = 0, 0, 204
     for kind in ("MultiScaleFlipAug", "FlipTurnAug"):
         cfg.data.test.pipeline[1].type = kind
         model = TorchModel(cfg, checkpoint, batch_size=2)
         assert [len(one.scores) for one in model.detect(windows)] == [0, 1]
+        assert shapes.pop() == (2, 3, 64, 64), "the smaller one is filled up"
         assert cfg.data.test.pipeline[1].transforms[2]["type"] == "ImageToTensor", "the config itself is left as it was"
 
 

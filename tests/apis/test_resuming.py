@@ -14,7 +14,7 @@ from scripts import ROOT, load_script
 from small_training import make_parts, small_options
 
 from fdam_rotate.apis.hooks import Interruption
-from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seeded_loader
+from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seed_draw, seeded_loader
 from fdam_rotate.dota.errors import DotaError, Stopped
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
@@ -194,6 +194,8 @@ def test_what_a_step_draws_depends_on_its_place_alone():
     assert next(iter(endless)) == next(iter(batches))
     other = SeededBatches(5, 2, seed=4)
     assert list(other) != list(SeededBatches(5, 2, seed=3))
+    seeds = [seed_draw(3, place) or torch.initial_seed() for place in range(5)]
+    assert len({seed >> 32 for seed in seeds}) == len({seed % 2**32 for seed in seeds}) == 5, "all bits of torch's"
     again = [images[draw][1:] for draw in ((0, 0, 0), (0, 1, 0), (0, 0, 5), (1, 0, 0))]
     again.append(SeededDataset(Numbers(), 4)[0, 0, 0][1:])
     assert again[0] == again[3], "whatever image it is"

@@ -130,6 +130,9 @@ def test_what_is_missing_is_named(root):
     (root / "ImageSets/train.txt").write_text("\n")
     with pytest.raises(DotaError, match="names no image"):
         dataset(root)
+    (root / "ImageSets/train.txt").write_text("100000002\n../100000001\n")
+    with pytest.raises(DotaError, match=r"train\.txt: the image id '\.\./100000001' holds a slash"):
+        dataset(root)
 
 
 @pytest.mark.parametrize(

@@ -285,6 +285,16 @@ def test_former_names_are_not_in_the_help_and_are_listed_in_the_changes() -> Non
             assert f"`{command}`" in changes
 
 
+def test_what_follows_two_dashes_is_no_flag(capsys: pytest.CaptureFixture[str]) -> None:
+    parser = command_parser("test", "", "")
+    parser.add_argument("--new")
+    parser.add_argument("words", nargs="*")
+    parser.add_former("--old", "--new")
+    args = parser.parse_args(["--old", "1", "--", "--old", "2"])
+    assert (args.new, args.words) == ("1", ["--old", "2"])
+    assert capsys.readouterr().err.count("note: ") == 1
+
+
 def test_an_output_that_is_not_given_is_asked_for(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parser = command_parser("test", "", "")
     parser.add_argument("detections", nargs="+", type=existing_path)

@@ -516,10 +516,11 @@ def test_benchmark(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(f"{module}.benchmark.make_call", lambda model, shape, **named: made.append((shape, named)))
     threads = torch.get_num_threads()
     words = [
-        *[data / "c.py"] * 2,
+        *[data / "c.py"] * 3,
         "--checkpoints",
         data / "c.pth",
         data / "d.pth",
+        data / "c.pth",
         "--shape",
         64,
         96,
@@ -531,9 +532,9 @@ def test_benchmark(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = arrived(monkeypatch, "tools/analysis/benchmark.py", f"{module}.benchmark:benchmark", words)
     assert torch.get_num_threads() == threads + 1
     torch.set_num_threads(threads)
-    assert loaded == [(data / "c.pth", True), (data / "d.pth", True)]
-    assert made == [([64, 96], {"batch": 3, "part": "backbone", "train": True, "amp": torch.bfloat16})] * 2
-    assert len(found.given[0]) == 2, "one config with two checkpoints is two rows"
+    assert loaded == [(data / "c.pth", True), (data / "d.pth", True), (data / "c.pth", True)]
+    assert made == [([64, 96], {"batch": 3, "part": "backbone", "train": True, "amp": torch.bfloat16})] * 3
+    assert len(found.given[0]) == 3, "one config with three checkpoints is three rows"
     assert found.named == {"batch": 3, "rounds": 4, "warmup": 0}
 
 

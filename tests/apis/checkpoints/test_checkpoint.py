@@ -529,6 +529,8 @@ def test_written_files_read_back(tmp_path, suffix):
     save_checkpoint_file(path, {"w": weight * 2}, overwrite=True)
     assert torch.equal(load_checkpoint_file(path)["state_dict"]["w"], weight * 2)
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
+    with pytest.raises(OutputExistsError, match="would be read and written"):
+        checkpoint.check_target(path, overwrite=True, inputs=[path])
 
 
 def test_a_failed_write_leaves_nothing(tmp_path):
@@ -537,6 +539,17 @@ def test_a_failed_write_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(CheckpointError, match=r"\.pth, \.pt or \.safetensors"):
         save_checkpoint_file(tmp_path / "c.bin", {})
+
+
+def test_safetensors_of_others(tmp_path):
+    from safetensors.torch import save_file
+
+    for number, metadata in enumerate((None, {"format": "pt"}, {"meta": "[1]"}, {"meta": '{"epoch": 3}'})):
+        save_file({"w": torch.ones(1)}, tmp_path / "c.safetensors", metadata=metadata)
+        assert load_checkpoint_file(tmp_path / "c.safetensors")["meta"] == ({"epoch": 3} if number == 3 else {})
+    save_file({}, tmp_path / "none.safetensors")
+    with pytest.raises(CheckpointError, match=r"none\.safetensors holds no tensors"):
+        load_checkpoint_file(tmp_path / "none.safetensors")
 
 
 def test_damaged_safetensors(tmp_path):
