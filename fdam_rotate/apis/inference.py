@@ -47,7 +47,6 @@ def load_detector(
     """
     install_safe_loader(unsafe_load)
     cfg.model.train_cfg = None
-    cfg.model.backbone.init_cfg = None
     revert_sync_bn(cfg.model)
     with setting_errors("the config's model"):
         model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmcv.parallel import DataContainer
 from scripts import ROOT, load_script
 from small_training import make_parts, small_options
 
@@ -258,8 +259,9 @@ def test_processes_share_an_epoch():
 
 
 def test_a_batch_holds_its_images_together():
-    loader = seeded_loader([{"a": torch.zeros(2)}] * 4, SeededBatches(4, 2, seed=0), {"workers_per_gpu": 0})
-    assert [batch["a"].shape for batch in loader] == [(2, 2), (2, 2)]
+    images = [{"img": DataContainer(torch.zeros(3, 4), stack=True, pad_dims=1)}] * 4
+    loader = seeded_loader(images, SeededBatches(4, 2, seed=0), {"workers_per_gpu": 0})
+    assert [[part.shape for part in batch["img"].data] for batch in loader] == [[(2, 3, 4)]] * 2
 
 
 def test_a_second_signal_acts_at_once():

@@ -192,7 +192,7 @@ def test_missing_hrsc_data_are_not_to_be_split(tmp_path):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"names.5": "b"}, "Index 5 exceeds the length of list ['a']"),
+        ({"names.5": "b"}, "KeyError: Index 5 exceeds the length of list ['a']"),
         ({"number.digits": 3}, "TypeError: number={'digits': 3} in child config cannot inherit from base"),
         ({"names.0": "b"}, "AttributeError: 'str' object has no attribute 'copy'"),
         ({"names.\N{SUPERSCRIPT TWO}": "b"}, "invalid literal for int() with base 10"),

@@ -14,6 +14,7 @@ from fdam_rotate.models.backbones.lsknet import LSKBlock
 from fdam_rotate.models.backbones.lsknet_fdam import InvertedLSKAttention
 from fdam_rotate.models.layers import AttInvAttention, FreqScale, cpu
 from fdam_rotate.models.layers.att_inv import head_logits
+from fdam_rotate.models.layers.freq_fusion import FreqFusion
 from fdam_rotate.models.necks import FDAMFPN, FreqFusionFPN, SimplePyramid
 
 SMALL = dict(embed_dims=(16, 32, 80, 64), depths=(1, 1, 1, 1), mlp_ratios=(2, 2, 2, 2))
@@ -293,6 +294,30 @@ def test_lsknet_starts_every_kind_of_norm_afresh(norm_cfg):
         assert not part.bias.any()
         if isinstance(part, _BatchNorm):
             assert (part.running_var == 1).all()
+
+
+def test_all_of_the_fusion_is_started_afresh():
+    torch.manual_seed(0)
+    fusion = FreqFusion(32, 32, compressed_channels=64)
+    with torch.no_grad():
+        for parameter in fusion.parameters():
+            parameter.fill_(3.0)
+    fusion.init_weights()
+    sampler = fusion.dysampler
+    for norm in (sampler.norm_hr, sampler.norm_lr):
+        assert norm.num_groups == 8
+        assert (norm.weight == 1).all()
+        assert not norm.bias.any()
+    for conv in (fusion.content_encoder, fusion.content_encoder2, sampler.offset, sampler.hr_offset):
+        assert conv.weight.std().item() == pytest.approx(1e-3, rel=0.1)
+        assert not conv.bias.any()
+    for conv in (sampler.direct_scale, sampler.hr_direct_scale):
+        assert not conv.weight.any()
+        assert not conv.bias.any()
+    for conv in (fusion.hr_channel_compressor, fusion.lr_channel_compressor):
+        bound = (6 / (32 + 64)) ** 0.5
+        assert 0.9 * bound < conv.weight.abs().max() <= bound
+        assert not conv.bias.any()
 
 
 def test_settings_that_no_network_can_have():
