@@ -38,6 +38,7 @@ from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.report import format_notes, format_table
 from fdam_rotate.dota.scoring.scores import EvalResult
 from fdam_rotate.dota.windows import place_by_name
+from fdam_rotate.dota.words import counted
 
 __all__ = ["DOTAPatchDataset"]
 
@@ -150,7 +151,8 @@ class DOTAPatchDataset(CustomDataset):
             more = f"\n  and {len(problems) - 20} more" if len(problems) > 20 else ""
             raise DotaError(f"{len(problems)} label lines cannot be used:\n  {shown}{more}")
         if too_small:
-            print_log(f"{self.ann_file}: {too_small} objects with a side under 2 pixels are not used", logger="root")
+            thin = counted(too_small, "object", "with a side under 2 pixels is|with a side under 2 pixels are")
+            print_log(f"{self.ann_file}: {thin} not used", logger="root")
         return records
 
     def _annotation(self, labels: Labels | None) -> dict[str, np.ndarray]:

@@ -25,6 +25,7 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.layout import label_files
 from fdam_rotate.dota.names import check_image_id, class_name, id_problem, nearest_name
 from fdam_rotate.dota.problems import Problem, line_problem
+from fdam_rotate.dota.words import counted
 
 __all__ = [
     "MAX_COORDINATE",
@@ -237,7 +238,9 @@ def _parse_line(row: bytes, classes: Sequence[str] | None) -> LabelLine | str:
     if other:
         return f"expected 8 coordinates in pixels, class and difficulty; this looks like {other}"
     if len(fields) not in (9, 10):
-        return f"expected 8 coordinates, class and difficulty, got {len(fields)} fields{_split_class(fields, classes)}"
+        commas = "; fields are parted by blanks, not by commas" if len(fields) == 1 and b"," in row else ""
+        got = f"{counted(len(fields), 'field')}{commas}{_split_class(fields, classes)}"
+        return f"expected 8 coordinates, class and difficulty, got {got}"
     reason = number_problem(fields[:8], "coordinate")
     if reason:
         return reason

@@ -18,6 +18,7 @@ from fdam_rotate.dota.words import counted
 
 __all__ = [
     "IMAGE_SUFFIXES",
+    "LABEL_FOLDERS",
     "Part",
     "SourceImage",
     "find_parts",
@@ -30,6 +31,9 @@ __all__ = [
 ]
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".jp2", ".j2k", ".bmp")
+
+#: Folders of labels beside ``images/``: of whole images, as DOTA has them, and of patches.
+LABEL_FOLDERS = ("labelTxt", "annfiles")
 
 #: Files that say more of an image, or that systems leave behind: these are not reported.
 _BESIDE_IMAGES = (".tfw", ".tifw", ".tiffw", ".pgw", ".pngw", ".jgw", ".jpgw", ".bpw", ".j2w", ".wld", ".prj", ".ovr")
@@ -200,7 +204,7 @@ def find_parts(folders: Sequence[str | Path]) -> list[Part]:
                 f"them; it holds {inside}"
             )
         for root in roots:
-            found = next((root / name for name in ("labelTxt", "annfiles") if (root / name).is_dir()), None)
+            found = next((root / name for name in LABEL_FOLDERS if (root / name).is_dir()), None)
             parts.append(Part(root.name if len(folders) == 1 else str(root), root, found))
     return parts
 

@@ -304,7 +304,7 @@ def test_ids_that_the_server_does_not_know_are_told(root, loaded):
     finally:
         logging.getLogger("mmrotate").removeHandler(handler)
     assert [text for level, text in said if level == "WARNING"] == [
-        "1 image ids are written with escapes ('i m' as i%20m); DOTA's server does not know such ids"
+        "1 image id is written with escapes ('i m' as i%20m); DOTA's server does not know such ids"
     ]
 
 

@@ -71,7 +71,7 @@ def test_objects_that_are_too_thin_are_counted(tmp_path, monkeypatch):
     monkeypatch.setattr(dota, "print_log", lambda text, logger: said.append((text, logger)))
     _patch(tmp_path, "a__64__0___0", ["10 20 40 20 40 21 10 21 ship 0", SHIP, PLANE])
     _dataset(tmp_path, difficulty=0)  # the plane is difficult, and left out for that
-    assert said == [(f"{tmp_path / 'annfiles'}: 1 objects with a side under 2 pixels are not used", "root")]
+    assert said == [(f"{tmp_path / 'annfiles'}: 1 object with a side under 2 pixels is not used", "root")]
     _patch(tmp_path, "a__64__0___0", [SHIP])
     _dataset(tmp_path)
     assert len(said) == 1

@@ -78,6 +78,7 @@ def test_accepted(tmp_path: Path, data: str | bytes, lines: list[int], header: t
         ("3 0.1 0.2 0.3 0.2 0.3 0.4 0.1 0.4", "this looks like YOLO-OBB, in shares of the image's size"),
         ("3 0.1 0.2 0.3 0.4", "this looks like YOLO's upright boxes"),
         ("3 10 20 30 40", "got 5 fields"),
+        ("0,0,4,0,4,4,0,4,ship,0", "got 1 field; fields are parted by blanks, not by commas"),
         ("3 10 0.2 0.3 0.4", "got 5 fields"),
         ("1 2 3 4 5 ship", "this looks like a class"),
         ("1 2 3 4 ship 0", "got 6 fields"),

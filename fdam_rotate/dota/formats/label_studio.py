@@ -153,7 +153,8 @@ def _read_file(path: Path, part: str, reading: Reading) -> DataPart:
             reading.problems.append(Problem("malformed", str(path), 0, f"{shown}: annotations: {reason_of(error)}"))
             continue
         if not done:
-            reading.losses.add("tasks without an annotation, left out")
+            proposed = ", only proposals that nobody has accepted" if task.get("predictions") else ""
+            reading.losses.add(f"tasks without an annotation{proposed}, left out")
             continue
         reading.losses.add("further annotations of a task (the last is taken)", len(done) - 1)
         image = finder.find(name) or finder.find(uploaded_name(name))

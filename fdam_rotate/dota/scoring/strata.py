@@ -24,6 +24,7 @@ from fdam_rotate.dota.geometry import poly_to_le90, polygon_area
 from fdam_rotate.dota.scoring.matching import NEUTRAL
 from fdam_rotate.dota.scoring.scores import ClassResult, EvalResult, average_precision, recall_precision
 from fdam_rotate.dota.scoring.tables import Table, percent
+from fdam_rotate.dota.words import counted
 
 __all__ = ["SIZES", "STRATA", "StratumScore", "score_by", "score_by_size", "strata_table"]
 
@@ -143,8 +144,8 @@ def strata_table(result: EvalResult, kind: str, scores: Sequence[StratumScore], 
     notes = []
     left = sum(r.npos for r in result.per_class.values()) - sum(sum(one.npos.values()) for one in scores)
     if left:
-        reason = "are no clear rectangles" if kind == "angle" else "lie on images of unknown size"
-        notes.append(f"{left} objects {reason} and are left out")
+        reason = "no clear rectangles" if kind == "angle" else "on images of unknown size"
+        notes.append(f"{counted(left, 'object')} left out: {reason}")
     content = {
         one.name: {
             "bounds": [bound if math.isfinite(bound) else None for bound in STRATA[kind][one.name]],

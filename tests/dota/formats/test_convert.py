@@ -72,6 +72,25 @@ def assert_same(one: Path, two: Path, *, within: float, difficult: bool, header:
     return count
 
 
+@pytest.mark.parametrize("left", ["nothing", "an empty folder"])
+@pytest.mark.parametrize("parts", [True, False])
+def test_labels_of_dota_whose_images_lie_elsewhere(dota: Path, tmp_path: Path, parts: bool, left: str) -> None:
+    """What predict --labels dota wrote, say: --img-dir says where the images are."""
+    source = dota if parts else dota / "train"
+    assert convert([str(source), "--out", str(tmp_path / "with"), "--to", "coco", "--images", "none"]) == 0
+    for folder in sorted(source.rglob("images")):
+        place = tmp_path / "photos" / folder.relative_to(source)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(place.with_suffix("") if parts else place)
+        if left == "an empty folder" or parts:
+            folder.mkdir()
+    photos = tmp_path / "photos" if parts else tmp_path / "photos/images"
+    words = [str(source), "--img-dir", str(photos), "--to", "coco", "--images", "none"]
+    assert convert([*words, "--out", str(tmp_path / "apart")]) == 0
+    for path in (tmp_path / "with").rglob("*.json"):
+        assert (tmp_path / "apart" / path.relative_to(tmp_path / "with")).read_bytes() == path.read_bytes()
+
+
 def test_coco_round_trip_is_exact(dota: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert convert([str(dota), "--out", str(tmp_path / "coco"), "--to", "coco"]) == 0
     assert convert([str(tmp_path / "coco"), "--out", str(tmp_path / "back"), "--from", "coco", "--to", "dota"]) == 0

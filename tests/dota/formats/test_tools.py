@@ -487,6 +487,11 @@ def test_label_studio_tasks_that_were_not_looked_at(tmp_path: Path, capsys: pyte
     assert {name: len(labels) for name, labels in found.items()} == {"labelTxt/a": 1, "labelTxt/c": 0, "labelTxt/d": 1}
     out = capsys.readouterr().out
     assert "not kept: tasks without an annotation, left out: 1" in out
+    tasks[1]["predictions"] = tasks[0]["annotations"]
+    (tmp_path / "in/x.json").write_text(json.dumps(tasks))
+    to_dota(tmp_path / "in", tmp_path / "proposed")
+    said = "not kept: tasks without an annotation, only proposals that nobody has accepted, left out: 1"
+    assert said in capsys.readouterr().out
     assert "not kept: further annotations of a task (the last is taken): 1" in out
 
 

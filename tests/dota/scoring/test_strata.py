@@ -66,7 +66,7 @@ def test_only_clear_rectangles_have_an_angle() -> None:
     assert angles[5] == pytest.approx(1, abs=1)
     result = scored([(50, 50, 40, 20, 0), (50, 150, 20, 20, 0)], [])
     table = strata_table(result, "angle", score_by(result, "angle"))
-    assert table.notes == ["1 objects are no clear rectangles and are left out"]
+    assert table.notes == ["1 object left out: no clear rectangles"]
 
 
 def test_neighbours_are_counted_within_twice_the_longer_side() -> None:
@@ -91,7 +91,7 @@ def test_the_distance_to_the_border() -> None:
     assert counts == {"touching": 1, "1 to 50": 2, "50 to 200": 1, "from 200": 0}
     unknown = score_by(result, "border", sizes={})
     assert sum(one.npos["ship"] for one in unknown) == 0
-    assert strata_table(result, "border", unknown).notes == ["4 objects lie on images of unknown size and are left out"]
+    assert strata_table(result, "border", unknown).notes == ["4 objects left out: on images of unknown size"]
 
 
 @pytest.mark.parametrize("metric", METRICS)
