@@ -65,7 +65,7 @@ def setting_errors(place: str) -> Iterator[None]:
     """
     try:
         yield
-    except (DotaError, OSError, FloatingPointError, NotImplementedError):
+    except (DotaError, NotImplementedError):
         raise
     except _HOST_ERRORS as error:
         raise DotaError(f"{place} cannot be built: {_one_line(error)}") from error

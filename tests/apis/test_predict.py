@@ -272,6 +272,17 @@ def test_the_pipeline_is_part_of_the_identity(cfg, checkpoint):
     assert TorchModel(cfg, checkpoint).identity["model"] != first["model"]
 
 
+@pytest.mark.parametrize(("iou_thr", "left"), [(0.1, 1), (0.5, 2)])
+def test_views_are_merged_by_the_detectors_own_threshold(iou_thr, left):
+    from fdam_rotate.apis.inference import _merge_views
+
+    # 10 x 10 boxes, 5 apart: an overlap of 50 / 150
+    views = [[np.array([[x, 20, 10, 10, 0, score]], np.float32)] for x, score in ((20, 0.9), (25, 0.8))]
+    settings = {"nms": {"iou_thr": iou_thr}, "max_per_img": 9}
+    (merged,) = _merge_views(views, [{"ori_shape": (64, 64, 3)}] * 2, settings)
+    assert merged[:, 5].tolist() == pytest.approx([0.9, 0.8][:left])
+
+
 def test_the_best_of_an_image_are_kept_over_all_classes():
     from fdam_rotate.apis.inference import _best
 

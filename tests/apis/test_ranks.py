@@ -83,6 +83,15 @@ def test_without_torchrun_it_is_said(monkeypatch):
         join_ranks()
 
 
+@pytest.mark.parametrize("end", [EOFError, ConnectionResetError, BrokenPipeError])
+def test_a_process_ends_with_the_first_however_that_ended(end):
+    class Connection(contextlib.nullcontext):
+        def recv(self):
+            raise end
+
+    assert serve(Connection()) == 0
+
+
 def test_what_nobody_works_on_yet_is_dropped_at_the_end():
     begun, go_on = threading.Event(), threading.Event()
 

@@ -100,11 +100,12 @@ def test_the_metric_is_the_published_one(root):
 def test_the_configs_data(root, monkeypatch):
     """The folders that the config names are those of the archive, and its pipelines take the images."""
     cfg = Config.fromfile(str(HRSC))
-    (root / "data").mkdir()
-    (root / "data/hrsc").symlink_to(root)
+    elsewhere = root.parent / f"{root.name}-elsewhere"
+    (elsewhere / "data").mkdir(parents=True)
+    (elsewhere / "data/hrsc").symlink_to(root)
     (root / "ImageSets/val.txt").write_text("100000002\n")
     (root / "ImageSets/test.txt").write_text("100000003\n")
-    monkeypatch.chdir(root)
+    monkeypatch.chdir(elsewhere)
     for split, images in (("train", 2), ("val", 1), ("test", 1)):
         built = build_dataset(cfg.data[split], {"test_mode": split != "train"})
         assert len(built) == images

@@ -210,6 +210,13 @@ def test_settings_reach_lsknet_from_lsknet_fdam():
     assert (model.patch_embed3.proj.weight == 2).all()
 
 
+@pytest.mark.parametrize("last", [False, True])
+def test_the_layout_is_the_one_that_is_asked_for(last):
+    outs = LSKNetFDAM(**SMALL, channels_last=last).eval()(torch.randn(2, 3, 64, 64))
+    for out in outs[:2]:
+        assert out.is_contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
+
+
 def test_both_dropouts_of_mits_network_drop():
     ffn = MiTFDAM(**MIT, drop_rate=0.3).layers[0][1][0].ffn
     assert [layer.p for layer in ffn.layers if isinstance(layer, torch.nn.Dropout)] == [0.3, 0.3]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -45,12 +46,13 @@ def test_outlook_on_own_data():
 
 
 @pytest.mark.parametrize("prefix", ["", "backbone."])
-def test_start_weights_decide_the_backbone(prefix, tmp_path):
+def test_start_weights_decide_the_backbone(prefix, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     model = LSKNet(embed_dims=(16, 32, 80, 64), depths=(1, 2, 1, 1), mlp_ratios=(2, 4, 2, 2))
     checkpoint = tmp_path / "weights.pth"
     torch.save({"state_dict": {prefix + key: value for key, value in model.state_dict().items()}}, checkpoint)
     (tmp_path / "config.py").write_text(
-        demo._config(tmp_path, tmp_path / "patches", ("ship",), iters=7, init=demo._init(checkpoint))
+        demo._config(tmp_path, tmp_path / "patches", ("ship",), iters=7, init=demo._init(Path(checkpoint.name)))
     )
     cfg = Config.fromfile(str(tmp_path / "config.py"))
     assert (cfg.model.backbone.type, cfg.model.neck.in_channels) == ("LSKNetFDAM", [16, 32, 80, 64])

@@ -335,6 +335,17 @@ def test_a_pickle_with_code_is_refused_and_does_not_run(tmp_path, zipped):
     assert marker.exists(), "the payload is real: the opt-out runs it"
 
 
+def test_all_code_that_a_file_names_is_told(tmp_path):
+    class Other(Bomb):
+        def __reduce__(self) -> tuple:
+            return os.rmdir, (str(self.marker),)
+
+    content = {"w": torch.zeros(1), "x": Bomb(tmp_path / "ran"), "y": Other(tmp_path / "gone")}
+    torch.save(content, tmp_path / "evil.pth")
+    with pytest.raises(CheckpointError, match=r"it names \w+\.rmdir, \w+\.system, which is code"):
+        load_checkpoint_file(tmp_path / "evil.pth")
+
+
 def test_an_environment_variable_does_not_opt_out(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
     torch.save({"w": torch.zeros(1), "x": Bomb(tmp_path / "ran")}, tmp_path / "evil.pth")
