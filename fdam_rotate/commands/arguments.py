@@ -7,7 +7,7 @@ One flag has one type and one meaning in every command: ``--out``, ``--overwrite
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from fdam_rotate.commands.values import (
     existing_folder,
     fraction,
     key_value,
+    non_negative_int,
     positive_int,
 )
 from fdam_rotate.dota.csvtext import CSV_COLUMNS
@@ -202,6 +203,14 @@ def add_raster_arguments(parser: argparse.ArgumentParser) -> None:
         default=["auto"],
         metavar="V",
         help=f"auto, or LOW HIGH: {scale_range}",
+    )
+
+
+def add_padding_value(parser: _Group, default: Sequence[int], told: str) -> None:
+    """Add ``--padding-value``, what lies outside an image in patches and windows at its border."""
+    padding = f"what patches at the border are filled up with: one value, or blue green red, 0 to 255 (default {told})"
+    parser.add_argument(
+        "--padding-value", nargs="+", type=non_negative_int, default=list(default), metavar="V", help=padding
     )
 
 

@@ -47,6 +47,7 @@ from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import read_label_dir
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
+from fdam_rotate.dota.splitting.presets import MEAN_COLOUR
 
 #: Passes over the training patches that a run on one's own data aims at, its least steps, and its minutes by default.
 PASSES, LEAST_STEPS, MINUTES = 24, 100, 15
@@ -150,7 +151,8 @@ def _run_steps(args: argparse.Namespace) -> None:
         _step(
             f"Split the {part} images into patches of {size} pixels that overlap by {gap}",
             "split", "--img-dirs", data / part / "images", "--ann-dirs", data / part / "labelTxt",
-            "--sizes", size, "--gaps", gap, "--out", patches / part, "--accept", "zero-area", "self-crossing",
+            "--sizes", size, "--gaps", gap, "--padding-value", *MEAN_COLOUR, "--out", patches / part,
+            "--accept", "zero-area", "self-crossing",
         )  # fmt: skip
 
     config = work / "config.py"

@@ -34,6 +34,7 @@ from fdam_rotate.commands.arguments import (
     add_nms_agnostic,
     add_out,
     add_overwrite,
+    add_padding_value,
     add_precision,
     add_raster_arguments,
     add_score_thr,
@@ -51,6 +52,7 @@ from fdam_rotate.commands.values import (
     positive_float,
     positive_int,
 )
+from fdam_rotate.dota.splitting.presets import MEAN_COLOUR
 from fdam_rotate.dota.words import counted
 
 if TYPE_CHECKING:
@@ -99,6 +101,7 @@ def build_parser() -> CommandParser:
         metavar="RATE",
         help="scales: windows of size/rate (default: 1)",
     )
+    add_padding_value(parser, MEAN_COLOUR, "104 116 124, the mean colour that the presets of split take")
     add_raster_arguments(parser)
     parser.add_argument(
         "--batch-size", type=positive_int, default=1, metavar="N", help="windows at a time (default: 1)"
@@ -218,7 +221,11 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
     raster = raster_options(parser, args)
     with usage_errors(parser):
         options = SplitOptions(
-            sizes=tuple(args.sizes or [size]), gaps=tuple(args.gaps or [gap]), rates=tuple(args.rates), raster=raster
+            sizes=tuple(args.sizes or [size]),
+            gaps=tuple(args.gaps or [gap]),
+            rates=tuple(args.rates),
+            padding_value=tuple(args.padding_value),
+            raster=raster,
         )
     check_inputs(args.out, [args.model, *args.images])
     failures: list[str] = []

@@ -22,7 +22,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fdam_rotate.cli import print_problems
-from fdam_rotate.commands.arguments import add_classes, add_out, add_raster_arguments, add_workers, raster_options
+from fdam_rotate.commands.arguments import (
+    add_classes,
+    add_out,
+    add_padding_value,
+    add_raster_arguments,
+    add_workers,
+    raster_options,
+)
 from fdam_rotate.commands.parser import CommandParser, command_parser, usage_errors
 from fdam_rotate.commands.values import (
     existing_file,
@@ -86,8 +93,7 @@ def build_parser() -> CommandParser:
     iof = "a window takes the objects of which it holds at least this share, 0 to 1 (default 0.7)"
     add("--iof-thr", type=fraction, default=0.7, metavar="SHARE", help=iof)
     add("--no-padding", action="store_true", help="do not fill up patches at the border")
-    padding = "one value, or blue green red, 0 to 255 (default 0)"
-    add("--padding-value", nargs="+", type=non_negative_int, default=[0], metavar="V", help=padding)
+    add_padding_value(group, [0], "0")
     add_classes(group, None, what="allowed classes", without="any")
 
     add_raster_arguments(parser)

@@ -125,7 +125,16 @@ def test_the_steps_on_generated_scenes(scenes, monkeypatch, capsys):
     assert made[made.index("--train") : made.index("--size")] == ["--train", "40", "--val", "5"]
     assert made[made.index("--seed") + 1] == train[train.index("--seed") + 1] == "5"
     assert first[3:-2] == [str(scenes / f"val/images/{number}.png") for number in range(6)], "some of them"
-    assert split[split.index("--sizes") : split.index("--out")] == ["--sizes", "256", "--gaps", "64"]
+    assert split[split.index("--sizes") : split.index("--out")] == [
+        "--sizes",
+        "256",
+        "--gaps",
+        "64",
+        "--padding-value",
+        "104",
+        "116",
+        "124",
+    ]
     assert score[score.index("--classes") + 1] == "plane,small-vehicle,ship,boat", "DOTA's order, others behind it"
     cfg = Config.fromfile(str(work / "config.py"))
     assert (cfg.runner.max_iters, list(cfg.classes)) == (1000, ["plane", "small-vehicle", "ship", "boat"])
@@ -144,7 +153,16 @@ def test_the_steps_on_own_data(words, steps, scenes, monkeypatch, capsys):
     assert len(timed) == (0 if "--iters" in words else 1)
     assert Config.fromfile(str(scenes.parent / "config.py")).runner.max_iters == steps
     split = next(step for step in taken if step[0] == "split")
-    assert split[split.index("--sizes") : split.index("--out")] == ["--sizes", "512", "--gaps", "100"]
+    assert split[split.index("--sizes") : split.index("--out")] == [
+        "--sizes",
+        "512",
+        "--gaps",
+        "100",
+        "--padding-value",
+        "104",
+        "116",
+        "124",
+    ]
     assert ("A step takes 2.00 s here" in capsys.readouterr().out) == bool(timed)
 
 

@@ -106,8 +106,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "test": {"split": "test", "score_thr": 0.3, "precision": "fp32", "device": "auto", "launcher": "none"},
     "compare": {"seeds": [0, 1, 2], "records": [], "resamples": 2000},
     "predict": {
-        "rates": [1.0], "scale_range": ["auto"], "batch_size": 1, "score_thr": 0.05, "iou_thr": 0.1, "runtime": "auto",
-        "device": "auto", "precision": "fp32", "nproc": 1, "launcher": "none",
+        "rates": [1.0], "padding_value": [104, 116, 124], "scale_range": ["auto"], "batch_size": 1, "score_thr": 0.05,
+        "iou_thr": 0.1, "runtime": "auto", "device": "auto", "precision": "fp32", "nproc": 1, "launcher": "none",
     },
     "merge": {
         "iou_thr": 0.1, "nms": "obb", "score_thr": 0.0, "fuse": "nms", "fuse_iou_thr": 0.55, "classes": "v1.0",

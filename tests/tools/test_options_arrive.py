@@ -187,6 +187,8 @@ def test_predict(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "0.5",
         "--bands",
         "1",
+        "--padding-value",
+        "7",
     ]
     words += [
         "--scale-range",
@@ -218,7 +220,7 @@ def test_predict(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = arrived(monkeypatch, "tools/predict.py", "fdam_rotate.dota.predicting.predict:predict_images", words)
     _, sources, out, options = found.given
     assert ([source.image_id for source in sources], str(out)) == (["a"], str(data / "out"))
-    assert (options.sizes, options.gaps, options.rates) == ((128,), (32,), (0.5,))
+    assert (options.sizes, options.gaps, options.rates, options.padding_value) == ((128,), (32,), (0.5,), (7,))
     assert (list(options.raster.bands), options.raster.scale_range) == ([1], (5.0, 9.0))
     expected = {
         "batch_size": 3, "score_thr": 0.4, "iou_thr": 0.6, "keep_crs": True, "gpkg": True, "html": True,

@@ -65,7 +65,7 @@ GPKG = "gpkg"
 PAGES = "html"
 
 # Of the settings of a split, those that decide the pixels of the windows.
-_WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "bands", "scale_range")
+_WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "padding_value", "bands", "scale_range")
 
 # Windows that a worker gets at a time at most: what a death costs. Few enough that each worker gets some four times.
 _PART, _TIMES = 8, 4

@@ -9,7 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
-__all__ = ["PRESETS"]
+__all__ = ["MEAN_COLOUR", "PRESETS"]
+
+#: ImageNet's mean colour (blue, green, red): next to nothing to a network that normalises by it. Black is not.
+MEAN_COLOUR = (104, 116, 124)
 
 _ROOTS = {"v1.0": "DOTA", "v1.5": "DOTA-v1.5", "v2.0": "DOTA-v2.0"}
 _SCALES = {
@@ -29,7 +32,7 @@ def _preset(version: str, scale: str, name: str) -> dict[str, Any]:
         **_SCALES[scale],
         "img_rate_thr": 0.6,
         "iof_thr": 0.7,
-        "padding_value": [104, 116, 124],
+        "padding_value": list(MEAN_COLOUR),
         "classes": version,
         # the published label files hold such polygons
         "accept": ["zero-area", "self-crossing"],

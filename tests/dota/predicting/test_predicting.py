@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -87,6 +88,25 @@ def test_each_object_once_at_its_place(finder, sources, tmp_path, batch_size):
         centres.setdefault(found["plane"].image_ids[row], []).append(tuple(poly.mean(0).round(3).tolist()))
     expected = {name: sorted((x + SIDE / 2, y + SIDE / 2) for x, y in spots) for name, spots in SQUARES.items()}
     assert {name: sorted(spots) for name, spots in centres.items()} == expected
+
+
+def test_outside_an_image_is_the_value_that_was_asked_for(finder, sources, tmp_path):
+    """And another value is another run: the windows at the border have other pixels."""
+    seen, detect = [], finder.detect
+
+    def watched(windows):
+        seen.extend(windows)
+        return detect(windows)
+
+    finder.detect = watched
+    predict_images(finder, sources[:1], tmp_path / "out", replace(OPTIONS, padding_value=(10, 20, 30)))
+    assert len(seen) == 3
+    assert all((pixels[50:] == (10, 20, 30)).all() for pixels in seen), "the image has 50 rows"
+    assert not any((pixels[:50] == (10, 20, 30)).all(-1).any() for pixels in seen)
+    for path in (tmp_path / "out").glob("Task1_*.txt"):
+        path.unlink()  # an unfinished run
+    with pytest.raises(DotaError, match=r"other settings: padding_value \[10, 20, 30\] there and \[0\] here"):
+        predict_images(finder, sources[:1], tmp_path / "out", OPTIONS)
 
 
 def test_a_killed_run_goes_on_and_ends_the_same(finder, sources, tmp_path, monkeypatch):
