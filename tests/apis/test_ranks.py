@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -174,22 +176,31 @@ def test_other_machines_are_listened_to_only_where_there_are_some(host, here, li
     assert (addresses, places[0][0]) == ([listens], told)
 
 
-@pytest.fixture
-def image(tmp_path) -> Path:
-    """A scene of noise and squares, of twelve windows."""
-    pixels = np.random.default_rng(0).integers(0, 120, (500, 700, 3), np.uint8)
-    for x in range(20, 640, 80):
+def scene(path: Path, width: int, height: int) -> Path:
+    """Noise and squares; of windows of 256 with 64 of overlap, 700 x 500 are twelve."""
+    pixels = np.random.default_rng(0).integers(0, 120, (height, width, 3), np.uint8)
+    for x in range(20, width - 60, 80):
         cv2.rectangle(pixels, (x, 3 * x // 5), (x + 40, 3 * x // 5 + 30), (230, 230, 230), -1)
-    path = tmp_path / "scene.png"
     assert cv2.imwrite(str(path), pixels)
     return path
 
 
-def torchrun(port: int, *words: str) -> subprocess.CompletedProcess[str]:
+@pytest.fixture
+def image(tmp_path) -> Path:
+    return scene(tmp_path / "scene.png", 700, 500)
+
+
+def start_torchrun(port: int, *words: str) -> subprocess.Popen[str]:
     run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""}
     command = [*run, str(ROOT / "tools/predict.py"), *words, "--launcher", "pytorch"]
-    return subprocess.run(command, capture_output=True, text=True, check=False, env=env)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env)
+
+
+def torchrun(port: int, *words: str) -> subprocess.CompletedProcess[str]:
+    with start_torchrun(port, *words) as process:
+        out, errors = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 @pytest.mark.slow
@@ -210,3 +221,40 @@ def test_torchrun_and_processes_write_the_bytes_of_one_process(tmp_path, image, 
     ]
     assert predict([*words, str(tmp_path / "two"), "--nproc", "2"]) == 0
     assert tree(tmp_path / "two") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_killed_process_and_the_same_command_again_give_the_bytes_of_one_run(tmp_path, monkeypatch, rank):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    large = scene(tmp_path / "large.png", 1600, 1400)  # 8 x 7 windows
+    words = [*MODEL, str(large), "--sizes", "256", "--gaps", "64", "--score-thr", "0.01", "--out"]
+    assert load_script("tools/predict.py").main([*words, str(tmp_path / "one")]) == 0
+    out = tmp_path / "ranks"
+    process = start_torchrun(29539 + 2 * rank, *words, str(out))
+    journal = out / "patches" / "large.jsonl"
+    while process.poll() is None and not (journal.exists() and journal.read_bytes().count(b"\n") > 8):
+        time.sleep(0.05)
+    (killed,) = [child for child in children(process.pid) if f"\0RANK={rank}\0" in environment(child)]
+    os.kill(killed, signal.SIGKILL)
+    _, errors = process.communicate()
+    assert process.returncode == 1
+    told = [line for line in errors.splitlines() if line.startswith("error: ")]
+    if rank:  # the first one lives, and says so
+        assert told == [
+            "error: process 1 of the 2 that torchrun started has ended (out of memory?); what was predicted is kept: "
+            "the same command goes on"
+        ]
+    assert 8 < journal.read_bytes().count(b"\n") < 56, "it was killed in the middle"
+    again = torchrun(29540 + 2 * rank, *words, str(out))
+    assert again.returncode == 0, again.stderr
+    assert "of them earlier" in again.stdout
+    assert tree(out) == tree(tmp_path / "one")
+
+
+def children(process: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+def environment(process: int) -> str:
+    return "\0" + Path(f"/proc/{process}/environ").read_text()

@@ -66,3 +66,15 @@ def test_what_a_killed_worker_was_at_is_done_again(tmp_path, found, monkeypatch)
     merge_files([found], tmp_path / "two", ["plane", "ship"], nproc=2)
     assert (tmp_path / "died").exists()
     assert tree(tmp_path / "two") == tree(tmp_path / "one")
+
+
+def test_what_a_killed_worker_of_a_cluster_was_at_is_done_again(tmp_path, found, monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setenv("DIED", str(tmp_path / "died"))
+    merge_files([found], tmp_path / "one", ["plane", "ship"])
+    monkeypatch.setattr(module, "_suppress_one", die_once)
+    settings = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
+    with distributed.LocalCluster(processes=True, local_directory=str(tmp_path / "dask"), **settings) as cluster:
+        merge_files([found], tmp_path / "two", ["plane", "ship"], scheduler=cluster.scheduler_address)
+    assert (tmp_path / "died").exists()
+    assert tree(tmp_path / "two") == tree(tmp_path / "one")
