@@ -26,6 +26,7 @@ from fdam_rotate.apis.compat import setting_errors, test_data
 from fdam_rotate.apis.exporting.deepness import DeepnessForm, deepness_metadata
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.one_stage import RotatedFCOSCandidates, RotatedRetinaNetCandidates
+from fdam_rotate.apis.exporting.precision import calibration_windows, halve_weights, quantize_convolutions
 from fdam_rotate.apis.exporting.refining import R3DetCandidates, S2ANetCandidates
 from fdam_rotate.apis.exporting.roi_align import level_pool_onnx
 from fdam_rotate.apis.exporting.suppression import kept_mask_onnx
@@ -38,15 +39,19 @@ from fdam_rotate.apis.exporting.writing import (
     reason,
     write_onnx,
 )
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.predicting.card import CARD_KEY, ModelCard
 
-__all__ = ["DetectorReport", "candidates_of", "class_names", "export_detector", "preparation"]
+__all__ = ["TOLERANCES", "DetectorReport", "candidates_of", "class_names", "export_detector", "preparation"]
 
 #: Steps that may make several views of an image.
 _VIEWS = ("FlipTurnAug", "MultiScaleFlipAug")
 
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
+
+#: Precision of a file -> largest difference of a score from the detector's that passes a check.
+TOLERANCES = {"float32": 1e-3, "float16": 1e-2, "int8": 0.2}
 
 #: Detectors that are exported whole, by their name in MMRotate's configs.
 KINDS = {
@@ -67,7 +72,7 @@ class DetectorReport:
         path: the file.
         card: the model card in it.
         freq_layers: how many FreqScale layers became matrix products.
-        difference: largest difference of a score from the detector's in torch, on noise; None where not checked.
+        difference: largest difference of a score from the detector's in torch; None where not checked.
     """
 
     path: Path
@@ -160,8 +165,10 @@ def export_detector(
     trained_on: str | None = None,
     licence: str | None = None,
     gsd: float | None = None,
+    precision: str = "float32",
+    calibration: Sequence[Path] = (),
     check: bool = False,
-    tolerance: float = 1e-3,
+    tolerance: float | None = None,
     deepness: bool = False,
     overwrite: bool = False,
 ) -> DetectorReport:
@@ -181,8 +188,11 @@ def export_detector(
         trained_on: for the card.
         licence: for the card.
         gsd: for the card, in metres per pixel.
-        check: run the file in onnxruntime on noise and compare its scores with the detector's in torch.
-        tolerance: largest difference of a score that passes.
+        precision: 'float32', 'float16' or 'int8'; see `fdam_rotate.apis.exporting.precision`.
+        calibration: images to see the ranges of maps on, for 'int8'.
+        check: run the file in onnxruntime on noise, with 'int8' on an image of ``calibration``, and compare its scores
+            with the detector's in torch.
+        tolerance: largest difference of a score that passes; None: that of `TOLERANCES`.
         deepness: in the form that the QGIS plugin Deepness opens; see `fdam_rotate.apis.exporting.deepness`.
         overwrite: replace ``path``.
 
@@ -194,7 +204,11 @@ def export_detector(
 
     path = check_export_target(path, suffixes=(".onnx",), overwrite=overwrite)
     model = candidates_of(detector, steps, max_boxes)
-    image = torch.randint(0, 256, (batch, 3, *shape), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    if precision == "int8":
+        image = torch.from_numpy(next(calibration_windows(calibration, batch, shape)))
+    else:
+        generator = torch.Generator().manual_seed(0)
+        image = torch.randint(0, 256, (batch, 3, *shape), generator=generator, dtype=torch.uint8)
     with torch.no_grad():
         expected = model(image)  # makes the matrices of every size too: exporters cannot follow how numpy makes them
     cfg = model.test_cfg
@@ -210,6 +224,7 @@ def export_detector(
         gap=gap,
         detector=type(detector).__name__,
         config=config,
+        precision=precision,
         checkpoint_sha256=checkpoint_sha256,
         trained_on=trained_on,
         licence=licence,
@@ -224,9 +239,18 @@ def export_detector(
         metadata.update(deepness_metadata(card))
         with torch.no_grad():
             scores = model(image)[:, 4:-1]
+
+    def quantize(file: Path) -> None:
+        windows = calibration_windows(calibration, batch, shape)
+        quantize_convolutions(file, (np.float32(x) / 255 for x in windows) if deepness else windows)
+        halve_weights(file)
+
+    shrink = {"float32": None, "float16": halve_weights, "int8": quantize}[precision]
     with atomic_path(path) as temporary:
         try:
-            write_onnx(model, image, temporary, names, metadata, _translations(), opset)
+            write_onnx(model, image, temporary, names, metadata, _translations(), opset, shrink)
+        except DotaError:
+            raise
         except EXPORTER_ERRORS as error:
             raise ExportError(f"{card.detector} cannot be exported: {reason(error)}") from error
         difference = None
@@ -234,10 +258,11 @@ def export_detector(
             found = _run(temporary, image.numpy(), names)
             found_scores = found[0][:, 4:-1] if deepness else found[1]
             difference = float(np.abs(found_scores - scores.numpy()).max())
-            if not difference <= tolerance:
+            most = TOLERANCES[precision] if tolerance is None else tolerance
+            if not difference <= most:
                 raise ExportError(
                     f"the exported model's scores differ from the detector's by {difference:.2g}, more than "
-                    f"{tolerance:g}; {path} was not written"
+                    f"{most:g}; {path} was not written"
                 )
     count = sum(isinstance(module, FreqScale) for module in detector.modules())
     return DetectorReport(path, card, count, difference)

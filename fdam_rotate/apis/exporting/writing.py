@@ -58,8 +58,19 @@ def write_onnx(
     metadata: Mapping[str, str],
     translations: Mapping[Callable[..., Any], Callable[..., Any]] | None = None,
     opset: int = OPSET,
+    shrink: Callable[[Path], None] | None = None,
 ) -> None:
     """Export ``model`` with one input, ``image``, into one file, and check its form.
+
+    Args:
+        model: in evaluation mode.
+        image: an example, whose shape is fixed.
+        path: of the file.
+        outputs: their names.
+        metadata: key and value of each entry.
+        translations: of operations that are no operators of torch.
+        opset: version of ONNX's operators, `OPSET` or `OLD_OPSET`.
+        shrink: changes the file in place before its form is checked; see `fdam_rotate.apis.exporting.precision`.
 
     Raises:
         One of EXPORTER_ERRORS: the exporter cannot follow the model; see `reason`.
@@ -86,9 +97,12 @@ def write_onnx(
         tidy(program.model)
     program.save(str(path), external_data=False)
     _fold_constants(path)
+    if shrink is not None:
+        shrink(path)
     written = onnx.load(str(path))
     written.ir_version = _FORMATS[opset]
     onnx.checker.check_model(written)
+    del written.metadata_props[:]
     for key, value in metadata.items():
         written.metadata_props.add(key=key, value=value)
     onnx.save(written, str(path))
