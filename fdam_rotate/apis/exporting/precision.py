@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.dota.rasters.images import image_size, open_pixels
 from fdam_rotate.dota.rasters.padding import pad_patch
+from fdam_rotate.dota.splitting.presets import MEAN_COLOUR
 
 __all__ = ["calibration_windows", "halve_weights", "quantize_convolutions"]
 
@@ -71,7 +72,7 @@ def quantize_convolutions(path: Path, images: Iterable[NDArray[Any]]) -> None:
     """
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Images(CalibrationDataReader):  # type: ignore[misc]
+    class Images(CalibrationDataReader):
         def __init__(self) -> None:
             self.left = iter(images)
 
@@ -130,7 +131,7 @@ def _read(places: Iterable[tuple[Path, int, int]], batch: int, height: int, widt
     for path, x, y in places:
         with open_pixels(path) as image:
             for _, crop in image.crops([(x, y, x + width, y + height)]):
-                window = pad_patch(np.ascontiguousarray(crop), (width, height), (0,))
+                window = pad_patch(np.ascontiguousarray(crop), (width, height), MEAN_COLOUR)
                 held.append(window[..., ::-1].transpose(2, 0, 1))
         if len(held) == batch:
             yield np.ascontiguousarray(np.stack(held))
