@@ -146,6 +146,8 @@ def settings_of(cfg: Any) -> dict[str, Any]:
         "val": _without_places(data.get("val")),
     }
     start = content.get("load_from")
+    if start and not Path(start).is_file():
+        raise DotaError(f"load_from={start}: no such file; runs are known by the weights that they start from")
     decides["load_from"] = sha256_of(start) if start else None
     decides["protocol"] = 1  # as the first records were named; records now say theirs
     return decides

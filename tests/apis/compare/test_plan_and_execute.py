@@ -77,6 +77,10 @@ def test_weights_to_begin_with_are_known_by_their_bytes(tmp_path):
     make_plan([a, b], [0], [])
     with pytest.raises(DotaError, match="they differ in load_from"):
         make_plan([a, c], [0], [])
+    (tmp_path / "gone").mkdir()
+    missing = _config(tmp_path / "gone", "c", f"load_from = {str(tmp_path / 'no.pth')!r}")
+    with pytest.raises(DotaError, match=r"load_from=.*no\.pth: no such file; runs are known by the weights"):
+        make_plan([missing], [0], [])
 
 
 def test_two_configs_of_one_name_are_refused_and_seeds_go_by_turns(tmp_path):
