@@ -61,6 +61,8 @@ def test_too_little_disk_is_refused(repo):
 
 
 def test_cleaning_up_keeps_the_trainings(repo):
-    done = subprocess.run(["make", "-n", "clean"], cwd=repo, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        ["make", "--no-print-directory", "-n", "clean"], cwd=repo, capture_output=True, text=True, check=True
+    )
     assert done.stdout.startswith("rm -rf .venv-fast ")
     assert not {"work_dirs", "data", ".venv"} & set(done.stdout.split())

@@ -116,7 +116,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "evaluate": {"metric": "voc07", "classes": "v1.0", "task": 1, "by": [], "seed": 0, "score_thr": 0.3},
     "submit": {"classes": "v1.0", "task": 1, "max_mb": 100.0},
     "show": {"score_thr": 0.3, "iou_thr": 0.5, "classes": "v1.0", "task": 1, "scale_range": ["auto"], "ext": ".jpg"},
-    "export": {"shape": [1024, 1024], "batch_size": 1, "gap": 200},
+    "export": {"shape": [1024, 1024], "batch_size": 1, "gap": 200, "precision": "fp32", "calibrate": []},
     "convert-checkpoint": {},
     "benchmark": {
         "shape": [1024, 1024], "batch_size": 1, "part": "features", "device": "auto", "rounds": 10, "warmup": 2

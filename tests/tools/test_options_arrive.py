@@ -449,6 +449,8 @@ def test_export(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         "fdam_rotate.apis.analysis.features.build_model",
         lambda config, checkpoint, **named: built.append((checkpoint, named)) or ("the detector", cfg),
     )
+    from fdam_rotate.apis.exporting.detector import TOLERANCES
+
     exporting = "fdam_rotate.apis.exporting.detector"
     monkeypatch.setattr(f"{exporting}.preparation", lambda cfg: {"mean": 0})
     monkeypatch.setattr(f"{exporting}.class_names", lambda cfg: ("ship",))
@@ -463,7 +465,7 @@ def test_export(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.named == {
         "steps": {"mean": 0}, "classes": ("ship",), "config": "c.py", "batch": 2, "gap": 7, "trained_on": "noise",
         "checkpoint_sha256": hashlib.sha256(b"").hexdigest(), "licence": "none", "gsd": 0.5, "check": True,
-        "tolerance": 0.25, "deepness": True, "overwrite": True,
+        "tolerance": 0.25, "deepness": True, "overwrite": True, "precision": "float32", "calibration": [],
     }  # fmt: skip
     features = "fdam_rotate.apis.exporting.features:export_features"
     with monkeypatch.context() as patch:
@@ -475,7 +477,8 @@ def test_export(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         found = arrived(patch, "tools/export.py", f"{exporting}:export_detector", plain)
     defaults = {name: found.named[name] for name in ("gap", "check", "tolerance", "deepness", "checkpoint_sha256")}
-    assert defaults == {"gap": 200, "check": False, "tolerance": 1e-3, "deepness": False, "checkpoint_sha256": None}
+    assert defaults == {"gap": 200, "check": False, "tolerance": None, "deepness": False, "checkpoint_sha256": None}
+    assert TOLERANCES["float32"] == 1e-3, "what None stands for"
     with monkeypatch.context() as patch:
         found = arrived(patch, "tools/export.py", features, [*plain, "--features"])
     assert (found.given[2], found.named["tolerance"], found.named["batch"]) == ([1024, 1024], 1e-4, 1)

@@ -23,6 +23,7 @@ from fdam_rotate.dota.errors import ImageReadError
 from fdam_rotate.dota.geometry import le90_to_poly, polygon_iou
 from fdam_rotate.dota.predicting.onnx_model import OnnxModel
 from fdam_rotate.dota.rasters.padding import pad_patch
+from fdam_rotate.dota.splitting.presets import MEAN_COLOUR
 
 RELEASED = ROOT / "configs" / "released" / "vhr10_small" / "vhr10_small.onnx"
 TRAIN = SHARED / "real" / "vhr10" / "train" / "images"
@@ -150,7 +151,7 @@ def test_each_precision_finds_what_float32_finds(files, precision, share, least_
         pytest.importorskip("openvino")
     assert files[precision].stat().st_size < share * files["float32"].stat().st_size
     paths = sorted((TRAIN.parents[1] / "val" / "images").iterdir())[::25]
-    windows = [pad_patch(cv2.imread(str(path))[:1024, :1024], (1024, 1024), (0,)) for path in paths]
+    windows = [pad_patch(cv2.imread(str(path))[:1024, :1024], (1024, 1024), MEAN_COLOUR) for path in paths]
     whole, fewer = (
         OnnxModel(files[name], runtime=runtime, threads=1).detect(windows) for name in ("float32", precision)
     )
