@@ -441,6 +441,14 @@ def test_processors_without_avx2(tmp_path, monkeypatch):
     test_bfloat16_rounds_all_kinds_of_numbers_as_torch_does()
 
 
+def test_processors_of_another_kind_compile_all_but_what_is_for_x86(tmp_path):
+    for file in SOURCE.parent.glob("*.*"):
+        if file.suffix in (".cpp", ".h"):
+            (tmp_path / file.name).write_text(file.read_text().replace("__x86_64__", "__another__"))
+    command = ["g++", "-std=c++17", "-Wall", "-Wextra", "-Werror", "-Wno-psabi", "-fopenmp", "-fsyntax-only"]
+    subprocess.run([*command, str(tmp_path / SOURCE.name)], check=True)
+
+
 @pytest.mark.parametrize("state", ["missing", "older"])
 def test_without_kernels_torch_serves(state, monkeypatch):
     layer, x = FreqScale(16, init_scale=1.0), torch.randn(2, 16, 9, 10)

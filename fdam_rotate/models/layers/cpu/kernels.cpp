@@ -66,6 +66,7 @@ struct LogitsJob {
 };
 
 #if defined(__x86_64__) && !defined(FDAM_NO_AVX512)  // a test defines these, to run the other code on any machine
+#define FDAM_WIDE
 #define FDAM_LANES 16
 #pragma GCC push_options
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512")
@@ -113,7 +114,7 @@ namespace plain {
 
 template <typename T, typename S>
 static int scale(const ScaleJob<T, S>& job) {
-#ifndef FDAM_NO_AVX512
+#ifdef FDAM_WIDE
   if constexpr (std::is_same_v<T, float>)
     if (job.lanes == 16) return avx512::scale(job);
 #endif
