@@ -220,13 +220,14 @@ def steps_for_batches(steps: Sequence[Any]) -> list[Any]:
 
     mmdet's ``replace_ImageToTensor`` knows no step with steps of its own but ``MultiScaleFlipAug``.
     """
-    steps = copy.deepcopy(list(steps))
-    for number, step in enumerate(steps):
+    found = []
+    for step in steps:
         if "transforms" in step:
-            step["transforms"] = steps_for_batches(step["transforms"])
+            step = {**step, "transforms": steps_for_batches(step["transforms"])}
         elif step["type"] == "ImageToTensor":
-            steps[number] = {"type": "DefaultFormatBundle"}
-    return steps
+            step = {"type": "DefaultFormatBundle"}
+        found.append(step)
+    return found
 
 
 def dataset_settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:

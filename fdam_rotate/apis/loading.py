@@ -1,4 +1,4 @@
-"""Training batches that depend on the seed and on how far the training is, and on nothing else.
+"""Loaders: training batches that depend on the seed and on how far the training is; and images in order, to test on.
 
 mmdet's samplers and worker seeds depend on the number of workers, on the process, and on all that was drawn before, so
 that a run which was killed and resumed goes on with other images and other augmentation. Here the order of an epoch and
@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 import torch
 from mmcv.parallel import collate
+from mmdet.datasets import build_dataloader
+from mmrotate.datasets import build_dataset
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from fdam_rotate.apis.compat import dataset_settings, loader_settings, setting_errors, steps_for_batches
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["SeededBatches", "SeededDataset", "seed_draw", "seeded_loader"]
+__all__ = ["SeededBatches", "SeededDataset", "ordered_loader", "seed_draw", "seeded_loader"]
 
 #: (index in the data set, epoch, place in the epoch).
 Draw = tuple[int, int, int]
@@ -135,3 +138,25 @@ def _leave_signals_to_the_run(worker: int) -> None:
     """A signal to all processes of a run must not take the images away from the step that is to be finished."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def ordered_loader(cfg: Any, part: str, distributed: bool) -> Any:
+    """A loader of the images of ``data.<part>``, 'val' or 'test', in order, as MMDetection's test takes them.
+
+    Raises:
+        DotaError: the data set cannot be built.
+    """
+    cfg = loader_settings(cfg)
+    settings = {
+        "samples_per_gpu": 1,
+        "workers_per_gpu": 2,
+        "dist": distributed,
+        "shuffle": False,
+        **cfg.data[f"{part}_dataloader"],
+    }
+    place = f"data.{part}"
+    if settings["samples_per_gpu"] > 1:
+        for _, one in dataset_settings(cfg.data[part], place):
+            one.pipeline = steps_for_batches(one.pipeline)
+    with setting_errors(place):
+        return build_dataloader(build_dataset(cfg.data[part], {"test_mode": True}), **settings)

@@ -9,12 +9,10 @@ from typing import Any
 import cv2
 import numpy as np
 from mmcv.cnn import fuse_conv_bn as fold_batch_norm
-from mmdet.datasets import build_dataloader
-from mmrotate.datasets import build_dataset
 from mmrotate.utils import get_root_logger, setup_multi_processes
 
-from fdam_rotate.apis.compat import loader_settings, setting_errors, steps_for_batches
 from fdam_rotate.apis.inference import load_detector, predict
+from fdam_rotate.apis.loading import ordered_loader
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
@@ -84,7 +82,8 @@ def run_test(
     runtime = start_runtime(launcher, device, cfg.get("dist_params"))
     logger = get_root_logger(log_level=cfg.get("log_level", "INFO") if runtime.rank == 0 else "ERROR")
     setup_multi_processes(cfg)
-    dataset, loader = _loader(cfg, split, runtime.distributed)
+    loader = ordered_loader(cfg, split, runtime.distributed)
+    dataset = loader.dataset
     if not hasattr(dataset, "detections"):
         raise DotaError(f"data.{split} is a {type(dataset).__name__}; tools/test.py tests a DOTAPatchDataset")
     check_classes(cfg.model, dataset.CLASSES)
@@ -139,22 +138,6 @@ def _claim(outputs: Outputs, dataset: Any, files: list[Any], overwrite: bool) ->
     if outputs.pictures is not None:
         names = [f"{Path(info['filename']).stem}.png" for info in dataset.data_infos]
         claim_folder(outputs.pictures, names, record="test", overwrite=overwrite)
-
-
-def _loader(cfg: Any, split: str, distributed: bool) -> tuple[Any, Any]:
-    cfg = loader_settings(cfg)
-    settings = {
-        "samples_per_gpu": 1,
-        "workers_per_gpu": 2,
-        "dist": distributed,
-        "shuffle": False,
-        **cfg.data[f"{split}_dataloader"],
-    }
-    if settings["samples_per_gpu"] > 1:
-        cfg.data[split].pipeline = steps_for_batches(cfg.data[split].pipeline)
-    with setting_errors(f"data.{split}"):
-        dataset = build_dataset(cfg.data[split], {"test_mode": True})
-        return dataset, build_dataloader(dataset, **settings)
 
 
 def _draw(dataset: Any, detections: dict[str, Detections], folder: Path, score_thr: float) -> None:

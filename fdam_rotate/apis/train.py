@@ -19,7 +19,6 @@ from mmcv.runner.optimizer import build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
 from mmdet.core.hook.ema import BaseEMAHook
-from mmdet.datasets import build_dataloader
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
@@ -29,10 +28,9 @@ from fdam_rotate.apis.compat import (
     revert_sync_bn,
     scale_lr,
     setting_errors,
-    steps_for_batches,
 )
 from fdam_rotate.apis.hooks import Interruption, NonFiniteLossHook, PatchEvalHook, SeedHook, StopHook
-from fdam_rotate.apis.loading import SeededBatches, seeded_loader
+from fdam_rotate.apis.loading import SeededBatches, ordered_loader, seeded_loader
 from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
@@ -305,23 +303,11 @@ def check_classes(model: Any, classes: tuple[str, ...]) -> None:
 
 
 def _val_loader(cfg: Any, runtime: Runtime) -> Any:
-    cfg = loader_settings(cfg)
-    settings = {
-        "samples_per_gpu": 1,
-        "workers_per_gpu": 2,
-        "dist": runtime.distributed,
-        "shuffle": False,
-        **cfg.data.val_dataloader,
-    }
-    if settings["samples_per_gpu"] > 1:
-        for _, part in dataset_settings(cfg.data.val, "data.val"):
-            part.pipeline = steps_for_batches(part.pipeline)
-    with setting_errors("data.val"):
-        dataset = build_dataset(cfg.data.val, {"test_mode": True})
-    if len(dataset) == 0:
+    loader = ordered_loader(cfg, "val", runtime.distributed)
+    if len(loader.dataset) == 0:
         places = _places(cfg.data.val, "data.val")
         raise DotaError(f"no patch in {places}: nothing to validate on; use --no-validate")
-    return build_dataloader(dataset, **settings)
+    return loader
 
 
 def _check_disjoint(train_set: Any, val_set: Any) -> None:

@@ -19,7 +19,7 @@ from scripts import ROOT, load_script
 from small_training import make_parts, small_options
 from torch import nn
 
-from fdam_rotate.apis import hooks, runners, train
+from fdam_rotate.apis import hooks, loading, runners, train
 from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError
 from fdam_rotate.apis.compat import load_config
 from fdam_rotate.apis.hooks import Interruption, PatchEvalHook, SeedHook, StopHook
@@ -174,7 +174,7 @@ def test_how_val_is_loaded(monkeypatch):
         CLASSES = ("ship",)
 
     built = []
-    monkeypatch.setattr(train, "build_dataset", lambda cfg, more=None: built.append((cfg, more)) or Images([1, 2, 3]))
+    monkeypatch.setattr(loading, "build_dataset", lambda cfg, more=None: built.append((cfg, more)) or Images([1, 2, 3]))
     cfg = Config(dict(data=dict(val=dict(ann_file="a", pipeline=[dict(type="ImageToTensor", keys=["img"])]))))
     cfg.data.train, cfg.data.test = {}, {}
     cfg.data.workers_per_gpu, cfg.runner = 0, dict(type="EpochBasedRunner", max_epochs=1)
@@ -185,7 +185,7 @@ def test_how_val_is_loaded(monkeypatch):
     cfg.data.val_dataloader = {"samples_per_gpu": 3}
     assert train._val_loader(cfg, Runtime("cpu", 0, 0, 1)).batch_size == 3
     assert built[1][0].pipeline[0]["type"] == "DefaultFormatBundle"
-    monkeypatch.setattr(train, "build_dataset", lambda *_: Images())
+    monkeypatch.setattr(loading, "build_dataset", lambda *_: Images())
     with pytest.raises(DotaError, match=r"no patch in a: nothing to validate on; use --no-validate"):
         train._val_loader(cfg, Runtime("cpu", 0, 0, 1))
 
