@@ -47,12 +47,8 @@ def upright_boxes(
     Returns:
         (..., 4) x1, y1, x2, y2.
     """
-    dx, dy, dw, dh = (deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)).unbind(-1)
-    anchor_w, anchor_h = anchors[..., 2] - anchors[..., 0], anchors[..., 3] - anchors[..., 1]
-    x = (anchors[..., 0] + anchors[..., 2]) * 0.5 + anchor_w * dx
-    y = (anchors[..., 1] + anchors[..., 3]) * 0.5 + anchor_h * dy
-    half_w = anchor_w * dw.clamp(-_LIMIT, _LIMIT).exp() * 0.5
-    half_h = anchor_h * dh.clamp(-_LIMIT, _LIMIT).exp() * 0.5
+    x, y, width, height = _moved(anchors, *(deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)).unbind(-1))
+    half_w, half_h = width * 0.5, height * 0.5
     across, down = [x - half_w, x + half_w], [y - half_h, y + half_h]
     if shape is not None:
         across, down = [side.clamp(0, shape[1]) for side in across], [side.clamp(0, shape[0]) for side in down]
@@ -79,10 +75,7 @@ def midpoint_boxes(
         (..., 5) cx, cy, w, h, angle with w >= h.
     """
     dx, dy, dw, dh, top, right = (deltas * deltas.new_tensor(stds) + deltas.new_tensor(means)).unbind(-1)
-    anchor_w, anchor_h = anchors[..., 2] - anchors[..., 0], anchors[..., 3] - anchors[..., 1]
-    x = (anchors[..., 0] + anchors[..., 2]) * 0.5 + anchor_w * dx
-    y = (anchors[..., 1] + anchors[..., 3]) * 0.5 + anchor_h * dy
-    width, height = anchor_w * dw.clamp(-_LIMIT, _LIMIT).exp(), anchor_h * dh.clamp(-_LIMIT, _LIMIT).exp()
+    x, y, width, height = _moved(anchors, dx, dy, dw, dh)
     # from the centre to the point on the top side, and to the one on the right side
     top_x, top_y = top.clamp(-0.5, 0.5) * width, -0.5 * height
     right_x, right_y = 0.5 * width, right.clamp(-0.5, 0.5) * height
@@ -100,3 +93,11 @@ def midpoint_boxes(
 
 def _length(x: Tensor, y: Tensor) -> Tensor:
     return torch.sqrt(x * x + y * y)  # ONNX has no hypot
+
+
+def _moved(anchors: Tensor, dx: Tensor, dy: Tensor, dw: Tensor, dh: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centres and sides of anchors (..., 4) after shifts in sides and logarithms of growth, (...) each."""
+    width, height = anchors[..., 2] - anchors[..., 0], anchors[..., 3] - anchors[..., 1]
+    x = (anchors[..., 0] + anchors[..., 2]) * 0.5 + width * dx
+    y = (anchors[..., 1] + anchors[..., 3]) * 0.5 + height * dy
+    return x, y, width * dw.clamp(-_LIMIT, _LIMIT).exp(), height * dh.clamp(-_LIMIT, _LIMIT).exp()

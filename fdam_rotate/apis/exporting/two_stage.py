@@ -206,22 +206,30 @@ class RoITransformerCandidates(OrientedRCNNCandidates):
         return boxes, (first + logits) / 2, deltas
 
 
-class UprightPool(nn.Module):
+class _Pool(nn.Module):
+    """What both extractors have; their layers, one for each level that they look at, are all alike."""
+
+    def __init__(self, extractor: nn.Module, kind: str, layer_kind: str) -> None:
+        super().__init__()
+        layer = extractor.roi_layers[0]
+        expect(type(extractor).__name__, kind, "roi_head.bbox_roi_extractor")
+        expect(type(layer).__name__, layer_kind, "roi_layer")
+        self.side, self.strides = int(layer.output_size[0]), [int(stride) for stride in extractor.featmap_strides]
+        self.finest_scale = float(extractor.finest_scale)
+
+
+class UprightPool(_Pool):
     """mmdet's ``SingleRoIExtractor`` over ``RoIAlign``, by `pool_upright`."""
 
     def __init__(self, extractor: nn.Module) -> None:
-        super().__init__()
-        expect(type(extractor).__name__, "SingleRoIExtractor", "roi_head.bbox_roi_extractor")
+        super().__init__(extractor, "SingleRoIExtractor", "RoIAlign")
         layer = extractor.roi_layers[0]
-        expect(type(layer).__name__, "RoIAlign", "roi_layer")
         side, other = layer.output_size
         if side != other or layer.sampling_ratio > 0 or not layer.aligned or layer.pool_mode != "avg":
             raise ExportError(
                 "roi_layer: exported are square outputs, sampling_ratio=0, pool_mode='avg' and aligned=True, got "
                 f"{layer.output_size}, {layer.sampling_ratio}, {layer.pool_mode!r} and {layer.aligned}"
             )
-        self.side, self.strides = int(side), [int(stride) for stride in extractor.featmap_strides]
-        self.finest_scale = float(extractor.finest_scale)
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Levels and (B, P, 4) boxes to (B * P, C, side, side)."""
@@ -229,23 +237,19 @@ class UprightPool(nn.Module):
         return pool_upright(maps, boxes, self.strides, finest_scale=self.finest_scale, side=self.side)
 
 
-class RotatedPool(nn.Module):
+class RotatedPool(_Pool):
     """MMRotate's ``RotatedSingleRoIExtractor`` over ``RoIAlignRotated``, by `pool_rotated`."""
 
     def __init__(self, extractor: nn.Module) -> None:
-        super().__init__()
-        expect(type(extractor).__name__, "RotatedSingleRoIExtractor", "roi_head.bbox_roi_extractor")
+        super().__init__(extractor, "RotatedSingleRoIExtractor", "RoIAlignRotated")
         layer = extractor.roi_layers[0]
-        expect(type(layer).__name__, "RoIAlignRotated", "roi_layer")
         side, other = layer.output_size
         if side != other or layer.sampling_ratio < 1 or not layer.aligned:
             raise ExportError(
                 "roi_layer: exported are square outputs, sample_num of at least 1 and aligned=True, "
                 f"got {layer.output_size}, {layer.sampling_ratio} and {layer.aligned}"
             )
-        self.side, self.samples, self.clockwise = int(side), int(layer.sampling_ratio), bool(layer.clockwise)
-        self.strides = [int(stride) for stride in extractor.featmap_strides]
-        self.finest_scale = float(extractor.finest_scale)
+        self.samples, self.clockwise = int(layer.sampling_ratio), bool(layer.clockwise)
 
     def forward(self, maps: Sequence[Tensor], boxes: Tensor) -> Tensor:
         """Levels and (B, P, 5) boxes to (B * P, side * side, C)."""
