@@ -25,6 +25,7 @@ __all__ = [
     "image_files",
     "image_problem",
     "label_files",
+    "label_folder",
     "list_sources",
     "passed_over",
     "read_image_list",
@@ -204,9 +205,13 @@ def find_parts(folders: Sequence[str | Path]) -> list[Part]:
                 f"them; it holds {inside}"
             )
         for root in roots:
-            found = next((root / name for name in LABEL_FOLDERS if (root / name).is_dir()), None)
-            parts.append(Part(root.name if len(folders) == 1 else str(root), root, found))
+            parts.append(Part(root.name if len(folders) == 1 else str(root), root, label_folder(root)))
     return parts
+
+
+def label_folder(folder: Path) -> Path | None:
+    """The folder of labels in ``folder``, if it has one."""
+    return next((folder / name for name in LABEL_FOLDERS if (folder / name).is_dir()), None)
 
 
 def read_image_list(path: str | Path) -> tuple[str, ...]:

@@ -33,7 +33,16 @@ from fdam_rotate.dota.classes import DOTA_CLASSES
 from fdam_rotate.dota.errors import ImageReadError, LabelFormatError, ManifestError
 from fdam_rotate.dota.geometry import is_convex, poly_to_hbb, poly_to_le90, polygon_area
 from fdam_rotate.dota.labels import Labels, read_labels, unknown_class
-from fdam_rotate.dota.layout import Part, SourceImage, find_parts, image_problem, label_files, list_sources, passed_over
+from fdam_rotate.dota.layout import (
+    LABEL_FOLDERS,
+    Part,
+    SourceImage,
+    find_parts,
+    image_problem,
+    label_files,
+    list_sources,
+    passed_over,
+)
 from fdam_rotate.dota.manifest import MANIFEST_NAME, Manifest, read_manifest
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.progress import progress_over
@@ -204,7 +213,7 @@ def _unread_labels(part: Part) -> Problem | None:
     for folder in sorted(part.folder.iterdir()):
         if folder.name.startswith(".") or folder.name == "images" or folder == part.annotations or not folder.is_dir():
             continue
-        if part.annotations is not None and folder.name not in ("labels", "labelTxt", "annfiles"):
+        if part.annotations is not None and folder.name not in ("labels", *LABEL_FOLDERS):
             continue
         for suffix in (".txt", ".xml", ".json"):
             files = label_files(folder, suffix)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fdam_rotate.dota.formats.interchange import DataPart, Objects, Reading, Writing, is_lone, make_item, place_image
 from fdam_rotate.dota.labels import read_labels, write_labels
-from fdam_rotate.dota.layout import LABEL_FOLDERS, Part, find_parts, list_sources
+from fdam_rotate.dota.layout import Part, find_parts, label_folder, list_sources
 from fdam_rotate.dota.progress import progress_over
 
 __all__ = ["read", "write"]
@@ -37,7 +37,7 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
 
 def _parts(source: Path, img_dir: Path | None) -> list[Part]:
     """The parts of a data set, whose images may lie elsewhere."""
-    labels = next((source / name for name in LABEL_FOLDERS if (source / name).is_dir()), None)
+    labels = label_folder(source)
     if img_dir is not None and labels is not None:
         return [Part(source.name, source, labels)]
     return find_parts([source])

@@ -9,7 +9,7 @@ from typing import Any
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.xmltext import read_xml
 from fdam_rotate.dota.jsontext import read_json
-from fdam_rotate.dota.layout import label_files
+from fdam_rotate.dota.layout import label_files, label_folder
 
 __all__ = ["sniff_format"]
 
@@ -28,7 +28,7 @@ def sniff_format(path: str | Path) -> str | None:
     for folder in _folders(path):
         if (folder / "data.yaml").is_file():
             return "yolo-obb"
-        if (folder / "labelTxt").is_dir() or (folder / "annfiles").is_dir():
+        if label_folder(folder) is not None:
             return "dota"
         if (folder / "labels").is_dir() and _has(folder / "labels", ".txt"):
             return "yolo-obb"
