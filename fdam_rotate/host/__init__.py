@@ -13,6 +13,7 @@ function                          what it changes, and why                      
 ``suppression.quick_nms_on_cpu``  mmcv's rotated NMS takes minutes for 30,000 boxes       ``mend_host``
 ``devices.accept_int_devices``    mmcv passes numbers where torch wants ``torch.device``  ``apis.runtime``
 ``devices.share_seeds_on_cpu``    mmdet's samplers send their seed through a GPU          ``apis.runtime``, CPUs
+``memory.keep_freed_memory``      glibc returns what torch frees, and gives it back empty  ``apis.runtime``, CPUs
 ``quiet.quiet_host``              silences notices that nobody can act on                 tools, before the host
 ``quiet.init_weights_quietly``    mmcv prints three lines for each parameter              training, ``gpu_check``
 ================================  ======================================================  ======================
