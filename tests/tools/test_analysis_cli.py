@@ -13,17 +13,9 @@ import numpy as np
 import pytest
 import torch
 from scripts import ROOT, load_script
+from small_config import write_small_config
 
 TOOLS = ("spectrum", "feature_rank", "flops", "benchmark")
-CONFIG = """
-_base_ = '{base}'
-model = dict(
-    backbone=dict(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1]),
-    neck=dict(in_channels=[16, 32, 80, 128], out_channels=16),
-    rpn_head=dict(in_channels=16, feat_channels=16),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=32)))
-"""
 
 
 def tool(name: str):
@@ -38,7 +30,7 @@ def workplace(tmp_path_factory) -> Path:
 
     folder = tmp_path_factory.mktemp("analysis")
     for name, base in (("plain", "lsknet/lsk_s_fpn_1x_dota_le90"), ("fdam", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90")):
-        (folder / f"{name}.py").write_text(CONFIG.format(base=ROOT / "configs" / f"{base}.py"))
+        write_small_config(folder / f"{name}.py", base)
     for name in ("plain", "fdam"):
         model, _ = build_model(folder / f"{name}.py")
         with torch.no_grad():

@@ -7,20 +7,11 @@ import math
 from pathlib import Path
 
 import pytest
-from scripts import ROOT, load_script
+from scripts import load_script
+from small_config import write_small_config
 
 from fdam_rotate.dota.errors import DotaError
 
-CONFIG = """
-_base_ = '{base}'
-model = dict(
-    backbone=dict(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1]),
-    neck=dict(in_channels=[16, 32, 80, 128], out_channels=16),
-    rpn_head=dict(in_channels=16, feat_channels=16),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=16), bbox_head=dict(in_channels=16, fc_out_channels=32)),
-    test_cfg=dict(rpn=dict(max_per_img=200)))
-"""
 PEER = """#!/bin/sh
 echo "ready a peer of {words}"
 while read line; do sleep 0.001; echo done; done
@@ -36,9 +27,8 @@ def bench():
 def configs(tmp_path: Path) -> list[str]:
     found = []
     for name, base in (("small", "lsknet/lsk_s_fpn_1x_dota_le90"), ("fdam", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90")):
-        path = tmp_path / f"{name}.py"
-        path.write_text(CONFIG.format(base=ROOT / "configs" / f"{base}.py"))
-        found.append(str(path))
+        more = ", test_cfg=dict(rpn=dict(max_per_img=200))"
+        found.append(str(write_small_config(tmp_path / f"{name}.py", base, more=more)))
     return found
 
 

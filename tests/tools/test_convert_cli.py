@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from scripts import ROOT, load_script
+from small_config import write_small_config
 
 SIZES = {"embed_dims": [32, 32, 80, 64], "depths": [1, 2, 1, 1], "mlp_ratios": [2, 3, 2, 1]}
 
@@ -162,21 +163,14 @@ def test_a_whole_detector_is_converted_by_its_config(convert, tmp_path, capsys):
 
     from fdam_rotate.apis.checkpoints.checkpoint import CheckpointError, load_checkpoint_file
 
-    configs = ROOT / "configs"
-    text = """
-_base_ = '{base}'
-model = dict(
-    backbone=dict(embed_dims=[16, 32, 80, 128], depths=[1, 1, 1, 1]),
-    neck=dict(in_channels=[16, 32, 80, 128], out_channels=16),
-    rpn_head=dict(in_channels=16, feat_channels=16),
-    roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=16),
-        bbox_head=dict(in_channels=16, fc_out_channels=32, num_classes={classes})))
-"""
-    plain, fdam, other = (tmp_path / name for name in ("plain.py", "fdam.py", "other.py"))
-    plain.write_text(text.format(base=configs / "lsknet/lsk_s_fpn_1x_dota_le90.py", classes=15))
-    fdam.write_text(text.format(base=configs / "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py", classes=15))
-    other.write_text(text.format(base=configs / "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90.py", classes=3))
+    plain, fdam, other = (
+        write_small_config(tmp_path / f"{name}.py", base, head=f", num_classes={classes}")
+        for name, base, classes in (
+            ("plain", "lsknet/lsk_s_fpn_1x_dota_le90", 15),
+            ("fdam", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90", 15),
+            ("other", "lsknet_fdam/lsk_s_fdam_fpn_1x_dota_le90", 3),
+        )
+    )
     cfg = Config.fromfile(str(plain))
     cfg.model.backbone.update(init_cfg=None, norm_cfg=dict(type="BN"))
     state = build_detector(cfg.model).state_dict()
