@@ -88,6 +88,38 @@ def test_imports_point_down(path: Path) -> None:
             assert HEIGHT[room] < HEIGHT[own], f"{path}:{line}: {own} may not import {module}"
 
 
+@cache
+def names_of(path: Path) -> set[str]:
+    """What a module has once it is imported: definitions and imports outside functions and classes."""
+    found, nodes = set(), list(ast.parse(path.read_text()).body)
+    while nodes:
+        match node := nodes.pop():
+            case ast.FunctionDef() | ast.ClassDef():
+                found.add(node.name)
+                continue
+            case ast.Name(ctx=ast.Store()):
+                found.add(node.id)
+            case ast.Import() | ast.ImportFrom():
+                found |= {alias.asname or alias.name for alias in node.names}
+        nodes += ast.iter_child_nodes(node)
+    return found
+
+
+@pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
+def test_names_that_are_imported_are_there_and_public(path: Path) -> None:
+    """Of imports in functions too, which no start of a program reaches."""
+    places = {module_of(other): other for other in sources()}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if not isinstance(node, ast.ImportFrom) or str(node.module).split(".")[0] != "fdam_rotate":
+            continue
+        assert node.module in places, f"{path}:{node.lineno}: there is no module {node.module}"
+        for alias in node.names:
+            place = f"{path}:{node.lineno}: {node.module} has no {alias.name}"
+            inner = f"{node.module}.{alias.name}"
+            assert inner in places or alias.name in names_of(places[str(node.module)]), place
+            assert not alias.name.startswith("_") or alias.name.endswith("__"), f"{place} for others"
+
+
 def test_no_cycle_among_modules() -> None:
     graph = {
         module_of(path): {module for _, module in imports(path) if module in known_modules()} - ROOTS

@@ -176,10 +176,11 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
     from fdam_rotate.apis.compare.records import IOU_THRS, PROTOCOL, Record, Verdicts, write_record
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.inference import load_detector, predict
-    from fdam_rotate.apis.testing import _loader
+    from fdam_rotate.apis.loading import ordered_loader
 
     train_data = data_identity(cfg.data.train)
-    dataset, loader = _loader(cfg, "val", distributed=False)
+    loader = ordered_loader(cfg, "val", distributed=False)
+    dataset = loader.dataset
     model = load_detector(copy.deepcopy(cfg), weights, dataset.CLASSES).eval()
     shape = tuple(int(n) for n in _shape_of(dataset))
     total = {cost.name: cost for cost in detector_costs(model, shape)}
