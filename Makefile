@@ -36,10 +36,10 @@ demo: $(STAMP)
 	@$(PY) tools/demo.py --overwrite --work-dir $(WORK) $(if $(DATA),--data $(DATA)) $(if $(INIT),--init $(INIT)) $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(STAMP)
-	$(PY) -m pytest -n $(JOBS) --dist loadfile -m "not every_config"
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 20 --durations-min 20 -m "not every_config"
 
 test-all: $(STAMP)
-	$(PY) -m pytest -n $(JOBS) --dist loadfile
+	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 20 --durations-min 20
 
 test-fast: $(FAST)
 	.venv-fast/bin/python -m pytest -n $(JOBS) -m "not slow" tests/dota tests/test_floors.py
