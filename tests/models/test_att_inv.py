@@ -7,6 +7,7 @@ from mmcv.runner import BaseModule
 from torch import nn
 from torch.nn import functional as F
 
+from fdam_rotate.models.backbones.lsknet_fdam import InvertedLSKAttention
 from fdam_rotate.models.layers import AttInvAttention, StarReLU, att_inv
 
 
@@ -87,6 +88,23 @@ def test_head_logits_equal_the_layers(kind):
     grads = torch.autograd.grad(sum(out.cos().sum() for out in outs), parameters)
     for a, b in zip(grads, torch.autograd.grad(sum(out.cos().sum() for out in wanted), parameters), strict=True):
         assert torch.allclose(a, b, atol=1e-12)
+
+
+@pytest.mark.parametrize("heads", [1, 3])
+def test_the_gate_for_exporters_is_the_gate(heads, monkeypatch):
+    torch.manual_seed(0)
+    attention = InvertedLSKAttention(6, heads).double()
+    for parameter in attention.parameters():
+        nn.init.normal_(parameter)
+    x, u, s = torch.randn(3, 2, 6, 3, 5, dtype=torch.float64)
+    logits = att_inv.head_logits(x.flatten(2), attention.dy_freq, attention.dy_freq_2, attention.dy_freq_starrelu)
+    alpha, beta = (weight.view(2, heads, 3, 5) for weight in att_inv.att_inv_weights(*logits))
+    expected = att_inv.inverted_gate(u, s, alpha, beta, attention.lf_gamma, attention.hf_gamma)
+    assert torch.allclose(att_inv.convolved_gate(x, u, s, attention, heads), expected, atol=1e-12)
+    monkeypatch.setattr(att_inv, "_inverted_gate", None)  # which the other way needs
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
+    with torch.no_grad():
+        assert torch.allclose(attention.gate(x, u, s), expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

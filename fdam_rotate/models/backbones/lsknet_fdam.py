@@ -21,7 +21,13 @@ from mmrotate.models.builder import ROTATED_BACKBONES
 from torch import Tensor, nn
 
 from fdam_rotate.models.backbones.lsknet import LSKAttention, LSKBlock, LSKNet, check_stages
-from fdam_rotate.models.layers.att_inv import att_inv_weights, head_logits, inverted_gate, reset_modulation
+from fdam_rotate.models.layers.att_inv import (
+    att_inv_weights,
+    convolved_gate,
+    head_logits,
+    inverted_gate,
+    reset_modulation,
+)
 from fdam_rotate.models.layers.freq_scale import FreqScale
 from fdam_rotate.models.layers.star_relu import StarReLU
 
@@ -55,6 +61,8 @@ class InvertedLSKAttention(LSKAttention):
 
     def gate(self, x: Tensor, u: Tensor, selection: Tensor) -> Tensor:
         """Return the gated map mixed with its inversion; all are (B, C, H, W)."""
+        if torch.compiler.is_exporting():
+            return convolved_gate(x, u, selection, self, self.num_heads)
         logits = head_logits(x.flatten(2), self.dy_freq, self.dy_freq_2, self.dy_freq_starrelu)
         alpha, beta = (weight.unflatten(2, u.shape[2:]) for weight in att_inv_weights(*logits))  # (B, h, H, W)
         return inverted_gate(u, selection, alpha, beta, self.lf_gamma, self.hf_gamma)

@@ -31,7 +31,15 @@ from fdam_rotate.models.layers import cpu
 from fdam_rotate.models.layers.autograd import records_gradient
 from fdam_rotate.models.layers.star_relu import StarReLU
 
-__all__ = ["AttInvAttention", "att_inv_weights", "blend_inversion", "head_logits", "inverted_gate", "reset_modulation"]
+__all__ = [
+    "AttInvAttention",
+    "att_inv_weights",
+    "blend_inversion",
+    "convolved_gate",
+    "head_logits",
+    "inverted_gate",
+    "reset_modulation",
+]
 
 _INV_E = 0.3678  # 1/e to four digits, as published
 
@@ -182,6 +190,29 @@ def _gate_factors(u: Tensor, alpha: Tensor, beta: Tensor, lf_gamma: Tensor, hf_g
     high = hf_gamma.view(shape) * beta[:, :, None]  # (B, h, C / h, H, W)
     keep = (lf_gamma.view(shape) * alpha[:, :, None]).sub_(high).add_(1)
     return keep.view(batch, dim, height, width), high.view(batch, dim, height, width)
+
+
+def convolved_gate(x: Tensor, u: Tensor, s: Tensor, modulation: nn.Module, heads: int) -> Tensor:
+    """`head_logits` of ``x``, `att_inv_weights` and `inverted_gate` in 1 x 1 convolutions, for exporters.
+
+    Runtimes keep maps with channels last between convolutions, and change the layout for what has other dimensions.
+
+    Args:
+        x: (B, C, H, W), of which alpha and beta are made.
+        u: (B, C, H, W).
+        s: The gate, (B, C, H, W).
+        modulation: Holds ``dy_freq``, ``dy_freq_2``, ``dy_freq_starrelu`` and the gammas.
+        heads: h; divides C.
+    """
+    low, high, star = modulation.dy_freq_2, modulation.dy_freq, modulation.dy_freq_starrelu
+    weight = torch.cat((low.weight, high.weight))  # (2h, C, 1, 1)
+    bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum((1, 2, 3))
+    logits = F.conv2d(F.relu(x).square(), star.scale * weight, bias)
+    alpha, beta = att_inv_weights(*logits.chunk(2, dim=1))
+    own = torch.eye(heads, device=u.device).repeat_interleave(u.shape[1] // heads, 0)  # (C, h): 1 at a channel's head
+    lf, hf = (gamma[:, None] * own for gamma in (modulation.lf_gamma, modulation.hf_gamma))
+    keep = F.conv2d(torch.cat((alpha, beta), 1), torch.cat((lf, -hf), 1)[..., None, None], torch.ones_like(lf[:, 0]))
+    return u * (s * keep + F.conv2d(beta, hf[..., None, None]))
 
 
 class AttInvAttention(nn.Module):

@@ -204,6 +204,26 @@ def test_numbers_that_are_no_boxes_are_refused(tmp_path):
         model.detect([window()])
 
 
+def test_maps_get_channels_last_over_one_axis_of_places():
+    openvino = pytest.importorskip("openvino")
+    from openvino import opset13 as operators
+
+    maps = operators.parameter([2, 3, 4, 5], np.float32, "maps")
+    any_size = operators.parameter(openvino.PartialShape([2, 3, -1, 5]), np.float32, "any_size")
+    turned = [operators.transpose(maps, np.array(order)) for order in ([0, 2, 3, 1], [0, 3, 1, 2])]
+    kept = operators.transpose(any_size, np.array([0, 2, 3, 1]))
+    model = openvino.Model([*turned, kept], [maps, any_size])
+    module._transpose_flat_maps(model)
+    orders = [node.input_value(1).get_node().get_data().tolist() for node in model.get_ordered_ops()
+              if node.get_type_name() == "Transpose"]  # fmt: skip
+    assert sorted(orders) == [[0, 2, 1], [0, 2, 3, 1], [0, 3, 1, 2]]
+    values = np.arange(120, dtype=np.float32).reshape(2, 3, 4, 5)
+    found = openvino.Core().compile_model(model, "CPU")([values, values])
+    last = values.transpose(0, 2, 3, 1)
+    for array, expected in zip(found.values(), (last, values.transpose(0, 3, 1, 2), last), strict=True):
+        np.testing.assert_array_equal(array, expected)
+
+
 def test_runtimes_that_are_not_there(monkeypatch):
     monkeypatch.setattr(module.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(DotaError, match=r"pip install 'fdam_rotate\[predict\]'"):
