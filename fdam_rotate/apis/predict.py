@@ -45,6 +45,8 @@ class TorchModel:
 
     Attributes:
         raster: how the config's test set reads rasters.
+        score_thr, iou_thr: of the detector's last step: lower scores, and greater overlaps within a window, are not
+            reported.
 
     Raises:
         DotaError: the config's parts do not fit each other.
@@ -64,6 +66,9 @@ class TorchModel:
         with setting_errors("data.test"):
             self.classes: tuple[str, ...] = tuple(DATASETS.get(dataset.type).get_classes(dataset.get("classes")))
         check_classes(cfg.model, self.classes)
+        last = cfg.model.get("test_cfg") or {}
+        last = last.get("rcnn") or last
+        self.score_thr, self.iou_thr = float(last.get("score_thr", 0)), float((last.get("nms") or {}).get("iou_thr", 1))
         self.raster = RasterOptions(dataset.get("bands"), dataset.get("scale_range", "auto"))
         self.identity: Mapping[str, Any] = {
             "checkpoint": sha256_of(checkpoint),

@@ -21,7 +21,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -58,7 +58,7 @@ from fdam_rotate.dota.words import counted
 if TYPE_CHECKING:
     from fdam_rotate.apis.predict import TorchModel
     from fdam_rotate.dota.layout import SourceImage
-    from fdam_rotate.dota.predicting.model import WindowModel
+    from fdam_rotate.dota.predicting.onnx_model import OnnxModel
     from fdam_rotate.dota.workers import Pool
 
 
@@ -209,7 +209,7 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
     from fdam_rotate.dota.outputs import check_inputs
     from fdam_rotate.dota.splitting.options import SplitOptions
 
-    model: WindowModel
+    model: OnnxModel | TorchModel
     size, gap = 1024, 200
     if exported:
         from fdam_rotate.dota.predicting.onnx_model import OnnxModel
@@ -237,6 +237,8 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
         model = _torch_model(args, checkpoint)
         if args.bands is None and list(args.scale_range) == ["auto"]:
             options = replace(options, raster=model.raster)
+    for line in _beyond_model(model, args):
+        print(line, file=sys.stderr)
 
     from fdam_rotate.dota.predicting.predict import predict_images
 
@@ -277,6 +279,20 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
     for line in [*([escaped] if escaped else []), *summary.notes, *summary.failures]:
         print(line, file=sys.stderr)
     return 1 if failures else 0
+
+
+def _beyond_model(model: OnnxModel | TorchModel, args: argparse.Namespace) -> Iterator[str]:
+    """What is asked for that the model's own last step, which comes before, has thrown away already."""
+    scores = args.score_thr_file or {"": args.score_thr}
+    least = min(score for name, score in scores.items() if not name or name in (args.classes or scores))
+    how = "; see model.test_cfg of the config" + (" that it is exported with" if args.model.suffix == ".onnx" else "")
+    if least < model.score_thr:
+        yield f"the model itself leaves out what it scores {model.score_thr:g} or less, {least:g} is below{how}"
+    if args.iou_thr > model.iou_thr:
+        yield (
+            f"the model itself drops boxes that overlap a better one of their window by more than {model.iou_thr:g}; "
+            f"--iou-thr {args.iou_thr:g} is more and acts between windows only{how}"
+        )
 
 
 def _torch_model(args: argparse.Namespace, checkpoint: Path) -> TorchModel:

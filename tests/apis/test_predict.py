@@ -292,3 +292,13 @@ def test_the_best_of_an_image_are_kept_over_all_classes():
     assert _best(by_class, 4) is by_class
     kept = [part[:, 5].tolist() for part in _best(by_class, 2)]
     assert kept == [[pytest.approx(0.9)], [pytest.approx(0.7)]]
+
+
+@pytest.mark.parametrize("two_stages", [False, True])
+def test_the_last_step_tells_its_limits(cfg, checkpoint, two_stages):
+    """What prediction asks for beyond them reaches nothing, and is told."""
+    assert (TorchModel(cfg, checkpoint).score_thr, TorchModel(cfg, checkpoint).iou_thr) == (0, 1)
+    last = dict(score_thr=0.2, nms=dict(iou_thr=0.3))
+    cfg.model.test_cfg = dict(rpn=dict(score_thr=0.9), rcnn=last) if two_stages else last
+    model = TorchModel(cfg, checkpoint)
+    assert (model.score_thr, model.iou_thr) == (0.2, 0.3)

@@ -15,7 +15,7 @@ from square_model import write_square_model
 
 from fdam_rotate.commands import merge, predict
 from fdam_rotate.dota.detections import read_detections
-from fdam_rotate.dota.errors import OutputExistsError, UnknownClassError
+from fdam_rotate.dota.errors import DotaError, OutputExistsError, UnknownClassError
 
 
 @pytest.fixture
@@ -56,6 +56,29 @@ def test_predict_some_classes(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "(1 of them earlier)" in capsys.readouterr().out
     found(data, "labels", "--classes", "ship", "--labels", "yolo-obb")
     assert (data / "labels/labels/data.yaml").read_text().endswith('names:\n  0: "ship"\n')
+
+
+def test_what_the_model_threw_away_is_not_asked_for_in_silence(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The file's own step keeps scores above 0.3 and drops overlaps above 0.1; less and more reach nothing."""
+    found(data, "low", "--score-thr", "0.1")
+    told = capsys.readouterr().err
+    assert "the model itself leaves out what it scores 0.3 or less, 0.1 is below; see model.test_cfg of the" in told
+    assert "config that it is exported with" in told
+    found(data, "fits", "--score-thr", "0.3", "--iou-thr", "0.1")
+    assert "the model itself" not in capsys.readouterr().err
+    found(data, "loose", "--score-thr", "0.3", "--iou-thr", "0.5")
+    assert "by more than 0.1; --iou-thr 0.5 is more and acts between windows only" in capsys.readouterr().err
+    (data / "thr.json").write_text('{"plane": 0.2, "ship": 0.4}')
+    found(data, "each", "--score-thr-file", str(data / "thr.json"))
+    assert "0.2 is below" in capsys.readouterr().err
+    found(data, "ships", "--score-thr-file", str(data / "thr.json"), "--classes", "ship")
+    assert "the model itself" not in capsys.readouterr().err, "the plane's threshold is not used"
+
+
+def test_a_threshold_of_no_class_is_named(data: Path) -> None:
+    (data / "thr.json").write_text('{"plane": 0.4, "Ship": 0.4}')
+    with pytest.raises(DotaError, match=r"^no score threshold for ship; .* \(the model has no class Ship\)$"):
+        found(data, "out", "--score-thr-file", str(data / "thr.json"))
 
 
 def test_predict_and_merge_write_the_table(data: Path) -> None:

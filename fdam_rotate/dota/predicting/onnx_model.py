@@ -50,6 +50,7 @@ class OnnxModel:
 
     Attributes:
         card: the file's model card.
+        score_thr, iou_thr: of its last step: lower scores, and greater overlaps within a window, are not reported.
         runtime: the one that is taken.
 
     Raises:
@@ -65,6 +66,7 @@ class OnnxModel:
         self._file = self._path.absolute()  # a worker elsewhere works in another folder
         self.card = read_card(path)
         self.classes: tuple[str, ...] = self.card.classes
+        self.score_thr, self.iou_thr = self.card.score_thr, self.card.iou_thr
         self.identity: Mapping[str, Any] = {"model": sha256_of(path), "runtime": self.runtime, "device": device}
         self._run: Run | None = None
 

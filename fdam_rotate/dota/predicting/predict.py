@@ -162,7 +162,9 @@ def predict_images(
     classes = _chosen(model.classes, only)
     thresholds = {name: score_thr for name in classes} if not isinstance(score_thr, Mapping) else score_thr
     if missing := [name for name in classes if name not in thresholds]:
-        raise DotaError(f"no score threshold for {', '.join(missing)}; each class of the model needs one")
+        unknown = sorted(set(thresholds) - set(model.classes))
+        others = f" (the model has no class {', '.join(unknown)})" if unknown else ""
+        raise DotaError(f"no score threshold for {', '.join(missing)}; each class that is kept needs one{others}")
     merge = MergeOptions(
         iou_thr=iou_thr, nms_agnostic=nms_agnostic, score_thr=min(thresholds[name] for name in classes)
     )
