@@ -17,6 +17,9 @@ from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
 from fdam_rotate.apis.compat import load_config, setting_errors
 from fdam_rotate.dota.errors import DotaError
 
+#: Nobody listens there.
+NOWHERE = "http://127.0.0.1:9/lsk.pth"
+
 MMSEG = """
 model = dict(type='EncoderDecoder', backbone=dict(type='ResNetV1c', depth=50), decode_head=dict(type='FCNHead'))
 data = dict(train=dict(type='CityscapesDataset', pipeline=[]), test=dict(type='CityscapesDataset', pipeline=[]))
@@ -79,6 +82,7 @@ TRAINING_OPTIONS = {
     "data.train.type=Foo": "Foo is not in the dataset registry",
     "data.train.data_root=nowhere": "does not exist",
     "load_from=3": "load_from is 3; expected",
+    f"load_from={NOWHERE}": f"{NOWHERE}: cannot be fetched: .*refused.*; fetch it where .* load_from=FILE",
 }
 
 

@@ -26,6 +26,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlparse
@@ -269,7 +270,14 @@ def install_safe_loader(unsafe: bool = False) -> None:
         cached = folder / (Path(urlparse(url).path).name or "checkpoint.pth")
         if not cached.exists():
             folder.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(cached))
+            try:
+                torch.hub.download_url_to_file(url, str(cached))
+            except (OSError, HTTPException, RuntimeError) as error:
+                raise CheckpointError(
+                    f"{url}: cannot be fetched: {_first_line(error)}; fetch it where there is a network and name the "
+                    f"file in place of the address (model.backbone.init_cfg.checkpoint=FILE, load_from=FILE), or "
+                    f"put it at {cached}"
+                ) from None
         return load_local(str(cached), map_location)
 
     mmcv_checkpoint.CheckpointLoader.register_scheme(prefixes="", loader=load_local, force=True)

@@ -623,6 +623,8 @@ def test_mmcv_url_refuses_code(tmp_path, safe_mmcv, monkeypatch):
         assert not (tmp_path / "ran").exists()
         safe_mmcv.load_checkpoint(model, f"{url}/good.pth")
         assert model.weight.item() == 5
+        with pytest.raises(CheckpointError, match=r"none.pth: cannot be fetched: HTTP Error 404: .*none.pth$"):
+            safe_mmcv.load_checkpoint(model, f"{url}/none.pth")
         server.shutdown()
 
 
