@@ -91,7 +91,7 @@ def pool_rotated(
     step = max(1, _CHUNK_VALUES // (rows.shape[1] * channels))
     pooled = [
         torch.matmul(weight[:, None], table.index_select(0, row.flatten()).view(*row.shape, channels))[:, 0]
-        for row, weight in zip(rows.split(step), weights.split(step), strict=True)
+        for row, weight in ((rows[i : i + step], weights[i : i + step]) for i in range(0, len(rows), step))
     ]
     return torch.cat(pooled).reshape(batch * count, side * side, channels)
 

@@ -96,7 +96,8 @@ class ReducedAttention(BaseModule):
         if self.sr_ratio > 1:
             reduced = self.norm(self.sr(x.transpose(1, 2).unflatten(2, hw)).flatten(2).transpose(1, 2))
         q = F.linear(x, weight[:dim], bias[:dim])
-        k, v = F.linear(reduced, weight[dim:], bias[dim:]).chunk(2, dim=-1)
+        kv = F.linear(reduced, weight[dim:], bias[dim:])
+        k, v = kv[..., :dim], kv[..., dim:]
         q, k, heads_v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for t in (q, k, v))  # (B, h, N, d)
         y = F.scaled_dot_product_attention(q, k, heads_v).transpose(1, 2).flatten(2)
         if self.att_inv:

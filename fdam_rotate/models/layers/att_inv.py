@@ -75,7 +75,7 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
         kind = cpu.computed_in(x.dtype) if _as_tokens_on_cpu(x) else x.dtype
         arguments = (x, (star.scale * weight).to(kind), bias.to(kind))
         logits = (_SquaredReLULinear.apply if records_gradient(*arguments) else _squared_relu_linear)(*arguments)
-        return logits.chunk(2, dim=1)
+        return logits[:, : len(low.weight)], logits[:, len(low.weight) :]
 
 
 def _as_tokens_on_cpu(x: Tensor, *others: Tensor) -> bool:
@@ -208,7 +208,7 @@ def convolved_gate(x: Tensor, u: Tensor, s: Tensor, modulation: nn.Module, heads
     weight = torch.cat((low.weight, high.weight))  # (2h, C, 1, 1)
     bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum((1, 2, 3))
     logits = F.conv2d(F.relu(x).square(), star.scale * weight, bias)
-    alpha, beta = att_inv_weights(*logits.chunk(2, dim=1))
+    alpha, beta = att_inv_weights(logits[:, :heads], logits[:, heads:])
     own = torch.eye(heads, device=u.device).repeat_interleave(u.shape[1] // heads, 0)  # (C, h): 1 at a channel's head
     lf, hf = (gamma[:, None] * own for gamma in (modulation.lf_gamma, modulation.hf_gamma))
     keep = F.conv2d(torch.cat((alpha, beta), 1), torch.cat((lf, -hf), 1)[..., None, None], torch.ones_like(lf[:, 0]))
