@@ -16,7 +16,6 @@ from fdam_rotate.apis.exporting.features import export_features
 from fdam_rotate.dota.errors import OutputExistsError
 from fdam_rotate.models.layers.freq_scale import FreqScale
 
-
 #: Operators that few runtimes have, or have only slow.
 UNUSUAL = {"DFT", "STFT", "SplitToSequence", "SequenceAt", "ConcatFromSequence"}
 
