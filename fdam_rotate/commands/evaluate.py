@@ -255,6 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with usage_errors(parser):
         thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
+    asked_for = args.bootstrap is not None
     if args.page:
         args.bootstrap = args.bootstrap or RESAMPLES
         args.causes = args.calibration = True
@@ -272,6 +273,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         iou_thrs=thrs,
         task=args.task,
         bootstrap=args.bootstrap,
+        if_possible=not asked_for,
         seed=args.seed,
         causes=args.causes,
         by=args.by,

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from fdam_rotate.dota.errors import ScoreError
 from fdam_rotate.dota.manifest import Manifest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -413,3 +414,22 @@ def test_copies_and_repeated_labels_are_told_and_the_page_has_it_all(
     assert "none of 2 scored images shows the same picture" in capsys.readouterr().out
     with pytest.raises(SystemExit):
         load_tool("evaluate").main(words(data, "--train-img-dir", data / "train"))
+
+
+def test_a_page_of_one_image_has_no_intervals_and_all_else(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page adds intervals by itself, which one image cannot have; asked for, they are refused."""
+    (data / "gt/b.txt").unlink()
+    write(data / "det", {"Task1_plane.txt": "a 0.8 50 0 60 0 60 10 50 10\n"})
+    assert load_tool("evaluate").main(words(data, "--page", data / "page.html")) == 0
+    text = capsys.readouterr().out
+    assert "no intervals: an interval needs at least two source images to draw from, and there is only a" in text
+    assert text.rstrip().endswith("mAP 1.0000")
+    page = (data / "page.html").read_text()
+    for key in ("scores", "causes", "by_aspect", "by_size", "calibration"):
+        assert f'<h2 id="{key}">' in page
+    assert "no intervals" in page
+    with pytest.raises(ScoreError, match="at least two source images"):
+        load_tool("evaluate").main(words(data, "--page", data / "other.html", "--bootstrap", "10"))
+    assert not (data / "other.html").exists()

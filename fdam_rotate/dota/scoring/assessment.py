@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.errors import ScoreError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors, confusion, worst_images
@@ -81,6 +82,7 @@ class Questions:
         iou_thrs: overlaps above which an object is found; the first is that of the mAP.
         task: 1, oriented boxes, or 2, horizontal ones.
         bootstrap: draws behind the intervals; None: no intervals.
+        if_possible: where there is one source image, and so no interval, say so and answer the rest.
         seed: of the draws.
         causes: why detections are wrong and objects missed.
         by: kinds of `fdam_rotate.dota.scoring.strata.score_by`: AP by size, aspect and so on.
@@ -93,6 +95,7 @@ class Questions:
     iou_thrs: Sequence[float] = (0.5,)
     task: int = 1
     bootstrap: int | None = None
+    if_possible: bool = False
     seed: int = 0
     causes: bool = False
     by: Sequence[str] = ()
@@ -225,12 +228,17 @@ def assess(
             detections, truths, classes, iou_thrs=questions.iou_thrs, metric=questions.metric, task=questions.task
         )
         ties = tie_bounds(result)
-    intervals = None
+    intervals, without = None, []
     if questions.bootstrap:
         with costs.of("bootstrap"):
-            intervals = score_intervals(result, resamples=questions.bootstrap, seed=questions.seed)
+            try:
+                intervals = score_intervals(result, resamples=questions.bootstrap, seed=questions.seed)
+            except ScoreError as error:
+                if not questions.if_possible:
+                    raise
+                without = [f"no intervals: {error}"]
     notes = [*format_notes(result, trained_on), *repeated_notes(repeated_labels(truths, classes)), *tie_notes(ties)]
-    notes += interval_notes(intervals) if intervals else []
+    notes += interval_notes(intervals) if intervals else without
     found = Assessment(questions, result, ties, intervals, trained_on, notes)
     if questions.causes:
         with costs.of("causes"):
