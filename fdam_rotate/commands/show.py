@@ -106,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.examples:
         return _draw_examples(args, raster)
 
-    from fdam_rotate.dota.detections import by_image, read_detections
+    from fdam_rotate.dota.detections import by_image
     from fdam_rotate.dota.layout import list_sources, passed_over, read_image_list
     from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.viewing.pages import page_name, write_pages
@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         sources = [source for source in sources if source.image_id in wanted]
     found = None
     if args.detections is not None:
-        found = by_image(read_detections(args.detections, classes=args.classes, task=args.task, problems=lines))
+        found = by_image(_read(args, lines))
         _check_ids(found, [source.image_id for source in sources])
     names = [page_name(source.image_id) if args.html else f"{source.image_id}{args.ext}" for source in sources]
     out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
@@ -144,6 +144,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(line, file=sys.stderr)
     print_problems(lines)
     return 1 if failures or lines else 0
+
+
+def _read(args: argparse.Namespace, lines: list[Problem]) -> dict[str, Detections]:
+    """The detections of --classes; the classes that are left out are told, as those of objects are.
+
+    Raises:
+        DotaError: none of the detections' classes is among them.
+    """
+    from fdam_rotate.dota.detections import concatenate, detection_files, iter_detections
+    from fdam_rotate.dota.errors import DotaError
+    from fdam_rotate.dota.names import did_you_mean
+
+    files = detection_files(args.detections, task=args.task, problems=lines)
+    others = [f"{name}{did_you_mean(name, args.classes)}" for name in files if name not in args.classes]
+    if len(others) == len(files):
+        raise DotaError(f"{args.detections}: none of its classes is in --classes: {', '.join(others)}")
+    if others:
+        print(f"warning: detections of classes that are not in --classes were left out: {', '.join(others)}")
+    return {
+        name: concatenate(list(iter_detections(args.detections, files[name], task=args.task, problems=lines)))
+        for name in args.classes
+        if name in files
+    }
 
 
 def _draw_pictures(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from page_data import page_data
 
-from fdam_rotate.dota.errors import OutputExistsError
+from fdam_rotate.dota.errors import DotaError, OutputExistsError
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Load = Callable[[str], ModuleType]
@@ -186,9 +186,28 @@ def test_pages_in_place_of_pictures(data: Path, load_tool: Load, capsys: pytest.
     with pytest.raises(OutputExistsError, match="--overwrite"):
         show(load_tool, data, "--html", gt=False)
     (data / "out" / "mine.html").write_text("mine")
-    assert show(load_tool, data, "--html", "--overwrite", "--classes", "plane", gt=False) == 1  # ship: unknown class
+    (data / "det" / "Task1_plane.txt").write_text("")
+    assert show(load_tool, data, "--html", "--overwrite", "--classes", "plane", gt=False) == 0
     assert len(page_data((data / "out" / "a.b.html").read_text())["boxes"]["scores"]) == 0
     assert (data / "out" / "mine.html").read_text() == "mine"
+
+
+def test_classes_that_are_not_asked_for_are_left_out(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As predict and evaluate take --classes: what is left out is told, and is no bad input."""
+    for name in ("plane", "Harbour"):
+        (data / "det" / f"Task1_{name}.txt").write_text("c 0.8 20 120 80 120 80 180 20 180\n")
+    assert show(load_tool, data, "--classes", "ship,harbor", gt=False) == 0
+    told = capsys.readouterr()
+    line = "not in --classes were left out: Harbour; did you mean 'harbor'?, plane\n"
+    assert line in told.out
+    assert "malformed" not in told.err
+    assert coloured(picture(data, "c"), 120, 50), "the ship"
+    assert not coloured(picture(data, "c"), 20, 150)
+    (data / "det" / "Task1_ship.txt").unlink()
+    with pytest.raises(DotaError, match=r"none of its classes is in --classes: Harbour, plane$"):
+        show(load_tool, data, "--classes", "ship", "--overwrite", gt=False)
 
 
 def test_pages_name_images_that_cannot_be_read(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:
