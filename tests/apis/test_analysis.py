@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +17,7 @@ from scripts import ROOT
 from torch import nn
 
 from fdam_rotate.apis.analysis import pictures
-from fdam_rotate.apis.analysis.benchmark import benchmark, make_call, peak_memory
+from fdam_rotate.apis.analysis.benchmark import _status, benchmark, make_call, peak_memory
 from fdam_rotate.apis.analysis.features import (
     default_layers,
     has_fdam,
@@ -94,6 +95,23 @@ def test_high_frequency_energy_of_two_waves_is_the_share_of_their_squares():
     )  # all but a disc of radius 1/2 in 2x2
 
 
+def test_waves_on_the_borders_of_the_rings():
+    """A wave of four pixels has exactly half of Nyquist: not above it, and in the inner one of two rings."""
+    maps = wave(32, 32, 8, 0)
+    assert high_frequency_energy(maps) == pytest.approx(0, abs=1e-12)
+    assert high_frequency_energy(maps, cutoff=0.499) == pytest.approx(1)
+    inner, outer = radial_amplitude(maps, 2)
+    assert inner > 0.01 > 1e-12 > outer
+
+
+def test_rings_of_a_map_and_their_centres():
+    """Half as many as places along the shorter side, at most 32."""
+    for height, width, rings in ((80, 96, 32), (64, 70, 32), (20, 96, 10), (3, 9, 1), (1, 1, 1)):
+        (layer,) = layer_spectra(Channels(), [torch.randn(1, 2, height, width)], ["backbone"])
+        assert len(layer.radii) == rings
+        np.testing.assert_allclose(layer.radii, [(k + 0.5) / rings for k in range(rings)])
+
+
 # ---- rank ------------------------------------------------------------------------------------------------------------
 
 
@@ -133,6 +151,19 @@ def test_rank_counts_all_places_whatever_the_size(side):
     assert layer.shape == (320, side, side)
     assert layer.effective_rank > 289
     assert layer.relative_rank == layer.effective_rank / 320
+
+
+def test_ranks_are_means_over_images():
+    generator = torch.Generator().manual_seed(0)
+    flat = torch.ones(1, 3, 6, 6)  # one rank, one direction
+    noise = torch.randn(1, 3, 6, 6, generator=generator)
+    (layer,) = layer_ranks(Channels(), [flat, noise, flat], ["backbone"])
+    rows = noise[0].flatten(1).T
+    assert layer.effective_rank == pytest.approx((2 + effective_rank(rows)) / 3)
+    assert layer.relative_rank == pytest.approx(layer.effective_rank / 3)
+    assert layer.cosine == pytest.approx((2 + mean_cosine_similarity(rows)) / 3)
+    assert math.isnan(mean_cosine_similarity(torch.zeros(5, 3)))
+    assert mean_cosine_similarity(torch.tensor([[1.0, 0], [0, 2.0]])) == 0, "two are enough"
 
 
 class Channels(nn.Module):
@@ -212,6 +243,58 @@ def test_a_layer_without_maps_is_refused():
         record_layers(model, torch.zeros(1, 3, 8, 8), ["backbone"], lambda *_: None)
 
 
+def named(*names: str) -> nn.Module:
+    """A detector of layers that pass on, at these names; only their names count."""
+    root = nn.Module()
+    for name in names:
+        place, parts = root, name.split(".")
+        for part in parts[:-1]:
+            if part not in dict(place.named_children()):
+                place.add_module(part, nn.Module())
+            place = getattr(place, part)
+        place.add_module(parts[-1], nn.Identity())
+    return root
+
+
+@pytest.mark.parametrize(
+    "blocks",
+    [
+        ["block1.0", "block1.1", "block4.2"],
+        ["blocks.0", "blocks.11"],
+        ["layers.0.1.0", "layers.3.1.2"],
+        ["stages.0.blocks.1", "stages.3.blocks.0"],
+        ["layer1.0", "layer4.2"],
+    ],
+    ids=["LSKNet", "ViT", "MiT", "Swin", "ResNet"],
+)
+def test_blocks_are_known_by_the_names_that_backbones_give_them(blocks):
+    expected = [f"backbone.{name}" for name in blocks]
+    others = ["backbone.norm1", "backbone.patch_embed1", "neck"]
+    inner = [f"{name}.attn.proj" for name in expected]
+    assert default_layers(named(*expected, *others, *inner)) == expected
+    with pytest.raises(DotaError, match="no block of Module is known by its name; name layers with --layers"):
+        default_layers(named(*others))
+
+
+def test_layers_that_are_meant_are_named_first():
+    model = named(*(f"backbone.block{stage}.{k}" for stage in (1, 2) for k in range(4)), "neck")
+    with pytest.raises(DotaError) as caught:
+        record_layers(model, torch.zeros(1, 3, 8, 8), ["backbone.block2.33"], lambda *_: None)
+    told = str(caught.value).partition("it has ")[2].removesuffix(" and others").split(", ")
+    assert told[0] == "backbone.block2.3"
+    assert len(told) == len(set(told)) == 5
+
+
+def test_recording_leaves_no_hook_behind():
+    model, seen = Tiny(), []
+    for _ in range(2):
+        record_layers(model, torch.zeros(1, 3, 8, 8), default_layers(model), lambda name, _: seen.append(name))
+    assert seen == ["backbone.block1.0", "backbone.block1.1", "neck.0", "neck.1"] * 2
+    with pytest.raises(ZeroDivisionError):
+        record_layers(model, torch.zeros(1, 3, 8, 8), default_layers(model), lambda *_: 1 / 0)
+    assert not any(module._forward_hooks for module in model.modules())
+
+
 def test_a_device_that_is_not_there_is_refused():
     assert find_device("cpu") == torch.device("cpu")
     with pytest.raises(DotaError, match=r"no device cuda:99: .*use --device cpu"):
@@ -255,6 +338,82 @@ def test_table_of_models_with_different_layers():
     assert len(set(map(len, lines))) == 1
 
 
+class Plain(nn.Module):
+    """A detector whose one block passes on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Module()
+        self.backbone.block1 = nn.ModuleList([nn.Identity()])
+
+    def extract_feat(self, image: torch.Tensor) -> torch.Tensor:
+        return self.backbone.block1[0](image)
+
+
+@pytest.fixture
+def measured(monkeypatch, tmp_path):
+    """Runs over two images of one colour each, by models of these configs; what each model was fed with."""
+    from fdam_rotate.apis.analysis import runs
+
+    (tmp_path / "images").mkdir()
+    for name, colour in (("a", (10, 20, 30)), ("b", (40, 50, 60))):  # blue, green, red
+        cv2.imwrite(str(tmp_path / "images" / f"{name}.png"), np.full((8, 8, 3), colour, np.uint8))
+    norms = {"own": {"mean": [1, 2, 3], "std": [1, 1, 2], "to_rgb": True}}
+
+    def build(config: Path, checkpoint: Path | None, *, unsafe: bool) -> tuple[nn.Module, dict]:
+        cfg = {"img_norm_cfg": norms[config.stem]} if config.stem in norms else {}
+        return (Tiny() if "fdam" in str(config) else Plain()).eval(), cfg
+
+    monkeypatch.setattr(runs, "build_model", build)
+
+    def run(config: str, second: str | None = None, **options) -> dict[str, list[torch.Tensor]]:
+        return runs.measure_runs(
+            lambda model, images, layers: [image.clone() for image in images], Path(config), None,
+            tmp_path / "images", tmp_path / "out", names=["table.json"], overwrite=True, device="cpu",
+            second=None if second is None else [Path(second), Path("c.pth")], **options,
+        )  # fmt: skip
+
+    return run
+
+
+def test_models_are_fed_with_what_their_configs_say(measured):
+    """Without a word of theirs, ImageNet's mean and deviation of red, green and blue."""
+    imagenet = [(30 - 123.675) / 58.395, (20 - 116.28) / 57.12, (10 - 103.53) / 57.375]
+    found = measured("plain.py", "own.py", size=4)
+    assert list(found) == ["plain", "own"]
+    assert [len(images) for images in found.values()] == [2, 2]
+    for images, first in zip(found.values(), (imagenet, [29, 18, 3.5]), strict=True):
+        assert images[0].shape == (1, 3, 4, 4)
+        np.testing.assert_allclose(images[0][0, :, 1, 1], first, rtol=1e-6)
+    found = measured("own.py", "plain.py", size=4, max_images=1)
+    assert [len(images) for images in found.values()] == [1, 1]
+    for images in found.values():  # the second has no word of its own, and takes the first's
+        assert images[0][0, :, 1, 1].tolist() == [29, 18, 3.5]
+
+
+def test_names_of_runs(measured):
+    assert list(measured("plain.py")) == ["plain"]
+    assert list(measured("fdam.py")) == ["with FDAM", "FDAM off"]
+    assert list(measured("fdam.py", "plain.py")) == ["fdam", "plain"]
+    assert list(measured("one/own.py", "two/own.py")) == ["own", "own (2)"]
+
+
+def test_layers_are_looked_for_in_both_models_before_any_is_measured(measured):
+    for first, second in (("plain.py", None), ("plain.py", "fdam.py"), ("fdam.py", "plain.py")):
+        missing = "neck" if "plain.py" in (first, second) and first != second else "nothing"
+        with pytest.raises(DotaError, match=f"no layer {missing} in Plain"):
+            measured(first, second, layers=[missing])
+
+
+def test_the_images_are_not_the_output(measured, tmp_path, monkeypatch):
+    from fdam_rotate.apis.analysis import runs
+
+    seen = []
+    monkeypatch.setattr(runs, "claim_folder", lambda out, names, **words: seen.append(words["inputs"]))
+    measured("plain.py", "own.py")
+    assert seen == [[Path("plain.py"), None, tmp_path / "images", Path("own.py"), Path("c.pth")]]
+
+
 def test_json_has_null_for_what_is_no_number():
     rows = {"a": [{"cosine": float("nan"), "shape": (1, 2)}, [float("inf"), 0.5]]}
     text = to_json(rows)
@@ -270,6 +429,8 @@ def test_a_layer_has_one_place_and_one_colour_in_pictures(monkeypatch, tmp_path)
     draw_ranks(tmp_path / "r.png", {run: ranks_of(" ".join(layers)) for run, layers in names.items()})
     for axis in figures[0].axes:
         assert [list(line.get_xdata()) for line in axis.lines] == [[0, 2, 3], [0, 1, 2, 3, 4]]
+        value = 0.5 if "rank" in axis.get_title() else 0.1
+        assert [list(line.get_ydata()) for line in axis.lines] == [[value] * 3, [value] * 5]
         assert [tick.get_text() for tick in axis.get_xticklabels()] == union
     radii = np.array([0.25, 0.75])
     draw_spectra(
@@ -282,6 +443,7 @@ def test_a_layer_has_one_place_and_one_colour_in_pictures(monkeypatch, tmp_path)
     one, two, energy = figures[1].axes
     colours = {union[int(line.get_ydata()[1])]: line.get_color() for line in two.lines}
     assert len({tuple(colour) for colour in colours.values()}) == 5
+    assert all(list(line.get_xdata()) == [0.25, 0.75] for line in (*one.lines, *two.lines))
     for line in one.lines:
         assert tuple(line.get_color()) == tuple(colours[union[int(line.get_ydata()[1])]])
     assert [list(line.get_xdata()) for line in energy.lines] == [[0, 2, 3], [0, 1, 2, 3, 4]]
@@ -312,6 +474,10 @@ def test_tokens_become_maps_of_the_images_shape():
     assert torch.equal(to_maps(maps.flatten(2).transpose(1, 2), (64, 96)), maps)
     with pytest.raises(DotaError, match="25 tokens"):
         to_maps(torch.zeros(1, 25, 3), (64, 96))
+    # patches of 16 pixels, the last ones filled up: 7 rows and 10 columns, whose ratio is not quite the image's
+    assert to_maps(torch.zeros(1, 70, 3), (100, 150)).shape == (1, 3, 7, 10)
+    with pytest.raises(DotaError, match="1 tokens do not lie on a grid of an image of 1 x 100"):
+        to_maps(torch.zeros(1, 1, 3), (1, 100))
 
 
 def test_fdam_is_switched_off_in_a_copy():
@@ -320,6 +486,12 @@ def test_fdam_is_switched_off_in_a_copy():
     assert without_fdam(model).neck.lf_gamma.item() == 0
     assert model.neck.lf_gamma.item() == 1
     assert not has_fdam(nn.Linear(1, 1))
+    assert not without_fdam(Tiny().train()).training
+    for name in ("lf_gamma", "hf_gamma", "complex_weights"):
+        layer = nn.Module()
+        layer.register_parameter(name, nn.Parameter(torch.ones(2)))
+        assert has_fdam(layer)
+        assert getattr(without_fdam(layer), name).tolist() == [0, 0]
 
 
 def test_images_are_cut_mirrored_and_normalised(tmp_path):
@@ -335,6 +507,12 @@ def test_images_are_cut_mirrored_and_normalised(tmp_path):
     assert image[0, :, 0, 0].tolist() == [0, 0, 10]
     (image,) = load_images([path], 8, norm)
     assert image.shape == (1, 3, 8, 8)
+    columns = np.zeros((8, 6, 3), np.uint8)
+    columns[..., 2] = 10 * np.arange(6)  # red
+    cv2.imwrite(str(tmp_path / "c.png"), columns)
+    (image,) = load_images([tmp_path / "c.png"], 8, {"mean": [0, 0, 0], "std": [1, 1, 1]})
+    assert image[0, 0, 0].tolist() == [0, 10, 20, 30, 40, 50, 50, 40], "mirrored; red first, where nothing else is said"
+    assert [path.name for path in list_images(tmp_path, 1)] == ["b.PNG"]
     (tmp_path / "a.jpg").write_bytes(b"nothing")
     with pytest.raises(ImageReadError, match=r"a\.jpg"):
         list(load_images([tmp_path / "a.jpg"], 4, norm))
@@ -362,6 +540,49 @@ def test_multiply_adds_by_hand():
     q = torch.zeros(1, 2, 9, 4)
     attention = count_flops(linear, lambda: nn.functional.scaled_dot_product_attention(q, q, q))
     assert total(attention) == 2 * (2 * 9 * 9 * 4), "q k^T and the product with v"
+
+
+def test_counting_keeps_the_mode():
+    model = nn.Sequential(nn.Linear(3, 2), nn.Dropout(0.5))
+    for training in (True, False):
+        seen = []
+        model.train(training)
+        count_flops(model, lambda seen=seen: seen.append(model.training))
+        assert (seen, model.training) == ([False], training)
+
+
+def test_all_heads_of_a_detector_count():
+    """On 1000 proposals each, whether there is one or several."""
+
+    class Head(nn.Module):
+        in_channels, roi_feat_size = 2, (7, 7)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.fc = nn.Linear(2 * 49, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.fc(x.flatten(1))
+
+    class Backbone(nn.Conv2d):
+        """What runs is counted by its class."""
+
+    class TwoStage(nn.Module):
+        with_roi_head = True
+
+        def __init__(self, heads: nn.Module) -> None:
+            super().__init__()
+            self.backbone, self.rpn_head, self.roi_head = Backbone(3, 2, 1), nn.Conv2d(2, 1, 1), nn.Module()
+            self.roi_head.bbox_head = heads
+
+        def extract_feat(self, image: torch.Tensor) -> torch.Tensor:
+            return self.backbone(image)
+
+    for number, heads in ((1, Head()), (2, nn.ModuleList([Head(), Head()]))):
+        costs = {cost.name: cost for cost in detector_costs(TwoStage(heads), (8, 10))}
+        assert costs["backbone"].macs == 80 * 6
+        assert costs["heads"].macs == 80 * 2 + number * 1000 * 98 * 3
+        assert costs["heads"].params == 3 + number * (98 * 3 + 3)
 
 
 def test_multiply_adds_of_ffts_by_hand():
@@ -477,6 +698,11 @@ def test_peak_memory_sees_what_is_freed_again():
         pytest.skip("this system does not tell the peak memory of a process")
     assert 0.9 * size < measured < 1.5 * size
     assert peak_memory(lambda: None) < 0.2 * size
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert _status("VmRSS") == pytest.approx(pages, rel=0.01)
+    large, small = benchmark({"large": call, "small": lambda: None}, rounds=1, warmup=0, progress=False)
+    assert 0.9 * size < large.peak_bytes < 1.5 * size
+    assert small.peak_bytes < 0.2 * size
 
 
 def test_calls_run_the_part_that_they_name():
@@ -491,7 +717,7 @@ def test_calls_run_the_part_that_they_name():
             return [self.backbone(image)]
 
         def forward(self, **inputs):
-            self.seen.append(tuple(inputs["img"][0].shape))
+            self.seen.append((*inputs["img"][0].shape, len(inputs["img_metas"][0])))
 
     model = Model()
     make_call(model, (8, 16), batch=2)()
@@ -499,8 +725,8 @@ def test_calls_run_the_part_that_they_name():
     assert model.seen == [((2, 3, 8, 16), False, False), ((1, 3, 8, 8), True, True)]
     assert model.backbone.weight.grad is None, "gradients are dropped between steps"
     make_call(model, (8, 8), part="backbone")()
-    make_call(model, (8, 8), part="detector")()
-    assert model.seen[2:] == [(1, 3, 8, 8)]
+    make_call(model, (8, 8), part="detector", batch=2)()
+    assert model.seen[2:] == [(2, 3, 8, 8, 2)]
     hook = SimpleNamespace(dtype=None)
     model.backbone.register_forward_hook(lambda _m, _i, out: setattr(hook, "dtype", out.dtype))
     make_call(model, (8, 8), amp=torch.bfloat16)()
@@ -551,6 +777,18 @@ def test_times_by_turns_and_their_ratio():
     result = paired_ratio({"a": [1.0, 2.0, 3.0, 4.0], "b": [2.0, 2.0, 2.0, 2.0]}, "a", "b")
     assert (result["ours_value"], result["other_value"], result["ratio"]) == (2.5, 2.0, 1.25)
     assert result["quartiles"] == (0.625, 1.875)
+    # the ratios are 1/2, 2 and 5, their median 2; the medians 5 and 2 have another ratio
+    result = paired_ratio({"a": [1.0, 8.0, 5.0], "b": [2.0, 4.0, 1.0]}, "a", "b")
+    assert (result["ours_value"], result["other_value"], result["ratio"]) == (5.0, 2.0, 2.0)
+
+
+def test_a_line_of_the_table():
+    from fdam_rotate.apis.analysis.fdam_cost import ratio_line
+
+    row = {"what": "step", "ours": "FDAM", "ours_value": 5.04, "other": "plain", "other_value": 2.0, "unit": "ms"}
+    line = ratio_line({**row, "ratio": 2.5, "quartiles": (1.25, 3.0)})
+    assert line.split() == "step FDAM 5.0 ms plain 2.0 ms ratio 2.500 (1.250 to 3.000)".split()
+    assert ratio_line({**row, "ratio": 2.5}).endswith("ratio 2.500")
 
 
 def test_steps_and_forward_tasks():
@@ -562,6 +800,15 @@ def test_steps_and_forward_tasks():
     fdam_cost.forward_task(model, images)()
     assert not model.training
     assert torch.equal(model.norm4.bias, before)
+    kinds = []
+    model.patch_embed1.proj.register_forward_hook(lambda _module, _inputs, out: kinds.append(out.dtype))
+    for amp in (None, torch.bfloat16, torch.float16):
+        fdam_cost.forward_task(model, images, amp)()
+    fdam_cost.step_task(model, images)()
+    assert kinds == [torch.float32, torch.bfloat16, torch.float16, torch.float32]
+    assert all(parameter.grad is None for parameter in model.parameters()), "each step has its own gradients"
+    before = model.norm4.bias.clone()
     fdam_cost.step_task(model, images, torch.bfloat16)()
+    assert kinds[4:] == [torch.bfloat16]
     assert model.training
     assert not torch.equal(model.norm4.bias, before)

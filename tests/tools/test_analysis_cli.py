@@ -165,6 +165,21 @@ def test_a_checkpoint_of_another_config_is_refused(workplace, tmp_path):
         tool("spectrum").main([*arguments, "--out", str(tmp_path / "out")])
 
 
+def test_random_weights_come_from_the_seed_and_the_config_stays_as_it_is(workplace):
+    from fdam_rotate.apis.analysis.features import build_model
+    from fdam_rotate.apis.compat import load_config, revert_sync_bn
+
+    def first(seed: int) -> torch.Tensor:
+        return build_model(workplace / "plain.py", seed=seed)[0].backbone.patch_embed1.proj.weight
+
+    assert torch.equal(first(1), first(1))
+    assert not torch.equal(first(1), first(2))
+    expected = load_config(workplace / "plain.py")
+    revert_sync_bn(expected.model)
+    expected.model.backbone.init_cfg = None
+    assert build_model(workplace / "plain.py")[1].model == expected.model
+
+
 def test_flops_table(workplace, capsys):
     assert tool("flops").main([str(workplace / "plain.py"), str(workplace / "fdam.py"), "--shape", "64", "96"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]

@@ -71,7 +71,7 @@ def _suppression(sheet: Sheet, device: torch.device, sizes: Sizes) -> None:
     from mmcv.ops import box_iou_rotated, nms, nms_rotated
 
     boxes = random_boxes(sizes.boxes, 2)
-    boxes[:, :2] /= 4  # closer together: most are suppressed
+    boxes[:, :2] /= 4  # closer together: many are suppressed
     boxes = _apart(boxes, box_iou_rotated)
     scores = torch.randperm(len(boxes), generator=torch.Generator().manual_seed(3)).float() / len(boxes)
     classes = torch.arange(len(boxes)) % 5

@@ -60,7 +60,7 @@ class OnnxModel:
     def __init__(
         self, path: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
     ) -> None:
-        device = "cpu" if device.startswith("auto") else device
+        device = "cpu" if device == "auto" else device
         self.runtime = find_runtime(runtime, device)
         self._path, self._device, self._threads = Path(path), device, threads
         self._file = self._path.absolute()  # a worker elsewhere works in another folder

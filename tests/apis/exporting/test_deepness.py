@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -67,6 +68,38 @@ def test_metadata_is_json_that_the_plugin_reads():
         "resolution": 30.0, "tiles_overlap": 25, "tiles_size": 512, "tile_size": 512, "det_conf": 0.3,
         "det_iou_thresh": 0.1, "standardization_mean": [0.0] * 3, "standardization_std": [1.0] * 3,
     }  # fmt: skip
+
+
+def test_near_copies_overlap_by_more_than_four_fifths():
+    """Upright squares of 10 x 10, one moved: by 1 they overlap by 9/11 (0.82), by 1.5 by 8.5/11.5 (0.74)."""
+    for moved, kept in ((1.0, 1), (1.5, 2)):
+        boxes = torch.tensor([[[20.0, 20, 10, 10, 0], [20 + moved, 20, 10, 10, 0]]])
+        form = DeepnessForm(Fixed(boxes, torch.tensor([[0.9, 0.8]]), torch.tensor([[1, 1]]), torch.tensor([2])))
+        output = form(torch.ones(1, 3, 8, 8))
+        assert output.shape == (1, 8, 2), "no more rows than there are candidates"
+        assert int((output[0, 4:-1] > 0).sum()) == kept
+
+
+def test_three_hundred_boxes_reach_the_plugin():
+    """As docs/predict.md says."""
+    place = torch.arange(400.0) * 20
+    boxes = torch.stack([place, place, *torch.tensor([8.0, 4.0, 0.0])[:, None].expand(3, 400)], -1)[None]
+    scores = torch.linspace(0.9, 0.1, 400)[None]
+    form = DeepnessForm(Fixed(boxes, scores, torch.zeros(1, 400, dtype=torch.long), torch.tensor([400])))
+    output = form(torch.ones(1, 3, 8, 8))
+    assert output.shape == (1, 8, 300)
+    torch.testing.assert_close(output[0, 4], scores[0, :300])
+
+
+def test_metadata_of_wide_tiles_and_a_higher_threshold():
+    """The overlap is a share of the width, by which the plugin's tiles go; its confidence not below the card's."""
+    found = deepness_metadata(dataclasses.replace(CARD, width=1024, score_thr=0.4, gap=256))
+    assert [found[key] for key in ("tiles_overlap", "tiles_size", "tile_size", "det_conf")] == [
+        "25",
+        "1024",
+        "1024",
+        "0.4",
+    ]
 
 
 @pytest.mark.slow

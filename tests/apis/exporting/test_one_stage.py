@@ -10,6 +10,7 @@ from random_detectors import NORM, host_detections, random_detector
 from scripts import ROOT
 
 from fdam_rotate.apis.exporting.detector import candidates_of, export_detector
+from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.refining import aligned_convolution, aligned_features
 from fdam_rotate.dota.geometry import le90_to_poly, polygon_iou
 from fdam_rotate.dota.merging.nms import greedy_nms
@@ -80,6 +81,46 @@ def test_finds_what_the_host_finds(kind, images):
         found = compare(theirs, boxes[stays], scores[stays], labels[stays])
         assert found > 50
         assert abs(int(stays.sum()) - sum(map(len, theirs))) <= 0.02 * found
+
+
+def test_all_places_and_all_pairs_may_be_given(images):
+    """A limit of 0 is none, as in MMDetection; no more pairs are given than there are."""
+    detector = small("RotatedRetinaNet")
+    model = candidates_of(detector, NORM)
+    assert model.max_boxes == 2 * 2000
+    model = candidates_of(detector, NORM, 10**9)
+    found = []
+    with torch.no_grad():
+        for model.before in (0, -1, 10**6):
+            found.append(model(images))
+    for a, b, c in zip(*found, strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a, c)
+    anchors = 9 * sum(h * w for h, w in ((16, 20), (8, 10), (4, 5), (2, 3), (1, 2)))
+    assert found[0][1].shape == (2, anchors * 15)
+
+
+def test_one_stages_that_are_not_exported_are_said_in_one_line():
+    def refused(kind: str, words: str, change) -> None:
+        detector = small(kind)
+        change(detector)
+        with pytest.raises(ExportError, match=words):
+            candidates_of(detector, NORM)
+
+    refused("RotatedFCOS", "bbox_head: exported are heads with sigmoid scores",
+            lambda d: setattr(d.bbox_head, "use_sigmoid_cls", False))  # fmt: skip
+    refused("RotatedFCOS", "bbox_head is Kind; the whole of a detector is exported with RotatedFCOSHead",
+            lambda d: setattr(d.bbox_head, "__class__", type("Kind", (type(d.bbox_head),), {})))  # fmt: skip
+    refused("S2ANet", "fam_head: exported is one anchor at each place, got 2",
+            lambda d: setattr(d.fam_head, "num_anchors", 2))  # fmt: skip
+    refused("R3Det", "bbox_head is Kind; the whole of a detector is exported with RotatedRetinaHead",
+            lambda d: setattr(d.bbox_head, "__class__", type("Kind", (type(d.bbox_head),), {})))  # fmt: skip
+
+
+def test_the_last_of_several_refinements_counts():
+    model = candidates_of(small("R3Det"), NORM)
+    assert len(model.detector.refine_head) == 2
+    assert model.head is model.detector.refine_head[-1]
 
 
 @pytest.mark.slow

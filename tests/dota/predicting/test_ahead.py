@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -56,3 +58,52 @@ def test_nothing_is_made_after_the_end():
     assert count <= 6
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("ahead")]
     assert len(made) == count
+
+
+def test_two_wait_where_no_number_is_given():
+    made = []
+
+    def items():
+        for number in range(50):
+            made.append(number)
+            yield number
+
+    with ahead(items()) as numbers:
+        assert next(numbers) == 0
+        end = time.monotonic() + 10
+        while len(made) < 4 and time.monotonic() < end:
+            time.sleep(0.01)
+        time.sleep(0.2)
+        assert len(made) == 4, "one is worked on, two wait, and one more is in the thread's hands"
+
+
+def test_a_thread_of_others_has_done_with_the_items_at_the_end():
+    begun, done = threading.Event(), threading.Event()
+
+    def items():
+        yield 1
+        begun.set()
+        time.sleep(0.3)
+        done.set()
+        yield 2
+
+    with ThreadPoolExecutor(1) as thread:
+        with ahead(items(), thread=thread) as numbers:
+            assert next(numbers) == 1
+            assert begun.wait(10)
+        assert done.is_set()
+        assert thread.submit(lambda: 3).result(10) == 3, "it stays"
+
+
+@pytest.mark.timeout(30)
+def test_what_is_no_plain_error_comes_in_its_turn_too():
+    """Else the one who waits for the next item would wait for ever."""
+
+    def items():
+        yield 1
+        raise KeyboardInterrupt
+
+    with ahead(items()) as numbers:
+        assert next(numbers) == 1
+        with pytest.raises(KeyboardInterrupt):
+            next(numbers)

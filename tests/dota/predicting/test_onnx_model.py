@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import pickle
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +91,150 @@ def test_identity_tells_files_and_runtimes_apart(tmp_path):
     assert first["runtime"] == "onnxruntime"
 
 
+class Answers(OnnxModel):
+    """A model of 32 rows and 64 columns that gives what it is told, and keeps the pixels that it is fed."""
+
+    def __init__(self, path, *outputs, **changes):
+        super().__init__(write_square_model(path / "m.onnx"), runtime="onnxruntime")
+        count = len(outputs[0][0])
+        self.card = square_card(**{"height": 32, "width": 64, "max_boxes": count, **changes})
+        self.fed = []
+        self._run = lambda pixels: self.fed.append(pixels) or [np.array(one) for one in outputs]
+
+
+def answer(boxes, scores=None, labels=None, count=None):
+    boxes = np.array([boxes], np.float32)
+    number = boxes.shape[1]
+    return (boxes, [scores or [0.9 - 0.1 * k for k in range(number)]], [labels or [0] * number],
+            [number if count is None else count])  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "across", "down"),
+    [(32, 64, 1, 1), (64, 100, 100 / 64, 2), (64, 32, 0.5, 2), (64, 64, 1, 2), (32, 100, 100 / 64, 1)],
+)
+def test_rows_and_columns_are_not_confused(tmp_path, height, width, across, down):
+    """A window that is as high as the model is wide included."""
+    model = Answers(tmp_path, *answer([[20.1, 10.3, 8.7, 4.9, 0.3]]))
+    (found,) = model.detect([np.zeros((height, width, 3), np.uint8)])
+    assert model.fed[0].shape == (1, 3, 32, 64)
+    given = np.array([20.1, 10.3, 8.7, 4.9, 0.3], np.float32).astype(float)
+    np.testing.assert_allclose(found.boxes, [given * [across, down, across, down, 1]], rtol=1e-12)
+
+
+def test_larger_windows_are_averaged(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 128, 3), dtype=np.uint8)
+    model = Answers(tmp_path, *answer([[1, 1, 1, 1, 0]]))
+    model.detect([pixels])
+    means = pixels.reshape(32, 2, 64, 2, 3).astype(float).mean((1, 3))
+    np.testing.assert_allclose(model.fed[0][0], means[..., ::-1].transpose(2, 0, 1), atol=1)
+
+
+def test_the_cards_overlap_decides(tmp_path):
+    """Two squares of which one is moved by half: 1/3 of both together."""
+    boxes = [[10, 10, 8, 8, 0], [14, 10, 8, 8, 0]]
+    for iou_thr, kept in ((0.3, 1), (0.4, 2)):
+        (found,) = Answers(tmp_path, *answer(boxes), iou_thr=iou_thr).detect([window()])
+        assert len(found.scores) == kept
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        pytest.param({"boxes": [[1, np.nan, 1, 1, 0]]}, "no boxes, scores or classes", id="box"),
+        pytest.param({"scores": [np.inf]}, "no boxes, scores or classes", id="score"),
+        pytest.param({"labels": [2]}, "no boxes, scores or classes", id="one class too many"),
+        pytest.param({"labels": [-1]}, "no boxes, scores or classes", id="below the first class"),
+        pytest.param({"boxes": [[1, 1, 1, 0]]}, "other shapes than its card says", id="four numbers"),
+        pytest.param({"scores": [0.5, 0.4]}, "other shapes than its card says", id="scores"),
+        pytest.param({"labels": [0, 0]}, "other shapes than its card says", id="labels"),
+        pytest.param({"count": [1]}, "other shapes than its card says", id="count"),
+    ],
+)
+def test_what_no_detector_gives_is_refused(tmp_path, changes, message):
+    good = {"boxes": [[1, 1, 1, 1, 0]], "scores": [0.5], "labels": [1]}
+    assert Answers(tmp_path, *answer(**good)).detect([window()])[0].labels.tolist() == [1]
+    with pytest.raises(ModelFileError, match=message):
+        Answers(tmp_path, *answer(**{**good, **changes})).detect([window()])
+    if "count" not in changes and message.startswith("no"):
+        (found,) = Answers(tmp_path, *answer(**{**good, **changes}, count=0)).detect([window()])
+        assert len(found.scores) == 0, "rows beyond the count are not looked at"
+
+
+def test_the_devices_name_is_part_of_the_identity(tmp_path):
+    path = write_square_model(tmp_path / "m.onnx")
+    for given, device in (("auto", "cpu"), ("cpu", "cpu"), ("cuda:1", "cuda:1")):
+        assert OnnxModel(path, runtime="onnxruntime", device=given).identity["device"] == device
+
+
+def test_threads_of_the_worker_go_before_those_of_the_model(tmp_path, monkeypatch):
+    path = write_square_model(tmp_path / "m.onnx")
+    asked = []
+    monkeypatch.setattr(module, "open_session", lambda *_, threads, **__: asked.append(threads))
+    for own, workers in ((3, None), (3, 2), (None, 2), (None, None)):
+        OnnxModel(path, runtime="onnxruntime", threads=own).prepare(workers)
+    assert asked == [3, 2, 2, None]
+
+
+def test_a_worker_in_another_folder_finds_the_file(tmp_path, monkeypatch):
+    write_square_model(tmp_path / "m.onnx")
+    monkeypatch.chdir(tmp_path)
+    model = pickle.dumps(OnnxModel("m.onnx", runtime="onnxruntime"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    (found,) = pickle.loads(model).detect([window((1, 2, (0, 0, 204)))])
+    assert found.labels.tolist() == [1]
+
+
+def test_onnxruntime_gets_the_threads_and_the_gpu(tmp_path, monkeypatch):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    made, there = [], ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    class Session:
+        def __init__(self, path, options, providers):
+            made.append((options.intra_op_num_threads, providers))
+
+        def get_providers(self):
+            return there
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: there)
+    for device, threads in (("cuda", None), ("cuda:1", 2)):
+        module.open_session("onnxruntime", tmp_path, device=device, threads=threads)
+    assert made == [
+        (0, [("CUDAExecutionProvider", {})]),
+        (2, [("CUDAExecutionProvider", {"device_id": 1})]),
+    ]
+    with pytest.raises(DotaError, match="found no GPU that it can use; take --device cpu"):
+        module.open_session("onnxruntime", tmp_path, device="cpu")  # as if the CPU were the GPU that is not taken
+    del there[0]
+    with pytest.raises(DotaError, match="has no CUDA: pip install onnxruntime-gpu"):
+        module.open_session("onnxruntime", tmp_path, device="cuda")
+
+
+def test_openvino_computes_in_float32_with_the_threads(tmp_path, monkeypatch):
+    asked = []
+
+    class Core:
+        read_model = staticmethod(str)
+
+        def compile_model(self, model, device, settings):
+            asked.append((device, settings))
+            return SimpleNamespace(create_infer_request=lambda: None)
+
+    monkeypatch.setitem(sys.modules, "openvino", SimpleNamespace(Core=Core))
+    monkeypatch.setattr(module, "_transpose_flat_maps", lambda model: None)
+    plain = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    module.open_session("openvino", tmp_path)
+    module.open_session("openvino", tmp_path, threads=2)
+    module.open_session("openvino", tmp_path, precision="bf16")
+    assert asked == [
+        ("CPU", plain),
+        ("CPU", {**plain, "INFERENCE_NUM_THREADS": 2}),
+        ("CPU", {**plain, "INFERENCE_PRECISION_HINT": "bf16"}),
+    ]
+
+
 def external(location: str):
     def edit(model):
         tensor = model.graph.initializer[0]
@@ -106,6 +253,34 @@ def hidden_external(model):
     model.graph.node.add().CopyFrom(
         helper.make_node("If", ["above"], ["unused"], then_branch=branch, else_branch=branch)
     )
+
+
+def outside() -> TensorProto:
+    tensor = TensorProto(name="t", data_type=TensorProto.FLOAT, dims=[1], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="/etc/passwd")
+    return tensor
+
+
+def hidden_in(*fields: str):
+    """In an attribute of a node: its field, of that the next, and so on; lists get one element."""
+
+    def edit(model):
+        place = model.graph if fields[0] == "sparse_initializer" else model.graph.node.add(op_type="X").attribute.add()
+        for field in fields:
+            place = getattr(place, field)
+            place = place.add() if hasattr(place, "add") else place
+        place.CopyFrom(outside())
+
+    return edit
+
+
+def only_named(model):
+    """The place of the weights is given, but not that they lie there."""
+    model.graph.initializer[0].external_data.add(key="location", value="/etc/passwd")
+
+
+def other_kind(model):
+    model.graph.input[0].type.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def custom_operator(model):
@@ -137,6 +312,22 @@ def other_outputs(model):
         pytest.param(external("../../etc/passwd"), r"keeps weights in another file \(\.\./\.\./etc/passwd\)", id="up"),
         pytest.param(external("/etc/passwd"), r"another file \(/etc/passwd\)", id="absolute"),
         pytest.param(hidden_external, r"another file \(/etc/passwd\)", id="in a branch"),
+        pytest.param(only_named, r"another file \(/etc/passwd\)", id="named only"),
+        *(
+            pytest.param(hidden_in(*fields.split(".")), r"another file \(/etc/passwd\)", id=fields)
+            for fields in (
+                "t",
+                "tensors",
+                "sparse_tensor.values",
+                "sparse_tensor.indices",
+                "sparse_tensors.values",
+                "sparse_initializer.values",
+                "sparse_initializer.indices",
+                "g.initializer",
+                "graphs.initializer",
+            )
+        ),
+        pytest.param(other_kind, r"expected image to be uint8 of \[1, 3, 64, 64\]", id="kind of numbers"),
         pytest.param(custom_operator, r"needs the operator evil\.corp\.Div", id="custom operator"),
         pytest.param(own_function, r"functions of its own \(F\)", id="function"),
         pytest.param(other_input, r"expected image to be uint8 of \[1, 3, 64, 64\]", id="absurd input"),
@@ -150,6 +341,16 @@ def test_unsafe_files_are_refused_before_they_run(tmp_path, edit, message):
         read_card(path)
     assert str(caught.value).startswith(str(path))
     assert "\n" not in str(caught.value)
+
+
+def test_what_other_writers_of_onnx_do_is_allowed(tmp_path):
+    """Weights named among the inputs, as before version 4 of the format; the standard operators' set by its name."""
+
+    def edit(model):
+        model.graph.input.add().CopyFrom(helper.make_tensor_value_info("k", TensorProto.INT64, [1]))
+        model.graph.node[4].domain = "ai.onnx"
+
+    assert read_card(write_square_model(tmp_path / "m.onnx", edit=edit)) == square_card()
 
 
 def test_damaged_cards_are_refused(tmp_path):

@@ -15,7 +15,7 @@ import pytest
 from fdam_rotate.dota.detections import read_detections
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.layout import SourceImage
-from fdam_rotate.dota.predicting.journal import Journal
+from fdam_rotate.dota.predicting.journal import Journal, rows_by_class
 from fdam_rotate.dota.predicting.model import Found
 from fdam_rotate.dota.predicting.predict import predict_images
 from fdam_rotate.dota.splitting.options import SplitOptions
@@ -212,3 +212,24 @@ def test_a_geotiff_gets_geojson_at_its_place(finder, sources, tmp_path):
     centres = sorted(np.mean(f["geometry"]["coordinates"][0][:4], axis=0).tolist() for f in features)
     expected = [[7 + 1e-5 * (x + SIDE / 2), 50 - 1e-5 * (y + SIDE / 2)] for x, y in SQUARES["a"]]
     assert np.abs(np.array(centres) - expected).max() < 0.01 * 1e-5
+
+
+def test_what_a_journal_keeps_of_a_window():
+    """Scores to 8 decimals, corners to a ten-thousandth of a pixel, as tools/test.py writes them."""
+    boxes = np.array([[10.00012, 20, 4, 2, 0], [1, 1, 2, 2, 0]])
+    found = Found(boxes, np.array([0.123456784, 0.5]), np.array([1, 0]))
+    corners = [8.0001, 19, 12.0001, 19, 12.0001, 21, 8.0001, 21]
+    assert rows_by_class(found, ("plane", "ship", "harbor")) == {
+        "plane": [[0.5, 0, 0, 2, 0, 2, 2, 0, 2]], "ship": [[0.12345678, *corners]],
+    }  # fmt: skip
+
+
+def test_a_window_that_comes_again_stays_as_it_was(tmp_path):
+    """Batches of which some windows are missing are done again as a whole."""
+    path, row = tmp_path / "a.jsonl", [0.5, *range(8)]
+    journal = Journal(path, {"model": "m"}, ("ship",))
+    journal.add({"w0": {"ship": [row]}})
+    journal.add({"w0": {}, "w1": {}})
+    assert path.read_text().count("w0") == 1
+    for one in (journal, Journal(path, {"model": "m"}, ("ship",))):
+        assert one.done == {"w0": {"ship": [row]}, "w1": {}}

@@ -11,11 +11,16 @@ import cv2
 import numpy as np
 import pytest
 from page_data import page_data, page_parts, tile_pixels
+from scripts import ROOT
 
 from fdam_rotate.dota.detections import Detections
+from fdam_rotate.dota.errors import GeoReferenceError
 from fdam_rotate.dota.layout import SourceImage
 from fdam_rotate.dota.rasters.images import WholeImage
+from fdam_rotate.dota.rasters.options import RasterOptions
 from fdam_rotate.dota.viewing import boxes as boxes_module
+from fdam_rotate.dota.viewing import pages as pages_module
+from fdam_rotate.dota.viewing import pyramid
 from fdam_rotate.dota.viewing.pages import image_page, write_pages
 
 CLASSES = ("plane", "ship", "harbor")
@@ -82,6 +87,30 @@ def test_lengths_on_the_ground() -> None:
     sides = np.array([[20, 10], [50**0.5, 8**0.5], [40, 10], [20, 10]])
     np.testing.assert_allclose(data["boxes"]["metres"], sides * 0.5 / 0.9996, rtol=1e-5)
     assert page_data(page(reference=GeoReference(None, (0.5, 0, 0, 0, -0.5, 0))))["boxes"]["metres"] is None
+    assert page_data(page({}, reference=place))["boxes"]["metres"] is None
+
+
+def test_the_slider_reaches_scores_between_hundredths_which_are_kept_whole() -> None:
+    data = page_data(page({"ship": found((0.123456789, LYING), (0.257, LYING))}))
+    assert (data["low"], data["boxes"]["scores"].tolist()) == (0.12, [0.257, 0.123456789])
+    assert page_data(page({"ship": found((0.257, LYING))}))["low"] == 0.25
+
+
+def test_detections_of_other_classes_are_not_told_as_left_out() -> None:
+    data = page_data(page({**DETECTIONS, "car": found((0.8, LYING))}))
+    assert (len(data["boxes"]["scores"]), data["left_out"]) == (4, 0)
+
+
+def test_bounds_are_those_of_the_documentation() -> None:
+    text = " ".join((ROOT / "docs" / "predict.md").read_text(encoding="utf-8").split())
+    for words, number in (
+        (f"the best {boxes_module.MAX_BOXES:,} detections", 200_000),
+        (f"whole up to {pyramid.WHOLE_PIXELS // 10**6} megapixels", 32),
+        (f"up to {pyramid.DETAIL_TILES} tiles of {pyramid.TILE} x {pyramid.TILE}", 500),
+        (f"by a least score (at first {pages_module.FIRST_SCORE})", 0.3),
+    ):
+        assert words in text
+        assert f"{number:,}" in words
 
 
 @pytest.mark.parametrize("name", ["</script><img src=x onerror=alert(1)>", "<!--<script>", "\" onload='x'", "&amp;ü"])
@@ -150,3 +179,37 @@ def test_an_image_that_cannot_be_read_is_told_and_the_rest_written(sources: list
     assert len(done.failures) == 1
     assert str(sources[1].path) in done.failures[0]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.html", "c.html"]
+
+
+def test_an_image_that_went_away_is_told_and_the_rest_written(sources: list[SourceImage], tmp_path: Path) -> None:
+    sources[0].path.unlink()
+    done = write_pages(sources, {}, tmp_path / "out", classes=CLASSES)
+    assert (done.pages, len(done.failures)) == (2, 1)
+    assert str(sources[0].path) in done.failures[0]
+
+
+def test_a_raster_has_its_bands_and_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "a.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", width=120, height=80, count=3, dtype="uint8", crs="EPSG:32633",
+        transform=rasterio.transform.from_origin(500_000, 5_000_000, 0.5, 0.5),
+    ) as file:  # fmt: skip
+        file.write(np.stack([np.full((80, 120), value, np.uint8) for value in (200, 100, 10)]))
+
+    def written(raster: RasterOptions | None) -> dict:
+        done = write_pages([SourceImage("a", path, None)], {"a": DETECTIONS}, tmp_path, classes=CLASSES, raster=raster)
+        assert done.failures == []
+        return page_data((tmp_path / "a.html").read_text())
+
+    data = written(None)
+    assert data["least"] == 0.3
+    np.testing.assert_allclose(data["boxes"]["metres"][2], [20 / 0.9996, 5 / 0.9996], rtol=1e-5)
+    assert np.abs(tile_pixels(data, 1, 0, 0).astype(int) - (10, 100, 200)).max() < 4
+    assert np.abs(tile_pixels(written(RasterOptions((3, 2, 1))), 1, 0, 0).astype(int) - (200, 100, 10)).max() < 4
+
+    def nowhere(_: object) -> None:
+        raise GeoReferenceError("its place says nothing")
+
+    monkeypatch.setattr(pages_module, "read_georeference", nowhere)
+    assert written(None)["boxes"]["metres"] is None

@@ -85,6 +85,41 @@ def test_a_large_image_has_detail_where_boxes_lie(monkeypatch: pytest.MonkeyPatc
     assert places(4) == [(0, 0), (1, 1), (2, 2)]
 
 
+def test_boxes_at_the_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that only touches the image has no detail; one as wide as a tile is shown at full size, a wider one not."""
+    monkeypatch.setattr(pyramid, "WHOLE_PIXELS", 100_000)
+    image = WholeImage(smooth(1100, 2048), "")
+
+    def detail(*rows: list[float]) -> dict[int, list[int]]:
+        levels = {one.scale: sorted(one.tiles) for one in build_pyramid(image, np.array(rows))}
+        return {scale: levels[scale] for scale in (1, 2, 4) if scale in levels}
+
+    touching = [box(-20, 10, 20, 9), box(10, -20, 9, 20), box(2048, 10, 9, 9), box(10, 1100, 9, 9)]
+    assert detail(*touching) == {}
+    assert detail(box(-20, 10, 21, 9)) == {1: [0], 2: [0], 4: [0]}
+    assert detail(box(2047.5, 1099.5, 9, 9)) == {1: [39], 2: [11], 4: [3]}
+    assert detail(box(10, 10, 256, 9)) == {1: [0, 1], 2: [0], 4: [0]}
+    assert detail(box(10, 10, 9, 257)) == {2: [0], 4: [0]}
+
+
+def test_an_image_that_shrinks_to_a_pixel(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its one pixel stands for more of the image than is read at a time elsewhere."""
+    monkeypatch.setattr(pyramid, "WHOLE_PIXELS", 1)
+    pixels = smooth(1100, 1500)
+    levels = build_pyramid(WholeImage(pixels, ""), NONE)
+    assert [(one.scale, len(one.tiles)) for one in levels] == [(2048, 1)]
+    assert np.abs(decoded(levels[0], 0, 0)[0, 0] - means(pixels, 2048)[0, 0]).max() < 2
+
+
+def test_tiles_have_libjpegs_quality_of_80() -> None:
+    (level,) = build_pyramid(WholeImage(smooth(100, 100), ""), NONE)
+    jpeg = level.tiles[0]
+    at = jpeg.index(
+        b"\xff\xdb"
+    )  # the first table: of luminance; its first entries are 16, 11 and 12 at a quality of 50
+    assert list(jpeg[at + 5 : at + 8]) == [round(value * 0.4 + 1e-9) for value in (16, 11, 12)]
+
+
 def test_detail_is_bounded_and_the_first_boxes_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pyramid, "WHOLE_PIXELS", 100_000)
     monkeypatch.setattr(pyramid, "DETAIL_TILES", 6)
