@@ -28,9 +28,10 @@ def test_from_a_checkpoint_to_qgis(tmp_path, monkeypatch):
 
     from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
 
-    detector, _ = random_detector()
+    detector, _ = random_detector(model__backbone__depths=[1, 1, 1, 1])
     save_checkpoint_file(tmp_path / "my_checkpoint.pth", detector.state_dict())
-    (tmp_path / "my_config.py").write_text(f"_base_ = {str(DEMO)!r}\n")
+    text = f"_base_ = {str(DEMO)!r}\nmodel = dict(backbone=dict(depths=[1, 1, 1, 1]))\n"
+    (tmp_path / "my_config.py").write_text(text)
     pixels = np.random.default_rng(0).integers(0, 256, (3, 300, 700), dtype=np.uint8)
     place = rasterio.transform.from_origin(500_000, 4_000_000, 0.5, 0.5)
     with rasterio.open(
