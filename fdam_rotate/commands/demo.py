@@ -48,6 +48,7 @@ from fdam_rotate.dota.labels import read_label_dir
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.outputs import check_inputs, claim_folder, recorded
 from fdam_rotate.dota.splitting.presets import MEAN_COLOUR
+from fdam_rotate.dota.words import counted
 
 #: Passes over the training patches that a run on one's own data aims at, its least steps, and its minutes by default.
 PASSES, LEAST_STEPS, MINUTES = 24, 100, 15
@@ -128,7 +129,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         _run_steps(args)
     scores = json.loads((work / "scores.json").read_text(encoding="utf-8"))
     minutes = (time.perf_counter() - start) / 60
-    print(f"\nmAP {scores['map']:.3f} over {len(scores['ap'])} classes on unseen images, {minutes:.1f} minutes in all")
+    classes = counted(len(scores["ap"]), "class")
+    print(f"\nmAP {scores['map']:.3f} over {classes} on unseen images, {minutes:.1f} minutes in all")
     print(f"submission: {work / 'submission'}.zip   pictures: {work / 'pictures'}   scores: {work / 'scores.json'}")
     return 0
 

@@ -400,7 +400,7 @@ def test_copies_and_repeated_labels_are_told_and_the_page_has_it_all(
     args = words(data, "--img-dir", data / "images", "--train-img-dir", data / "train", "--page", data / "page.html")
     assert load_tool("evaluate").main(args) == 0
     text = capsys.readouterr().out
-    assert "warning: 1 labels repeat another one of their image (1 ship on a)" in text
+    assert "warning: 1 label repeats another one of their image (1 ship on a)" in text
     assert "warning: 1 of 2 scored images show a picture that was trained on (a = other.bmp)" in text
     page = (data / "page.html").read_text()
     for key in ("scores", "causes", "by_aspect", "by_angle", "by_density", "by_border", "by_size", "calibration"):

@@ -111,7 +111,8 @@ def repeated_notes(repeated: Sequence[Repeated]) -> list[str]:
         return []
     shown = _some([f"{one.count} {one.name} on {one.image_id}" for one in repeated])
     total = sum(one.count for one in repeated)
-    return [f"warning: {total} labels repeat another one of their image{shown}; no detection can find both"]
+    count = counted(total, "label", "repeats|repeat")
+    return [f"warning: {count} another one of their image{shown}; no detection can find both"]
 
 
 def format_notes(result: EvalResult, trained_on: Collection[str] = ()) -> list[str]:
