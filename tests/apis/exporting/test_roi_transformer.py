@@ -105,6 +105,19 @@ def test_proposals_are_the_hosts(detector, images):
     assert float(boxes[..., 2].max()) == SHAPE[1]
 
 
+def test_proposals_that_reach_beyond_the_image_stay_so(images):
+    """Where the config's coder does not cut them off."""
+    detector = small(model__rpn_head__bbox_coder__clip_border=False)
+    shape = (*SHAPE, 3)
+    with torch.no_grad():
+        maps = detector.extract_feat(images.float() / 64 - 2)
+        expected = detector.rpn_head.simple_test_rpn(maps, [dict(img_shape=shape, scale_factor=[1.0] * 4)] * 2)
+        boxes, _ = candidates_of(detector, NORM).proposals(maps, SHAPE)
+    assert float(boxes.min()) < -5
+    for rows, box in zip(expected, boxes, strict=True):
+        torch.testing.assert_close(box[:20], rows[:20, :4], atol=1e-3, rtol=0)
+
+
 @pytest.mark.parametrize("shape", [None, (90, 120)])
 def test_upright_boxes_are_the_hosts(shape):
     from mmdet.core.bbox.coder import DeltaXYWHBBoxCoder
@@ -152,5 +165,14 @@ def test_what_is_not_exported_is_said_in_one_line():
 
     extractor, head = "model__roi_head__bbox_roi_extractor__0__roi_layer__", "model__roi_head__bbox_head__0__"
     refused(f"{extractor}sampling_ratio", 2, r"exported are square outputs, sampling_ratio=0.*got \(7, 7\), 2")
+    refused(f"{extractor}aligned", False, "aligned=True, got .* and False")
+    refused(f"{extractor}pool_mode", "max", "pool_mode='avg' .* 'max'")
     refused(f"{head}reg_class_agnostic", False, "a first stage with reg_class_agnostic=True")
     refused("model__rpn_head__bbox_coder__add_ctr_clamp", True, "add_ctr_clamp, which is not exported")
+    other = small()
+    other.roi_head.bbox_roi_extractor[0].roi_layers[0].output_size = (7, 5)
+    with pytest.raises(ExportError, match=r"square outputs, .* got \(7, 5\)"):
+        candidates_of(other, NORM)
+    other.roi_head.num_stages = 3
+    with pytest.raises(ExportError, match="exported are two stages, got num_stages=3"):
+        candidates_of(other, NORM)
