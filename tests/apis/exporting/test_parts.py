@@ -24,6 +24,7 @@ from fdam_rotate.apis.exporting.candidates import Pixels, best_candidates
 from fdam_rotate.apis.exporting.detector import candidates_of, class_names, export_detector, preparation
 from fdam_rotate.apis.exporting.errors import ExportError
 from fdam_rotate.apis.exporting.precision import halve_weights, quantize_convolutions
+from fdam_rotate.apis.exporting.suppression import kept_mask
 from fdam_rotate.apis.exporting.writing import reason
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -255,6 +256,26 @@ def test_small_proposals_go_and_all_anchors_may_count(maps):
     assert 20 < fewer < every - 20
     cfg.min_bbox_size, cfg.nms_pre = 0, -1
     assert compare_proposals(detector, maps) >= every
+
+
+def test_rows_without_a_proposal_give_no_candidate():
+    """Few of 60 are left where they may hardly overlap; each of them has a score in each of 15 classes."""
+    detector = random_detector(**SMALL, model__test_cfg__rpn__nms__iou_threshold=0.02)[0]
+    model = candidates_of(detector, NORM, 900)
+    image = torch.randint(0, 256, (1, 3, *SHAPE), generator=torch.Generator().manual_seed(7), dtype=torch.uint8)
+    with torch.no_grad():
+        _, found = model.proposals(model.detector.extract_feat(model.pixels(image)), SHAPE)
+        _, scores, _, _ = model(image)
+    present = int((found >= 0).sum())
+    assert 0 < present < 60
+    assert int((scores > 0).sum()) == 15 * present
+
+
+def test_boxes_that_are_left_out_are_not_kept():
+    """However many may be kept, and though they overlap none."""
+    place = 10.0 * torch.arange(4)[:, None]
+    boxes = torch.cat([place, place, place + 5, place + 5], 1)[None]
+    assert kept_mask(boxes, torch.tensor([[0.5, -1.0, 0.0, -1.0]]), 0.4, 9).tolist() == [[1, 0, 1, 0]]
 
 
 def test_candidates_are_no_more_than_there_can_be():
