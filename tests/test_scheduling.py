@@ -36,24 +36,10 @@ def test_a_run_goes_on_without_a_worker_that_died(tmp_path: Path, workers: int, 
     for number, tests in enumerate(files):
         text = "".join(test.format(place) for place, test in enumerate(tests))
         (tmp_path / f"test_{number}.py").write_text(text)
-    words = [
-        "-n",
-        str(workers),
-        "--dist",
-        "loadfile",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        str(tmp_path / "pytest.ini"),
-    ]
     (tmp_path / "pytest.ini").write_text(f"[pytest]\npythonpath = {ROOT / 'tests/support'}\n")
+    words = f"-q -p no:cacheprovider -n {workers} --dist loadfile -c {tmp_path / 'pytest.ini'} {tmp_path}".split()
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *words, "-c", str(tmp_path / "pytest.ini"), str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
+        [sys.executable, "-m", "pytest", *words], capture_output=True, text=True, timeout=60, check=False
     )
     deaths = sum(tests.count(DIE) for tests in files)
     passes = sum(map(len, files)) - deaths
