@@ -17,11 +17,12 @@ from mmcv.utils import build_from_cfg
 from mmdet.datasets.pipelines import Compose
 from mmrotate.models import build_detector
 from scripts import ROOT
+from small_training import train_data
 
 import fdam_rotate.apis.optimizer
 import fdam_rotate.datasets
 import fdam_rotate.models  # noqa: F401
-from fdam_rotate.apis.compat import revert_sync_bn
+from fdam_rotate.apis.compat import dataset_settings, revert_sync_bn
 from fdam_rotate.dota.classes import resolve_classes
 
 CONFIGS = ROOT / "configs"
@@ -73,7 +74,7 @@ def different_models() -> dict[str, tuple[str, str]]:
     found: dict[str, str] = {}
     for path, name in zip(FILES, NAMES, strict=True):
         cfg = load(path)
-        text = json.dumps([small_model(cfg), cfg.data.train.version], sort_keys=True, default=str)
+        text = json.dumps([small_model(cfg), train_data(cfg).version], sort_keys=True, default=str)
         if text not in found.values():
             found[name] = text
     return found
@@ -108,7 +109,7 @@ def batch(version: str, num_classes: int, size: int = 128, images: int = 2) -> d
 
 
 def count_classes(cfg: Config) -> int:
-    train = cfg.data.train
+    train = train_data(cfg)
     return 1 if train.type == "HRSC2016Dataset" else len(resolve_classes(train.get("classes", "v1.0")))
 
 
@@ -126,13 +127,13 @@ def test_config_is_consistent(path):
     cfg = load(path)
     assert set(all_values(cfg.model, "num_classes")) == {count_classes(cfg)}
     angles = {*all_values(cfg.model, "angle_range"), *all_values(cfg.model, "angle_version")}
-    assert angles == {cfg.data.train.version}, "the heads' and the data's definition of the angle"
+    assert angles == {train_data(cfg).version}, "the heads' and the data's definition of the angle"
     for split in ("train", "val", "test"):
-        if cfg.data.get(split) is not None:
-            Compose(cfg.data[split].pipeline)
-            assert cfg.data[split].version == cfg.data.train.version
+        for _, part in dataset_settings(cfg.data.get(split), split):
+            Compose(part.pipeline)
+            assert part.version == train_data(cfg).version
     if cfg.data.get("val") is not None:
-        assert cfg.data.val.ann_file != cfg.data.train.ann_file
+        assert cfg.data.val.ann_file != train_data(cfg).ann_file
     for hook in cfg.get("custom_hooks", []):
         build_from_cfg({k: v for k, v in hook.items() if k != "priority"}, HOOKS)
 
@@ -165,7 +166,7 @@ def test_model_trains_a_step_and_predicts(name):
     torch.manual_seed(0)
     cfg = load(CONFIGS / name)
     cfg.model = Config(dict(model=json.loads(MODELS[name])[0])).model
-    version, classes = cfg.data.train.version, count_classes(cfg)
+    version, classes = train_data(cfg).version, count_classes(cfg)
     model = build(cfg)
     model.init_weights()
     model.train()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from mmcv import Config
 from scripts import ROOT, load_script
-from small_training import CONFIGS, make_hrsc, make_parts, small_options
+from small_training import CONFIGS, make_hrsc, make_parts, small_options, train_data
 
 from fdam_rotate.dota.classes import DOTA_CLASSES, resolve_classes
 
@@ -40,8 +40,9 @@ class _Kept(logging.Handler):
 
 def _train_and_test(config: Path, data: Path, work: Path) -> None:
     cfg = Config.fromfile(str(config))
-    hrsc = cfg.data.train.type == "HRSC2016Dataset"
-    classes = ("ship",) if hrsc else resolve_classes(cfg.data.train.classes)
+    part = train_data(cfg)
+    hrsc = part.type == "HRSC2016Dataset"
+    classes = ("ship",) if hrsc else resolve_classes(part.classes)
     own = data / ("hrsc" if hrsc else "dota")
     if not hrsc and not set(DOTA_CLASSES["v1.0"][:2]) <= set(classes):  # the classes that the patches of `data` show
         own = make_parts(work / "own", classes, train=2, val=1, test=1)

@@ -159,6 +159,8 @@ class Small(NamedTuple):
     scales: tuple[float, float] | None = (0.4, 0.6)  # drawn in training; tested at a half
     turned: float = 0.0  # share of training images
     checkpoints: int = 500
+    lr: float = 1e-3
+    rare: float | None = None  # images with classes in a smaller share of all are seen more often
 
 
 SMALL: dict[str, Small] = {
@@ -166,6 +168,7 @@ SMALL: dict[str, Small] = {
     "evidence/hit_uav_fdam": Small((True, True), "FDAMFPN", data="hit_uav"),
     "evidence/hit_uav_lsk": Small(data="hit_uav"),
     "evidence/vhr10_attinv": Small((True, False)),
+    "evidence/vhr10_balanced": Small(lr=8e-4, steps=6000, warmup=50, scales=(0.375, 0.625), turned=0.4, rare=0.3),
     "evidence/vhr10_fdam": Small((True, True), "FDAMFPN"),
     "evidence/vhr10_fdamfpn": Small(neck="FDAMFPN"),
     "evidence/vhr10_freqscale": Small((False, True)),
@@ -390,7 +393,7 @@ def test_heads_are_those_of_the_host(name, row, configs):
 def test_schedule_of_a_small_network(name, row, configs):
     cfg = configs[name]
     assert cfg.optimizer == dict(
-        type="AdamW", lr=1e-3, betas=(0.9, 0.999), weight_decay=0.05, constructor="FDAMOptimizerConstructor"
+        type="AdamW", lr=row.lr, betas=(0.9, 0.999), weight_decay=0.05, constructor="FDAMOptimizerConstructor"
     )
     assert cfg.optimizer_config == dict(grad_clip=dict(max_norm=35, norm_type=2))
     assert cfg.lr_config == dict(
@@ -443,6 +446,10 @@ def test_network_of_a_small_network(name, row, configs):
 @SMALL_ROWS
 def test_data_of_a_small_network(name, row, configs):
     data = _plain(configs[name].data)
+    if row.rare is not None:
+        wrapper = data["train"]
+        data["train"] = wrapper.pop("dataset")
+        assert wrapper == dict(type="ClassBalancedDataset", oversample_thr=row.rare)
     load, labels, _, flip, turn, *rest = _train_pipeline(0, round_classes=None)
     train = [load, labels, flip, *rest]
     if row.scales is not None:

@@ -12,9 +12,10 @@ import numpy as np
 from mmcv import Config
 from scripts import ROOT
 
+from fdam_rotate.apis.compat import dataset_settings
 from fdam_rotate.dota.classes import DOTA_CLASSES
 
-__all__ = ["CONFIGS", "SIZE", "make_hrsc", "make_parts", "make_patches", "small_options"]
+__all__ = ["CONFIGS", "SIZE", "make_hrsc", "make_parts", "make_patches", "small_options", "train_data"]
 
 CONFIGS = sorted(path for path in (ROOT / "configs").rglob("*.py") if "_base_" not in path.parts)
 SIZE = 128
@@ -71,6 +72,11 @@ def make_hrsc(folder: Path) -> Path:
     return folder
 
 
+def train_data(cfg: Any) -> Any:
+    """The data set that a config trains on, behind its wrappers."""
+    return next(node for _, node in dataset_settings(cfg.data.train, "data.train"))
+
+
 def small_options(config: Path, data: Path) -> list[str]:
     """``--cfg-options`` for one epoch of ``config``, tiny, on the CPU, with the patches of ``data``.
 
@@ -82,15 +88,13 @@ def small_options(config: Path, data: Path) -> list[str]:
     options.update(_differences(model, _small_model(model), "model"))
     options["model.backbone.init_cfg"] = None
     for split in ("train", "val", "test"):
-        node = cfg.data.get(split)
-        if node is None:
-            continue
-        options[f"data.{split}.data_root"] = str(data)
-        if "gt_dir" in node:
-            options[f"data.{split}.gt_dir"] = None
-        for number, step in enumerate(node["pipeline"]):
-            if "img_scale" in step:
-                options[f"data.{split}.pipeline.{number}.img_scale"] = (SIZE, SIZE)
+        for place, node in dataset_settings(cfg.data.get(split), f"data.{split}"):
+            options[f"{place}.data_root"] = str(data)
+            if "gt_dir" in node:
+                options[f"{place}.gt_dir"] = None
+            for number, step in enumerate(node["pipeline"]):
+                if "img_scale" in step:
+                    options[f"{place}.pipeline.{number}.img_scale"] = (SIZE, SIZE)
     options["data.workers_per_gpu"] = 0
     options["load_from"] = None
     options["log_config.interval"] = 1
