@@ -1,5 +1,5 @@
-# The released small detector's last 6,000 steps: turned images (../released/vhr10_small), and those with rare classes two
-# or three times a pass. Start weights come by load_from; see the README beside the released one.
+# The released small detector's last 6,000 steps: turned images (../released/vhr10_small), and those with rare classes
+# two or three times a pass. Start weights come by load_from; see the README beside the released one.
 _base_ = '../released/vhr10_small/vhr10_small.py'
 
 data = dict(
