@@ -163,7 +163,7 @@ def test_each_precision_finds_what_float32_finds(files, precision, share, least_
         close &= abs(expected.scores[sure, None] - found.scores) <= off
         same, count = same + int(close.any(1).sum()), count + len(sure)
     assert count > 20
-    assert same >= 0.9 * count, (same, count)
+    assert same >= (0.9 if precision == "float16" else 0.8) * count, (same, count)
 
 
 def test_wrong_combinations_are_one_line(tmp_path, capsys):
