@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from xdist.scheduler import LoadFileScheduling
@@ -37,6 +38,12 @@ class FileScheduling(LoadFileScheduling):  # type: ignore[misc]
         super().schedule()
         if not first:
             self._hand_out()
+
+    def _reschedule(self, node: Any) -> None:
+        """As before; not for a worker that looks for its tests yet, nor is one that has died meanwhile an error."""
+        if node in self.registered_collections:
+            with suppress(OSError):  # its death is told next, and `remove_node` takes back what was to be sent
+                super()._reschedule(node)
 
     def _hand_out(self) -> None:
         for node in self.nodes:
