@@ -14,6 +14,7 @@ INIT ?=
 MINUTES ?=
 # processes that share the tests; each takes about a gigabyte
 JOBS ?= 2
+TESTS = $(PY) -m pytest -n $(JOBS) --dist loadfile --durations 20 --durations-min 20
 # of gpu-check: cuda, or cpu for a rehearsal
 DEVICE ?= cuda
 
@@ -36,10 +37,10 @@ demo: $(STAMP)
 	@$(PY) tools/demo.py --overwrite --work-dir $(WORK) $(if $(DATA),--data $(DATA)) $(if $(INIT),--init $(INIT)) $(if $(MINUTES),--minutes $(MINUTES))
 
 test: $(STAMP)
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 20 --durations-min 20 -m "not every_config"
+	$(TESTS) -m "not every_config"
 
 test-all: $(STAMP)
-	$(PY) -m pytest -n $(JOBS) --dist loadfile --durations 20 --durations-min 20
+	$(TESTS)
 
 test-fast: $(FAST)
 	.venv-fast/bin/python -m pytest -n $(JOBS) -m "not slow" tests/dota tests/test_floors.py

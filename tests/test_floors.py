@@ -55,8 +55,9 @@ def room_of(module: str) -> str | None:
 
 
 @cache
-def known_modules() -> frozenset[str]:
-    return frozenset(module_of(path) for path in sources())
+def known_modules() -> dict[str, Path]:
+    """Every module of ours, and its file."""
+    return {module_of(path): path for path in sources()}
 
 
 def imports(path: Path, *, at_top: bool = False) -> Iterator[tuple[int, str]]:
@@ -108,7 +109,7 @@ def names_of(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", sources(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_names_that_are_imported_are_there_and_public(path: Path) -> None:
     """Of imports in functions too, which no start of a program reaches."""
-    places = {module_of(other): other for other in sources()}
+    places = known_modules()
     for node in ast.walk(ast.parse(path.read_text())):
         if not isinstance(node, ast.ImportFrom) or str(node.module).split(".")[0] != "fdam_rotate":
             continue

@@ -152,7 +152,7 @@ def _read(args: argparse.Namespace, lines: list[Problem]) -> dict[str, Detection
     Raises:
         DotaError: none of the detections' classes is among them.
     """
-    from fdam_rotate.dota.detections import concatenate, detection_files, iter_detections
+    from fdam_rotate.dota.detections import detection_files, read_detection_files
     from fdam_rotate.dota.errors import DotaError
     from fdam_rotate.dota.names import did_you_mean
 
@@ -162,11 +162,8 @@ def _read(args: argparse.Namespace, lines: list[Problem]) -> dict[str, Detection
         raise DotaError(f"{args.detections}: none of its classes is in --classes: {', '.join(others)}")
     if others:
         print(f"warning: detections of classes that are not in --classes were left out: {', '.join(others)}")
-    return {
-        name: concatenate(list(iter_detections(args.detections, files[name], task=args.task, problems=lines)))
-        for name in args.classes
-        if name in files
-    }
+    wanted = {name: files[name] for name in args.classes if name in files}
+    return read_detection_files(args.detections, wanted, task=args.task, problems=lines)
 
 
 def _draw_pictures(

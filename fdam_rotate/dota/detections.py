@@ -48,6 +48,7 @@ __all__ = [
     "format_detections",
     "iter_detections",
     "open_file",
+    "read_detection_files",
     "read_detections",
     "task_file_name",
     "unify_ids",
@@ -164,9 +165,17 @@ def read_detections(
         DetectionFormatError: a line is bad and ``problems`` is None, or the source cannot be read as an archive.
         FileNotFoundError: there is no such folder or zip, or it holds no ``Task{task}_*.txt`` at all.
     """
+    files = detection_files(source, classes=classes, task=task, problems=problems)
+    return read_detection_files(source, files, task=task, problems=problems)
+
+
+def read_detection_files(
+    source: str | Path, files: Mapping[str, str], *, task: int = 1, problems: list[Problem] | None = None
+) -> dict[str, Detections]:
+    """Class -> its detections, of some of the files that `detection_files` names; see `read_detections`."""
     return {
         name: concatenate(list(iter_detections(source, file_name, task=task, problems=problems)))
-        for name, file_name in detection_files(source, classes=classes, task=task, problems=problems).items()
+        for name, file_name in files.items()
     }
 
 

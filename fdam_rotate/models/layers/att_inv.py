@@ -70,12 +70,16 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
     if x.numel() == 0:
         raise ValueError(f"expected non-empty features of shape (B, C, N), got {tuple(x.shape)}")
     with torch.autocast(x.device.type, enabled=False):
-        weight = torch.cat((low.weight, high.weight)).flatten(1)  # (2h, C)
-        bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)
         kind = cpu.computed_in(x.dtype) if _as_tokens_on_cpu(x) else x.dtype
-        arguments = (x, (star.scale * weight).to(kind), bias.to(kind))
+        arguments = (x, *(part.to(kind) for part in _folded(low, high, star)))
         logits = (_SquaredReLULinear.apply if records_gradient(*arguments) else _squared_relu_linear)(*arguments)
         return logits[:, : len(low.weight)], logits[:, len(low.weight) :]
+
+
+def _folded(low: nn.Module, high: nn.Module, star: StarReLU) -> tuple[Tensor, Tensor]:
+    """Weight (2h, C) and bias (2h,) of both maps of ``star(x)`` as one of ``relu(x)^2``."""
+    weight = torch.cat((low.weight, high.weight)).flatten(1)
+    return star.scale * weight, torch.cat((low.bias, high.bias)) + star.bias * weight.sum(1)
 
 
 def _as_tokens_on_cpu(x: Tensor, *others: Tensor) -> bool:
@@ -204,10 +208,8 @@ def convolved_gate(x: Tensor, u: Tensor, s: Tensor, modulation: nn.Module, heads
         modulation: Holds ``dy_freq``, ``dy_freq_2``, ``dy_freq_starrelu`` and the gammas.
         heads: h; divides C.
     """
-    low, high, star = modulation.dy_freq_2, modulation.dy_freq, modulation.dy_freq_starrelu
-    weight = torch.cat((low.weight, high.weight))  # (2h, C, 1, 1)
-    bias = torch.cat((low.bias, high.bias)) + star.bias * weight.sum((1, 2, 3))
-    logits = F.conv2d(F.relu(x).square(), star.scale * weight, bias)
+    weight, bias = _folded(modulation.dy_freq_2, modulation.dy_freq, modulation.dy_freq_starrelu)
+    logits = F.conv2d(F.relu(x).square(), weight[..., None, None], bias)
     alpha, beta = att_inv_weights(logits[:, :heads], logits[:, heads:])
     own = torch.eye(heads, device=u.device).repeat_interleave(u.shape[1] // heads, 0)  # (C, h): 1 at a channel's head
     lf, hf = (gamma[:, None] * own for gamma in (modulation.lf_gamma, modulation.hf_gamma))

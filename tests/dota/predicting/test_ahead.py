@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from fdam_rotate.dota.predicting.ahead import ahead
+
+
+def numbered(count: int) -> tuple[list[int], Iterator[int]]:
+    """Whole numbers, and those of them that have been made."""
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(count):
+            made.append(number)
+            yield number
+
+    return made, items()
 
 
 def test_items_come_in_order_and_are_made_meanwhile():
@@ -40,15 +53,10 @@ def test_an_error_comes_in_its_turn():
 
 
 def test_nothing_is_made_after_the_end():
-    made = []
-
-    def items():
-        for number in range(1000):
-            made.append(number)
-            yield number
+    made, items = numbered(1000)
 
     def fail_after_one() -> None:
-        with ahead(items(), 3) as numbers:
+        with ahead(items, 3) as numbers:
             next(numbers)
             raise ZeroDivisionError
 
@@ -61,14 +69,9 @@ def test_nothing_is_made_after_the_end():
 
 
 def test_two_wait_where_no_number_is_given():
-    made = []
+    made, items = numbered(50)
 
-    def items():
-        for number in range(50):
-            made.append(number)
-            yield number
-
-    with ahead(items()) as numbers:
+    with ahead(items) as numbers:
         assert next(numbers) == 0
         end = time.monotonic() + 10
         while len(made) < 4 and time.monotonic() < end:
