@@ -85,6 +85,7 @@ def test_head_logits_equal_the_layers(kind):
     parameters = [x, *high.parameters(), *low.parameters(), *star.parameters()]
     for out, expected in zip(outs, wanted, strict=True):
         assert torch.allclose(out, expected, atol=1e-13)
+        assert out.is_contiguous() or out.mT.is_contiguous()  # torch is many times slower on a part of a tensor
     grads = torch.autograd.grad(sum(out.cos().sum() for out in outs), parameters)
     for a, b in zip(grads, torch.autograd.grad(sum(out.cos().sum() for out in wanted), parameters), strict=True):
         assert torch.allclose(a, b, atol=1e-12)

@@ -73,7 +73,8 @@ def head_logits(x: Tensor, high: nn.Module, low: nn.Module, star: StarReLU) -> t
         kind = cpu.computed_in(x.dtype) if _as_tokens_on_cpu(x) else x.dtype
         arguments = (x, *(part.to(kind) for part in _folded(low, high, star)))
         logits = (_SquaredReLULinear.apply if records_gradient(*arguments) else _squared_relu_linear)(*arguments)
-        return logits[:, : len(low.weight)], logits[:, len(low.weight) :]
+        # Copied, because torch takes one number at a time, in one thread, from a part of a tensor.
+        return logits[:, : len(low.weight)].clone(), logits[:, len(low.weight) :].clone()
 
 
 def _folded(low: nn.Module, high: nn.Module, star: StarReLU) -> tuple[Tensor, Tensor]:
