@@ -163,12 +163,17 @@ class Small(NamedTuple):
     rare: float | None = None  # images with classes in a smaller share of all are seen more often
 
 
+BALANCED = Small(lr=8e-4, steps=6000, warmup=50, scales=(0.375, 0.625), turned=0.4, rare=0.3)
 SMALL: dict[str, Small] = {
     "demo/lsk_fdam_demo": Small((True, True), "FDAMFPN", 1000, 50, "v1.0", None, checkpoints=1000),
     "evidence/hit_uav_fdam": Small((True, True), "FDAMFPN", data="hit_uav"),
     "evidence/hit_uav_lsk": Small(data="hit_uav"),
     "evidence/vhr10_attinv": Small((True, False)),
-    "evidence/vhr10_balanced": Small(lr=8e-4, steps=6000, warmup=50, scales=(0.375, 0.625), turned=0.4, rare=0.3),
+    "evidence/vhr10_balanced": BALANCED,
+    "evidence/vhr10_balanced_attinv": BALANCED._replace(fdam=(True, False)),
+    "evidence/vhr10_balanced_fdam": BALANCED._replace(fdam=(True, True), neck="FDAMFPN"),
+    "evidence/vhr10_balanced_fdamfpn": BALANCED._replace(neck="FDAMFPN"),
+    "evidence/vhr10_balanced_freqscale": BALANCED._replace(fdam=(False, True)),
     "evidence/vhr10_fdam": Small((True, True), "FDAMFPN"),
     "evidence/vhr10_fdamfpn": Small(neck="FDAMFPN"),
     "evidence/vhr10_freqscale": Small((False, True)),

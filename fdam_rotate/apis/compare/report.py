@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,20 @@ from fdam_rotate.apis.compare.records import IOU_THRS, Record
 from fdam_rotate.dota.files import atomic_path, write_text
 from fdam_rotate.dota.scoring.bootstrap import Difference, ScoreDifference, compare_records
 
-__all__ = ["SCORES", "against_itself", "compare_sides", "summarise", "to_markdown", "write_picture", "write_report"]
+__all__ = [
+    "SCORES",
+    "against_itself",
+    "compare_sides",
+    "summarise",
+    "to_markdown",
+    "write_picture",
+    "write_report",
+    "write_switches",
+]
 
 #: Name of each score and the thresholds that it is the mean over.
 SCORES: dict[str, tuple[float, ...]] = {"AP50": (0.5,), "AP75": (0.75,), "AP50:95": IOU_THRS}
+SWITCHES_PICTURE = "switches.png"
 
 
 def write_report(plan: Plan, folder: Path, command: str, *, resamples: int = 2000) -> dict[str, Any]:
@@ -28,6 +38,8 @@ def write_report(plan: Plan, folder: Path, command: str, *, resamples: int = 200
     write_text(folder / "report.md", to_markdown(summary))
     if summary["runs"]:
         write_picture(folder / "report.png", summary)
+    if summary["switches"]:
+        write_switches(folder / SWITCHES_PICTURE, summary["switches"])
     return summary
 
 
@@ -53,6 +65,12 @@ def summarise(plan: Plan, command: str, *, resamples: int = 2000) -> dict[str, A
             if len(records) >= 2
         ],
         "differing": list(plan.differing),
+        "switches": {
+            f"{record.name}-seed{record.seed}": rows
+            for records in by_side.values()
+            for record in records
+            if (rows := record.training.get("switches_by_step"))
+        },
         "missing": [run.name for run in plan.missing],
         "runs": [
             {
@@ -155,6 +173,21 @@ def to_markdown(summary: dict[str, Any]) -> str:
             largest = max(item["AP50"], key=lambda gain: abs(gain["value"]))
             lines.append(f"| {item['name']} | {item['splits']} | {item['alarms']} | {_points(largest)} |")
         lines.append("")
+    if summary["switches"]:
+        kinds = _kinds(summary["switches"])
+        lines += [
+            "## How far FDAM was switched on",
+            "",
+            f"Largest gamma of AttInv and largest filter value of FreqScale at a run's end; {SWITCHES_PICTURE} has all "
+            "steps.",
+            "",
+            f"| | {' | '.join(kinds)} |",
+            "|---" * (len(kinds) + 1) + "|",
+        ]
+        for name, rows in summary["switches"].items():
+            cells = (f"{rows[-1][1][kind]:.2g}" if kind in rows[-1][1] else "" for kind in kinds)
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
     if summary["differing"]:
         lines += ["## What differs besides the model", "", *(f"* {line}" for line in summary["differing"]), ""]
     lines += ["## Runs", "", "| | AP50 | AP75 | AP50:95 | steps | device |", "|---|---|---|---|---|---|"]
@@ -193,6 +226,38 @@ def write_picture(path: Path, summary: dict[str, Any]) -> None:
     FigureCanvasAgg(figure)
     with atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=120, format="png")
+
+
+def write_switches(path: Path, switches: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]]) -> None:
+    """A panel for each kind of FDAM's switches: its largest value by step, a line for each run. Needs matplotlib."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    kinds = _kinds(switches)
+    figure = Figure(figsize=(3.4 * len(kinds), 3.8), layout="constrained")
+    panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
+    colours = {side: f"C{n}" for n, side in enumerate(dict.fromkeys(map(_side_of, switches)))}
+    lines = {}
+    for axes, kind in zip(panels, kinds, strict=True):
+        for name, rows in switches.items():
+            steps = [step for step, values in rows if kind in values]
+            largest = [values[kind] for _, values in rows if kind in values]
+            lines[_side_of(name)] = axes.plot(steps, largest, color=colours[_side_of(name)])[0]
+        axes.set(title=kind, xlabel="step", yscale="log")
+        axes.spines[["top", "right"]].set_visible(False)
+    panels[0].set_ylabel("largest absolute value")
+    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
+    FigureCanvasAgg(figure)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+def _kinds(switches: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]]) -> list[str]:
+    return list(dict.fromkeys(kind for rows in switches.values() for _, values in rows for kind in values))
+
+
+def _side_of(run: str) -> str:
+    return run.rpartition("-seed")[0]
 
 
 def _side(side: Side, records: Sequence[Record]) -> dict[str, Any]:

@@ -21,13 +21,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from fdam_rotate.apis.compat import dataset_settings
 from fdam_rotate.cli import run as run_command
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of, write_text
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.rasters.images import image_size
 
-__all__ = ["Job", "data_identity", "main", "perform", "read_steps", "start_weights"]
+__all__ = ["Job", "data_identity", "main", "perform", "read_steps", "read_switches", "start_weights"]
 
 #: Checkpoints that a run leaves, so that at most this part of it is lost when it is killed.
 CHECKPOINTS = 25
@@ -101,8 +102,7 @@ def perform(job: Job) -> None:
         raise DotaError(
             f"{job.config}: a comparison counts steps; set runner=dict(type='IterBasedRunner', max_iters=N)"
         )
-    if cfg.data.get("val") is None:
-        raise DotaError(f"{job.config}: there is no data.val to score on")
+    _check_val(cfg.data.get("val"), job.config)
     steps = job.trial_steps or cfg.runner.max_iters
     cfg.runner.max_iters = steps
     cfg.work_dir = str(folder)
@@ -111,6 +111,7 @@ def perform(job: Job) -> None:
     cfg.log_config = {"interval": 50, "hooks": [{"type": "TextLoggerHook"}]}
     revert_sync_bn(cfg.model)
     check_training_config(cfg, validate=True)
+    data = {part: data_identity(cfg.data[part]) for part in ("train", "val")}  # before training, since it may fail
     setup_multi_processes(cfg)
     install_safe_loader()
     runtime = start_runtime("none")
@@ -133,7 +134,7 @@ def perform(job: Job) -> None:
         state = load_checkpoint_file(folder / "latest.pth")
         meta = {"CLASSES": list(state["meta"]["CLASSES"])}
         save_checkpoint_file(weights, state["state_dict"], meta, overwrite=True)
-    _score(job, cfg, text, weights, runtime, logger)
+    _score(job, cfg, text, data, weights, runtime, logger)
     for path in folder.glob("*.pth"):  # the run is finished; final.safetensors stays
         path.unlink()
     logger.info(f"done: {job.record}")
@@ -171,14 +172,13 @@ def _initial(cfg: Any, seed: int) -> dict[str, Any]:
     return {key: value.clone() for key, value in model.state_dict().items()}
 
 
-def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: Any) -> None:
+def _score(job: Job, cfg: Any, text: str, data: dict[str, Any], weights: Path, runtime: Any, logger: Any) -> None:
     from fdam_rotate.apis.analysis.flops import detector_costs
     from fdam_rotate.apis.compare.records import IOU_THRS, PROTOCOL, Record, Verdicts, write_record
     from fdam_rotate.apis.doctor import versions
     from fdam_rotate.apis.inference import load_detector, predict
     from fdam_rotate.apis.loading import ordered_loader
 
-    train_data = data_identity(cfg.data.train)
     loader = ordered_loader(cfg, "val", distributed=False)
     dataset = loader.dataset
     model = load_detector(copy.deepcopy(cfg), weights, dataset.CLASSES).eval()
@@ -214,7 +214,7 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
         seed=job.seed,
         settings=job.settings,
         config_text=text,
-        data={"train": train_data, "val": data_identity(cfg.data.val)},
+        data=data,
         machine={
             "device": _device_name(runtime),
             "threads": _threads(),
@@ -226,6 +226,7 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
             "seconds_per_step": round(statistics.median(row[2] for row in steps), 4),
             "cpu_seconds_per_step": round(statistics.median(row[3] for row in steps), 4),
             "switches": _switches(weights),
+            "switches_by_step": read_switches(Path(job.folder) / "switches.jsonl"),
         },
         cost={
             "shape": list(shape),
@@ -243,32 +244,63 @@ def _score(job: Job, cfg: Any, text: str, weights: Path, runtime: Any, logger: A
     logger.info(f"AP50 {scores['AP50']:.4f}  AP75 {scores['AP75']:.4f}  AP50:95 {scores['AP50:95']:.4f}")
 
 
+def _check_val(val: Any, config: str) -> None:
+    """Refuse what cannot be scored after the training."""
+    from mmrotate.datasets.builder import ROTATED_DATASETS
+
+    if val is None:
+        raise DotaError(f"{config}: there is no data.val to score on")
+    kind = val.get("type") if isinstance(val, dict) else "a list"
+    if not hasattr(ROTATED_DATASETS.get(kind), "score"):
+        raise DotaError(
+            f"{config}: data.val is {kind}, which cannot be scored; expected one data set such as DOTAPatchDataset"
+        )
+
+
 def data_identity(part: Any) -> dict[str, Any]:
     """SHA-256 of a part's labels and of its images' names and sizes, and the number of images.
 
-    The images' bytes are left out: another version of the encoder writes the same pixels otherwise.
+    The images' bytes are left out: another version of the encoder writes the same pixels otherwise. ``part`` may be
+    several data sets, or one that is repeated or balanced.
     """
     digest, count = hashlib.sha256(), 0
-    root = Path(part.get("data_root") or "")
-    labels = [root / part["ann_file"], *([Path(part["gt_dir"])] if part.get("gt_dir") else [])]
-    for folder in labels:
-        for path in sorted(folder.glob("*.txt")):
+    for _, settings in dataset_settings(part, "data"):
+        root = Path(settings.get("data_root") or "")
+        labels = [root / settings[key] for key in ("ann_file", "ann_dir") if settings.get(key)]
+        labels += [Path(settings["gt_dir"])] if settings.get("gt_dir") else []
+        for path in (path for place in labels for path in _label_files(place)):
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-    for path in image_files(root / part["img_prefix"]):
-        digest.update(f"{path.name}\0{image_size(path)}\n".encode())
-        count += 1
+        for path in image_files(root / settings["img_prefix"]):
+            digest.update(f"{path.name}\0{image_size(path)}\n".encode())
+            count += 1
     return {"sha256": digest.hexdigest(), "images": count}
 
 
+def _label_files(place: Path) -> list[Path]:
+    """The files of a folder of labels; a list of images, as HRSC2016 has it, is itself one."""
+    return [place] if place.is_file() else sorted([*place.glob("*.txt"), *place.glob("*.xml")])
+
+
 def read_steps(path: Path) -> list[tuple[int, float, float, float]]:
-    """Step, loss, seconds and CPU seconds of each step, in order; the last line for a step counts."""
-    rows: dict[int, tuple[int, float, float, float]] = {}
+    """Step, loss, seconds and CPU seconds of each step, in order."""
+    return [(step, loss, wall, cpu) for step, loss, wall, cpu in _read_rows(path)]
+
+
+def read_switches(path: Path) -> list[tuple[int, dict[str, float]]]:
+    """Step and what `steps.switched_on` gave then, in order, to three digits; empty where nothing was noted."""
+    rows = _read_rows(path) if path.is_file() else []
+    return [(step, {kind: float(f"{value:.3g}") for kind, value in on.items()}) for step, on in rows if on]
+
+
+def _read_rows(path: Path) -> list[list[Any]]:
+    """The rows of a file of notes, in the order of their steps; the last line for a step counts."""
+    rows: dict[int, list[Any]] = {}
     for line in path.read_text(encoding="utf-8").splitlines():
         try:
-            step, loss, wall, cpu = json.loads(line)
+            row = json.loads(line)
         except ValueError:
             continue  # half a line, written when the run was killed
-        rows[step] = (step, loss, wall, cpu)
+        rows[row[0]] = row
     return [rows[step] for step in sorted(rows)]
 
 

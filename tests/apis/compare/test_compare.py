@@ -30,7 +30,12 @@ model = dict(
     roi_head=dict(bbox_head=dict(num_classes=2, fc_out_channels=32)))
 data = dict(
     samples_per_gpu=2,
-    train=dict(classes=classes, data_root={data!r}),
+    train=dict(
+        _delete_=True,
+        type='RepeatDataset',
+        times=2,
+        dataset=dict(type='DOTAPatchDataset', version='le90', classes=classes, data_root={data!r},
+                     ann_file='train/annfiles/', img_prefix='train/images/', pipeline={{{{_base_.train_pipeline}}}})),
     val=dict(classes=classes, data_root={data!r}, gt_dir=None),
     test=dict(classes=classes, data_root={data!r}))
 runner = dict(max_iters={steps})
@@ -105,6 +110,13 @@ def test_a_killed_run_comes_to_the_same_end(configs, tmp_path):
     assert records[0]["training"]["loss"] == records[1]["training"]["loss"]
     assert len(records[0]["training"]["loss"]) == 6
     assert set(records[0]["training"]["switches"])
+    switches = records[0]["training"]["switches_by_step"]
+    assert switches == records[1]["training"]["switches_by_step"]
+    assert [step for step, _ in switches] == [1, 2, 3, 4, 5, 6]
+    last = {key.rpartition(".")[2]: value for key, value in records[0]["training"]["switches"].items()}
+    assert set(switches[-1][1]) == set(last) == {"lf_gamma", "hf_gamma"}
+    largest = max(value for key, value in records[0]["training"]["switches"].items() if key.endswith("lf_gamma"))
+    assert switches[-1][1]["lf_gamma"] == largest > switches[0][1]["lf_gamma"] > 0
     assert not list((tmp_path / "a" / "run").glob("*.pth"))
 
 
@@ -118,6 +130,8 @@ def test_a_comparison_goes_on_from_records(configs, tmp_path, capsys):
     assert [run["name"] for run in summary["runs"]] == ["plain-seed0", "attinv-seed0"]
     assert summary["sides"][1]["parameters"] > summary["sides"][0]["parameters"] > 100_000
     assert (tmp_path / "a" / "report.png").is_file()
+    assert (tmp_path / "a" / "switches.png").is_file()
+    assert list(summary["switches"]) == ["attinv-seed0"], "the plain network has none"
     assert (tmp_path / "a" / "runs" / "plain-seed0" / "output.txt").stat().st_size > 100
 
     kept = tmp_path / "kept"
@@ -195,9 +209,12 @@ def test_the_same_config_twice_takes_other_seeds(configs):
 
 
 def test_the_identity_of_data_is_labels_and_images(configs, data, tmp_path):
-    part = Config.fromfile(str(configs[0])).data.train
+    repeated = Config.fromfile(str(configs[0])).data.train
+    part = repeated.dataset
     first = data_identity(part)
     assert first["images"] == 5
+    assert data_identity(repeated) == first
+    assert data_identity([repeated, part])["images"] == 10
     copied = tmp_path / "copy"
     shutil.copytree(data / "train", copied)
     part.data_root, part.ann_file, part.img_prefix = None, str(copied / "annfiles"), str(copied / "images")
@@ -205,6 +222,17 @@ def test_the_identity_of_data_is_labels_and_images(configs, data, tmp_path):
     label = next((copied / "annfiles").iterdir())
     label.write_text(label.read_text().replace(" 0\n", " 1\n"))
     assert data_identity(part)["sha256"] != first["sha256"]
+
+
+def test_what_cannot_be_scored_is_refused_before_the_training(configs, tmp_path):
+    several = configs[0].with_name("several.py")
+    val = "dict(_delete_=True, type='ConcatDataset', datasets=[{{_base_.data.val}}])"
+    several.write_text(f"_base_ = {str(configs[0])!r}\ndata = dict(val={val})\n")
+    with pytest.raises(DotaError, match=r"several\.py: data\.val is ConcatDataset, which cannot be scored"):
+        perform(job(tmp_path, several, configs[0]))
+    with pytest.raises(DotaError, match=r"there is no data\.val to score on"):
+        perform(job(tmp_path, configs[0], configs[0], options={"data.val": None}))
+    assert not (tmp_path / "run" / "steps.jsonl").exists()
 
 
 def _change(path, **values):

@@ -261,6 +261,18 @@ def test_data_are_known_by_sizes_of_images_and_whole_image_labels(tmp_path):
     assert len({one["sha256"] for one in (first, second, third)}) == 3
 
 
+def test_data_with_a_list_of_images_are_known_by_it_and_their_xml(tmp_path):
+    for name, text in (("train.txt", "a"), ("xml/a.xml", "x"), ("xml/b.xml", "x"), ("images/a.png", "")):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    part = {"ann_file": str(tmp_path / "train.txt"), "ann_dir": str(tmp_path / "xml"), "img_prefix": str(tmp_path)}
+    seen = {worker.data_identity(part)["sha256"]}
+    for name in ("train.txt", "xml/b.xml"):
+        (tmp_path / name).write_text("b")
+        seen.add(worker.data_identity(part)["sha256"])
+    assert len(seen) == 3
+
+
 def test_how_far_fdam_was_switched_on(tmp_path):
     torch = pytest.importorskip("torch")
     from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fdam_rotate.apis.compare.records import IOU_THRS, Record, Verdicts, read_record, read_records, write_record
-from fdam_rotate.apis.compare.report import against_itself, compare_sides, to_markdown, write_picture
+from fdam_rotate.apis.compare.report import against_itself, compare_sides, to_markdown, write_picture, write_switches
 from fdam_rotate.dota.classes import resolve_classes
 from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.errors import DotaError
@@ -113,6 +113,8 @@ def summary(tmp_path: Path):
     records = {f"{n}-seed{s}": record(n, s, noise) for n, noise in (("a", 3.0), ("b", 0.5)) for s in (0, 1)}
     missing = (Run(sides[1], 1),)
     del records["b-seed1"]
+    records["a-seed0"].training["switches_by_step"] = [(1, {"lf_gamma": 0.01}), (2, {"lf_gamma": 0.04})]
+    records["b-seed0"].training["switches_by_step"] = [(1, {"complex_weights": 0.5}), (2, {"complex_weights": 0.3})]
     return summarise(Plan(sides, records, missing, ("a and b: optimizer.lr: 1 against 2",)), "python x", resamples=100)
 
 
@@ -125,5 +127,9 @@ def test_the_report_says_all(tmp_path):
     assert "| b | a | 2 / 1 | **+" in text
     assert "optimizer.lr" in text
     assert "| a-seed1 |" in text
+    assert "| a-seed0 | 0.04 |  |" in text
+    assert "| b-seed0 |  | 0.3 |" in text
     write_picture(tmp_path / "p.png", values)
     assert (tmp_path / "p.png").read_bytes()[:4] == b"\x89PNG"
+    write_switches(tmp_path / "s.png", values["switches"])
+    assert (tmp_path / "s.png").read_bytes()[:4] == b"\x89PNG"

@@ -1,0 +1,4 @@
+# AttInv alone in the backbone, the plain neck, by the protocol of vhr10_balanced.py.
+_base_ = './vhr10_balanced.py'
+
+model = dict(backbone=dict(type='LSKNetFDAM', att_inv=True, freq_scale=False))
