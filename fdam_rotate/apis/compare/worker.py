@@ -27,6 +27,8 @@ from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of, write_text
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.rasters.images import image_size
+from fdam_rotate.dota.scoring.bootstrap import source_images
+from fdam_rotate.dota.words import counted
 
 __all__ = ["Job", "data_identity", "main", "perform", "read_steps", "read_switches", "start_weights"]
 
@@ -102,7 +104,6 @@ def perform(job: Job) -> None:
         raise DotaError(
             f"{job.config}: a comparison counts steps; set runner=dict(type='IterBasedRunner', max_iters=N)"
         )
-    _check_val(cfg.data.get("val"), job.config)
     steps = job.trial_steps or cfg.runner.max_iters
     cfg.runner.max_iters = steps
     cfg.work_dir = str(folder)
@@ -111,6 +112,7 @@ def perform(job: Job) -> None:
     cfg.log_config = {"interval": 50, "hooks": [{"type": "TextLoggerHook"}]}
     revert_sync_bn(cfg.model)
     check_training_config(cfg, validate=True)
+    _check_val(cfg.data.get("val"), job.config)
     data = {part: data_identity(cfg.data[part]) for part in ("train", "val")}  # before training, since it may fail
     setup_multi_processes(cfg)
     install_safe_loader()
@@ -255,6 +257,10 @@ def _check_val(val: Any, config: str) -> None:
         raise DotaError(
             f"{config}: data.val is {kind}, which cannot be scored; expected one data set such as DOTAPatchDataset"
         )
+    folder = Path(val.get("data_root") or "") / val["img_prefix"]
+    images = set(source_images([path.stem for path in image_files(folder)]))
+    if len(images) < 2:
+        raise DotaError(f"{folder} holds {counted(len(images), 'image')}; an interval needs at least two to draw from")
 
 
 def data_identity(part: Any) -> dict[str, Any]:

@@ -232,6 +232,9 @@ def test_what_cannot_be_scored_is_refused_before_the_training(configs, tmp_path)
         perform(job(tmp_path, several, configs[0]))
     with pytest.raises(DotaError, match=r"there is no data\.val to score on"):
         perform(job(tmp_path, configs[0], configs[0], options={"data.val": None}))
+    make_patches(tmp_path / "one" / "val", 1, classes=CLASSES)
+    with pytest.raises(DotaError, match=r"val/images holds 1 image; an interval needs at least two"):
+        perform(job(tmp_path, configs[0], configs[0], options={"data.val.data_root": str(tmp_path / "one")}))
     assert not (tmp_path / "run" / "steps.jsonl").exists()
 
 
