@@ -185,7 +185,7 @@ def to_markdown(summary: dict[str, Any]) -> str:
             "|---" * (len(kinds) + 1) + "|",
         ]
         for name, rows in summary["switches"].items():
-            cells = (f"{rows[-1][1][kind]:.2g}" if kind in rows[-1][1] else "" for kind in kinds)
+            cells = [f"{rows[-1][1][kind]:.2g}" if kind in rows[-1][1] else "" for kind in kinds]
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
         lines.append("")
     if summary["differing"]:
