@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fdam_rotate.dota.errors import DetectionFormatError
-from fdam_rotate.dota.geometry import le90_to_poly, pairwise_iou
+from fdam_rotate.dota.geometry import le90_to_poly, pairwise_iou, poly_to_le90
 
 __all__ = ["CONVENTIONS", "AngleConvention", "boxes_to_polys", "check_convention", "fitting_conventions"]
 
@@ -31,6 +31,9 @@ _SLACK = 0.003
 
 #: Least IoU of five numbers with the corners of the same record: 0.001 rad of rounding costs a box of 20:1 two percent.
 _AGREEMENT = 0.9
+
+#: Boxes thinner than this (pixels) are not compared: the rounding of their numbers decides what they share.
+_THINNEST = 0.1
 
 #: From this many turned boxes on, degrees that all lie within +-3.15 are taken for radians.
 _MANY = 20
@@ -147,6 +150,8 @@ def _contradiction(
         return int(turned.argmax()), f"all of {int(turned.sum())} angles lie within 3.15: they look like radians"
     if polys is not None:
         known = np.flatnonzero(np.isfinite(polys).all(axis=1))
+        thick = np.maximum(boxes[known, 2:4].min(axis=1), poly_to_le90(polys[known])[:, 3]) >= _THINNEST
+        known = known[thick]
         iou = pairwise_iou(boxes_to_polys(boxes[known], convention), polys[known])
         if (iou < _AGREEMENT).any():
             worst = int((iou < _AGREEMENT).argmax())

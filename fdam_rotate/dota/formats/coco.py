@@ -87,8 +87,9 @@ def write(parts: Sequence[DataPart], folder: Path, writing: Writing) -> None:
 def read(source: Path, reading: Reading) -> list[DataPart]:
     """Read COCO JSON files with polygons (or boxes) as oriented objects.
 
-    ``source`` is a JSON file, or a folder with ``annotations/*.json`` or ``*.json``; each file is one part. Images are
-    looked for in ``reading.img_dir``, or else in ``<part>/``, ``images/<part>/`` and ``images/`` beside the JSON.
+    ``source`` is a JSON file, or a folder with ``annotations/*.json`` or ``*.json``; each file is one part, named after
+    it (without ``instances_``, unless another file has that name). Images are looked for in ``reading.img_dir``, or
+    else in ``<part>/``, ``images/<part>/`` and ``images/`` beside the JSON.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -102,17 +103,18 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
         raise FileNotFoundError(f"{source} does not exist; expected a COCO JSON file or a folder of them")
     if not files:
         raise DotaError(f"{source}: no JSON file, neither in it nor in annotations/")
-    return [_read_file(path, reading) for path in files]
+    short = [path.stem.removeprefix("instances_") for path in files]
+    names = [one if one and short.count(one) == 1 else path.stem for one, path in zip(short, files, strict=True)]
+    return [_read_file(path, name, reading) for path, name in zip(files, names, strict=True)]
 
 
-def _read_file(path: Path, reading: Reading) -> DataPart:
+def _read_file(path: Path, part: str, reading: Reading) -> DataPart:
     content = read_json(path)
     try:
         categories = {int(c["id"]): reading.class_name(str(c["name"])) for c in content["categories"]}
         images, annotations = list(content["images"]), list(content["annotations"])
     except RECORD_ERRORS as error:
         raise DotaError(f"{path}: not a COCO file: expected images, annotations and categories: {error!r}") from None
-    part = path.stem.removeprefix("instances_")
     objects: dict[Any, Objects] = {}
     known = _image_records(path, images, reading.problems)
     for number, annotation in enumerate(annotations):
@@ -168,7 +170,8 @@ def _item(record: Mapping[str, Any], objects: Objects, folders: list[Path], read
     found = next((folder / name for folder in folders if (folder / name).is_file()), None)
     width, height = record.get("width"), record.get("height")
     stated = (width, height) if isinstance(width, int) and isinstance(height, int) else None
-    labels = objects.labels([str(line) for line in record.get("dota_header", ())])
+    header = record.get("dota_header")
+    labels = objects.labels([str(line) for line in header] if isinstance(header, list) else ())
     missing = f"{name} is not in {', '.join(map(str, folders))}; it is left out"
     return make_item(PurePosixPath(name).stem, found, stated, labels, reading, missing)
 

@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import write_text
+from fdam_rotate.dota.files import check_file_name, write_text
 from fdam_rotate.dota.formats.boxes import Rectangle, corners_of, rectangle_of
 from fdam_rotate.dota.formats.interchange import (
     DataPart,
@@ -118,6 +118,12 @@ def _read_file(path: Path, found: dict[str, dict[str, Item]], reading: Reading) 
         inner = inner_path(name)
         if inner is None:
             text = f"image name {name!r} is no path within the folder of images"
+            reading.problems.append(Problem("id", str(path), 0, text))
+            continue
+        try:
+            check_file_name(part)
+        except DotaError:
+            text = f"image {name}: its subset {subset!r} cannot be the name of a folder; it is left out"
             reading.problems.append(Problem("id", str(path), 0, text))
             continue
         items = found.setdefault(part, {})

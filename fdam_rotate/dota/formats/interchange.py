@@ -75,10 +75,17 @@ class Item:
 
 @dataclass(frozen=True)
 class DataPart:
-    """One part (train, val, ...) of a data set, items sorted by id."""
+    """One part (train, val, ...) of a data set, items sorted by id.
+
+    Raises:
+        DotaError: the name, which writers give to files and folders, would leave the output folder.
+    """
 
     name: str
     items: tuple[Item, ...]
+
+    def __post_init__(self) -> None:
+        check_file_name(self.name)
 
 
 def is_lone(parts: Sequence[DataPart]) -> bool:
@@ -316,8 +323,9 @@ def staged(out_dir: Path, *, overwrite: bool = False, inputs: Iterable[str | Pat
             replaced.
     """
     check_folder(out_dir, overwrite=overwrite, inputs=inputs)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    partial = out_dir.parent / f".{out_dir.name}.partial-{os.getpid()}"
+    place = out_dir.resolve()  # of '.', and of a link to another disc, what is beside the name is not beside the folder
+    place.parent.mkdir(parents=True, exist_ok=True)
+    partial = place.parent / f".{place.name}.partial-{os.getpid()}"
     partial.mkdir()
     try:
         yield partial

@@ -227,7 +227,10 @@ def _image_name(task: Mapping[str, Any]) -> str | None:
     for value in values:
         if not isinstance(value, str):
             continue
-        address = urlsplit(value.replace("\\", "/"))
+        try:
+            address = urlsplit(value.replace("\\", "/"))
+        except ValueError:  # a bracket where a host would stand
+            continue
         inner = parse_qs(address.query).get("d")  # /data/local-files/?d=folder/P0003.png
         name = (inner[0] if inner else unquote(address.path)).rsplit("/", 1)[-1]
         if name.lower().endswith(IMAGE_SUFFIXES):

@@ -28,7 +28,7 @@ from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError, ScoreError
 from fdam_rotate.dota.formats.angles import CONVENTIONS, boxes_to_polys, check_convention, fitting_conventions
 from fdam_rotate.dota.formats.boxes import corners_of
-from fdam_rotate.dota.jsontext import read_json
+from fdam_rotate.dota.jsontext import RECORD_ERRORS, read_json
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.layout import image_files
 from fdam_rotate.dota.names import did_you_mean
@@ -196,7 +196,7 @@ def read_coco_names(path: str | Path) -> CocoNames:
             },
             {int(one["id"]): "-".join(str(one["name"]).split()) for one in content["categories"]},
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except RECORD_ERRORS as error:
         raise DotaError(f"{path}: not a COCO annotation file with images and categories: {error!r}") from None
 
 
@@ -270,7 +270,7 @@ class _Records:
                 if poly is None and box is None:
                     raise ValueError("neither poly nor rbox")
                 rows.append((name, image_id, _score(record["score"]), poly, box, number))
-            except (KeyError, TypeError, ValueError) as error:
+            except RECORD_ERRORS as error:
                 self._report(number, error)
         return self._boxes(rows, "ultralytics")
 
@@ -304,7 +304,7 @@ class _Records:
                 image_id = str(record["image_id"]) if names is None else names.images[record["image_id"]]
                 poly, box = self._coco_shape(record)
                 rows.append((name, image_id, _score(record["score"]), poly, box, number))
-            except (KeyError, TypeError, ValueError) as error:
+            except RECORD_ERRORS as error:
                 self._report(number, error)
         bare = [box for *_, poly, box, _ in rows if poly is None]
         if bare and convention is None:
@@ -439,9 +439,14 @@ def _read_geojson(
         content = read_json(file, DetectionFormatError)
         if not isinstance(content, Mapping) or content.get("type") != "FeatureCollection":
             raise DetectionFormatError(f"{file}: expected a GeoJSON FeatureCollection{_looks_like(content)}")
-        system = ((content.get("crs") or {}).get("properties") or {}).get("name")
-        rows: dict[str, list[tuple[str, float, NDArray[np.float64]]]] = {}
-        for number, feature in enumerate(content.get("features") or ()):
+        try:
+            system = ((content.get("crs") or {}).get("properties") or {}).get("name")
+            features = list(content.get("features") or ())
+        except (AttributeError, TypeError):
+            raise DetectionFormatError(f"{file}: its crs or its features are none of GeoJSON") from None
+        report = _Records(file, problems)._report
+        rows: dict[str, list[tuple[int, str, float, NDArray[np.float64]]]] = {}
+        for number, feature in enumerate(features):
             try:
                 properties = feature["properties"]
                 image_id, name = str(properties["image"]), str(properties["class"])
@@ -450,9 +455,9 @@ def _read_geojson(
                 if image_id not in images:
                     raise ValueError(f"no image {image_id} in {img_dir}")
                 points = _ring(feature["geometry"])
-                rows.setdefault(image_id, []).append((name, _score(properties["score"]), points))
-            except (KeyError, TypeError, ValueError) as error:
-                _Records(file, problems)._report(number, error)
+                rows.setdefault(image_id, []).append((number, name, _score(properties["score"]), points))
+            except RECORD_ERRORS as error:
+                report(number, error)
         for image_id, own in rows.items():
             if image_id not in references:
                 references[image_id] = read_georeference(images[image_id])
@@ -460,8 +465,13 @@ def _read_geojson(
                 raise DotaError(f"{images[image_id]}: not georeferenced, so {file} cannot be put onto its pixels")
             pixels = _pixels(references[image_id], np.concatenate([points for *_, points in own]), system)
             bounds = np.cumsum([len(points) for *_, points in own])[:-1]
-            for (name, score, _), points in zip(own, np.split(pixels, bounds), strict=True):
-                found.setdefault(name, _Found()).add(image_id, score, corners_of(points)[0])
+            for (number, name, score, _), points in zip(own, np.split(pixels, bounds), strict=True):
+                try:
+                    corners, _ = corners_of(points)
+                except ValueError as error:  # too few points, or outside the domain of the image's projection
+                    report(number, error)
+                else:
+                    found.setdefault(name, _Found()).add(image_id, score, corners)
     result = {name: one.done() for name, one in found.items()}
     return result if classes is None else {name: result[name] for name in classes if name in result}
 

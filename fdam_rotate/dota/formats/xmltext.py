@@ -31,6 +31,8 @@ def read_xml(path: Path) -> ElementTree.Element:
         raise LabelFormatError(f"{path}: not XML: {error}") from None
     except LabelFormatError as error:
         raise LabelFormatError(f"{path}: {error}") from None
+    except (LookupError, ValueError) as error:  # the parser knows UTF-8, UTF-16 and encodings of one byte only
+        raise LabelFormatError(f"{path}: its encoding cannot be read: {error}; save it as UTF-8") from None
 
 
 def text_of(element: ElementTree.Element, name: str) -> str:

@@ -112,7 +112,8 @@ def _data_yaml(names: Sequence[str], classes: Sequence[str]) -> str:
 def read(source: Path, reading: Reading) -> list[DataPart]:
     """Read a YOLO-OBB data set: Ultralytics' own, or as Roboflow, CVAT or Label Studio export it.
 
-    Class names are ``reading.classes``, in the order of the indices, or those of ``data.yaml`` or ``classes.txt``.
+    Class names are those of ``data.yaml`` or ``classes.txt``; where neither has any, ``reading.classes``, in the order
+    of the indices.
 
     Raises:
         FileNotFoundError: a folder does not exist.
@@ -121,7 +122,10 @@ def read(source: Path, reading: Reading) -> list[DataPart]:
     if not source.is_dir():
         raise FileNotFoundError(f"folder {source} does not exist")
     settings = _read_yaml(source / "data.yaml")
-    names = [reading.class_name(name) for name in reading.classes or _class_names(source, settings)]
+    listed = _class_names(source, settings) or reading.classes
+    if not listed:
+        raise DotaError(f"{source / 'data.yaml'}: no class names (names: [a, b] or 0: a, 1: b); give --classes")
+    names = [reading.class_name(name) for name in listed]
     found = _sidecars(source, settings, reading)
     if not any(one.label for sidecars in found.values() for one in sidecars):
         raise DotaError(f"{source}: no label file; expected labels/<part>/*.txt beside images/<part>")
@@ -145,7 +149,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         raise DotaError("reading data.yaml needs PyYAML: pip install pyyaml") from None
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # not UTF-8, a date that is none, nested too deeply
         raise DotaError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise DotaError(f"{path}: expected keys such as train, val and names")
@@ -153,6 +157,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _class_names(root: Path, settings: dict[str, Any]) -> Sequence[str]:
+    """The names that the data set itself gives its class numbers; none: it has none."""
     names = settings.get("names")
     if isinstance(names, dict) and set(names) == set(range(len(names))):
         names = [names[k] for k in range(len(names))]
@@ -162,7 +167,7 @@ def _class_names(root: Path, settings: dict[str, Any]) -> Sequence[str]:
     listed = next((path for path in (root / "classes.txt", root / "labels/classes.txt") if path.is_file()), None)
     if not settings and listed is not None:
         return [line.strip() for line in listed.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
-    raise DotaError(f"{root / 'data.yaml'}: no class names (names: [a, b] or 0: a, 1: b); give --classes")
+    return []
 
 
 def _sidecars(root: Path, settings: dict[str, Any], reading: Reading) -> dict[str, list[Sidecar]]:

@@ -382,6 +382,7 @@ def test_bad_yolo_lines_are_told_with_their_line(
         ("train: images/other\nnames: [a]\n", "is no folder in"),
         ("- a\n", "expected keys"),
         ("a: [\n", "not YAML"),
+        ("train: images/train\nnames: [a]\ndate: 2021-13-45\n", "not YAML: month must be in 1..12"),
         (None, "no class names"),
     ],
 )
@@ -413,6 +414,22 @@ def test_yolo_without_yaml_takes_the_given_classes(tmp_path: Path) -> None:
     assert read_labels(tmp_path / "out/train/labelTxt/a.txt").names == ("harbor",)
 
 
+def test_a_class_list_gives_no_other_names_to_the_numbers_of_yolo(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its order is that of what is written; what a number means, data.yaml says."""
+    source = foreign_yolo(tmp_path / "y", "0 0 0 1 0 1 1 0 1\n1 0 0 1 0 1 1 0 1\n")
+    argv = [str(source), "--to", "coco", "--images", "none", "--out"]
+    assert convert([*argv, str(tmp_path / "all"), "--classes", "storage-tank,plane"]) == 0
+    content = json.loads((tmp_path / "all/annotations/train.json").read_text())
+    names = {one["id"]: one["name"] for one in content["categories"]}
+    assert names == {1: "storage-tank", 2: "plane"}
+    assert [names[one["category_id"]] for one in content["annotations"]] == ["plane", "storage-tank"]
+    capsys.readouterr()
+    assert convert([*argv, str(tmp_path / "one"), "--classes", "plane"]) == 1
+    assert "a.txt:2: unknown class 'storage-tank'" in capsys.readouterr().err
+
+
 def test_existing_output_is_refused_before_any_work_and_kept_on_failure(dota: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
@@ -441,6 +458,34 @@ def test_staged_folder_is_all_or_nothing(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError), staged(tmp_path / "out"):
         pass
     assert [path.name for path in tmp_path.rglob("*")] == ["out", "mine.txt"]
+
+
+@pytest.mark.parametrize("out", [".", "../here"])
+def test_the_folder_that_one_stands_in_may_be_the_output(
+    dota: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert convert([str(dota), "--out", out, "--to", "coco", "--images", "none"]) == 0
+    assert sorted(path.name for path in (tmp_path / "here").glob("[!.]*")) == ["annotations"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dota", "here"]
+
+
+def test_coco_files_of_one_part_name_are_two_parts(tmp_path: Path) -> None:
+    """``train.json`` and ``instances_train.json``: the second one's images would replace the first one's."""
+    for name in ("train", "instances_train"):
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.png", "width": 40, "height": 30}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+            "categories": [{"id": 1, "name": "ship"}],
+        }
+        (tmp_path / "in").mkdir(exist_ok=True)
+        (tmp_path / "in" / f"{name}.json").write_text(json.dumps(content))
+    argv = [str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--to", "cvat", "--images", "none"]
+    assert convert(argv) == 0
+    texts = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.xml")}
+    assert sorted(texts) == ["instances_train.xml", "train.xml"]
+    assert all(f'name="{name.removesuffix(".xml")}.png"' in text for name, text in texts.items())
 
 
 def test_losses_of_nothing_are_not_told() -> None:

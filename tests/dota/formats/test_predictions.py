@@ -124,6 +124,25 @@ def test_five_numbers_and_corners_must_be_one_box(tmp_path: Path, rbox: list[flo
         read_predictions(path, classes=CLASSES)
 
 
+def test_boxes_thinner_than_their_rounding_are_not_compared(tmp_path: Path) -> None:
+    """Of a box 0.0004 pixels wide the file holds a width of 0 and corners on a line, which share nothing."""
+    line = ultralytics(score=0.01, rbox=[20.0, 20.0, 0.0, 5.0, 0.3], poly=[20, 20, 20, 20, 20.7, 24.8, 20.7, 24.8])
+    path = dump(tmp_path / "p.json", [ultralytics(), line])
+    assert read_predictions(path, classes=CLASSES)["harbor"].scores.tolist() == [0.91234, 0.01]
+    # one is thin, the other is not: another box
+    dump(path, [ultralytics(), {**line, "rbox": [20.0, 20.0, 4.0, 5.0, 0.3]}])
+    with pytest.raises(DetectionFormatError, match=r"another box \(IoU 0.00\)"):
+        read_predictions(path, classes=CLASSES)
+
+
+@pytest.mark.parametrize("changes", [{"score": 10**400}, {"rbox": [10**400, 1, 1, 1, 0]}, {"poly": [10**400] * 8}])
+def test_numbers_too_large_for_a_float_are_bad_records(tmp_path: Path, changes: dict[str, Any]) -> None:
+    problems: list[Problem] = []
+    path = dump(tmp_path / "p.json", [ultralytics(), ultralytics(**changes)])
+    assert len(read_predictions(path, classes=CLASSES, problems=problems)["harbor"]) == 1
+    assert [str(one) for one in problems] == [f"{path}: record 1: int too large to convert to float"]
+
+
 def gt_json(path: Path) -> Path:
     content = {
         "images": [
@@ -294,6 +313,58 @@ def test_geojson_comes_back_onto_the_pixels(tmp_path: Path, keep_crs: bool) -> N
         read_predictions(tmp_path / "geo.geojson", img_dir=tmp_path / "images")
 
 
+def geojson_of(tmp_path: Path, *features: object, **more: object) -> Path:
+    """GeoJSON of an image of 100 x 100 pixels of one metre in UTM, which lies below ``tmp_path``."""
+    rasterio = pytest.importorskip("rasterio")
+    (tmp_path / "images").mkdir()
+    place = rasterio.Affine(1, 0, 500000, 0, -1, 5000000)
+    form = {"driver": "GTiff", "width": 100, "height": 100, "count": 1, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(tmp_path / "images/geo.tif", "w", transform=place, **form) as out:
+        out.write(np.zeros((1, 100, 100), np.uint8))
+    return dump(tmp_path / "geo.geojson", {"type": "FeatureCollection", "features": features, **more})
+
+
+def feature(*coordinates: object, kind: str = "Polygon") -> dict[str, object]:
+    properties = {"image": "geo", "class": "ship", "score": 0.5}
+    return {"properties": properties, "geometry": {"type": kind, "coordinates": list(coordinates)}}
+
+
+GROUND = [[15.0, 45.153], [15.0003, 45.153], [15.0003, 45.1528], [15.0, 45.1528]]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reason"),
+    [
+        (feature(), "list index out of range"),
+        (feature([]), "three points or more, got 0"),
+        (feature([[15.0, 45.15], [15.0003, 45.15]]), "three points or more, got 2"),
+        (feature([[200, 95], [201, 95], [201, 96], [200, 96]]), "a coordinate is not finite"),
+        (feature([[15.0, "x"], [15, 45], [16, 45]]), "not all numbers"),
+        (feature([GROUND[0]], kind="Point"), "geometry 'Point', expected Polygon"),
+        ({"properties": {"image": "geo", "class": "ship", "score": 0.5}, "geometry": None}, "not subscriptable"),
+        ({"geometry": None}, "no 'properties'"),
+        (7, "not subscriptable"),
+    ],
+)
+def test_bad_features_are_told_and_the_rest_is_read(tmp_path: Path, bad: object, reason: str) -> None:
+    path = geojson_of(tmp_path, feature(GROUND), bad, feature(GROUND))
+    problems: list[Problem] = []
+    found = read_predictions(path, img_dir=tmp_path / "images", problems=problems)
+    assert len(found["ship"]) == 2
+    assert [str(one).partition(": record 1: ")[0] for one in problems] == [str(path)]
+    assert reason in str(problems[0])
+    with pytest.raises(DetectionFormatError, match="record 1"):
+        read_predictions(path, img_dir=tmp_path / "images")
+
+
+@pytest.mark.parametrize("more", [{"crs": "EPSG:4326"}, {"crs": {"properties": 3}}, {"features": 5}])
+def test_what_is_no_geojson_beside_its_features_is_one_error(tmp_path: Path, more: dict[str, object]) -> None:
+    path = geojson_of(tmp_path)
+    dump(path, {"type": "FeatureCollection", "features": [feature(GROUND)], **more})
+    with pytest.raises(DetectionFormatError, match="its crs or its features are none of GeoJSON"):
+        read_predictions(path, img_dir=tmp_path / "images")
+
+
 def test_ground_truth_in_three_layouts_is_the_same(tmp_path: Path) -> None:
     rows = {"a": "10 10 50 10 50 30 10 30 ship 1\n", "b": ""}
     for name, row in rows.items():
@@ -319,7 +390,12 @@ def test_ground_truth_in_three_layouts_is_the_same(tmp_path: Path) -> None:
     problems: list[Problem] = []
     assert list(read_ground_truth(tmp_path / "yolo", image_ids=["b", "c"], problems=problems)) == ["b"]
     assert [problem.kind for problem in problems] == ["no-label"]
+    # the classes that are scored, in any order, are no names for the numbers of a data set that names its own
+    other = read_ground_truth(tmp_path / "yolo", classes=["baseball-diamond", "ship", "bridge", "plane"])
+    assert other["a"].names == ("ship",)
+    dump(tmp_path / "yolo/data.yaml", {"val": "images/val"})
+    assert read_ground_truth(tmp_path / "yolo", classes=["ship", "bridge"])["a"].names == ("bridge",)
     with pytest.raises(DotaError, match="no part 'test'; it has val"):
-        read_ground_truth(tmp_path / "yolo", part="test")
+        read_ground_truth(tmp_path / "yolo", part="test", classes=CLASSES)
     with pytest.raises(DotaError, match="no labels of the listed image c"):
         read_ground_truth(tmp_path / "dota/labelTxt", image_ids=["c"])

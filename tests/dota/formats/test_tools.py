@@ -15,7 +15,7 @@ from scripts import load_script
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.formats.boxes import corners_of, rectangle_of
-from fdam_rotate.dota.formats.interchange import Reading, Writing
+from fdam_rotate.dota.formats.interchange import DataPart, Reading, Writing
 from fdam_rotate.dota.formats.sniff import sniff_format
 from fdam_rotate.dota.formats.table import FORMATS
 from fdam_rotate.dota.geometry import pairwise_iou
@@ -129,6 +129,8 @@ def test_cvat_project_has_a_part_per_subset(tmp_path: Path) -> None:
         (('name="b.png"', 'name="../b.png"'), "is no path within the folder of images"),
         (('name="b.png"', 'name="a.png"'), "image a.png: its id is taken"),
         (('name="b.png"', 'name="c.png"'), "c.png is not in"),
+        (('name="b.png"', 'name="b.png" subset="../../elsewhere"'), "its subset '../../elsewhere' cannot be the name"),
+        (('name="b.png"', 'name="b.png" subset=".."'), "its subset '..' cannot be the name of a folder"),
         (('name="b.png" width="400"', 'name="b.png" width="500"'), "400 x 200 pixels, its labels say 500 x 200"),
     ],
 )
@@ -141,6 +143,7 @@ def test_bad_cvat_records_are_reported(
     found = to_dota(source, tmp_path / "out", code=1)
     assert reason in capsys.readouterr().err
     assert len(found["labelTxt/a"]) >= 3
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in", "out"]
 
 
 @pytest.mark.parametrize(
@@ -151,6 +154,8 @@ def test_bad_cvat_records_are_reported(
         ("<annotations><track id='0' label='ship'/></annotations>", "this is CVAT for video 1.1"),
         ('<!DOCTYPE a [<!ENTITY b "c">]><annotations><image name="&b;"/></annotations>', "DOCTYPE"),
         ('<!DOCTYPE a SYSTEM "http://localhost/x.dtd"><annotations/>', "DOCTYPE"),
+        ('<?xml version="1.0" encoding="gb2312"?><annotations/>', "multi-byte encodings .*; save it as UTF-8"),
+        ('<?xml version="1.0" encoding="none"?><annotations/>', "unknown encoding: none; save it as UTF-8"),
     ],
 )
 def test_what_is_not_cvats_xml_is_one_error(tmp_path: Path, text: str, reason: str) -> None:
@@ -495,6 +500,17 @@ def test_label_studio_tasks_that_were_not_looked_at(tmp_path: Path, capsys: pyte
     assert "not kept: further annotations of a task (the last is taken): 1" in out
 
 
+def test_label_studio_addresses_that_are_none(tmp_path: Path) -> None:
+    """``[`` begins an address of numbers, in which Python's parser of addresses finds fault."""
+    task = label_studio_task(LS_THIRTY, "a.png")
+    other = {**task, "data": {"image": "s3://[bucket/b.png"}}
+    task["data"] = {"note": "see http://[here", **task["data"]}  # type: ignore[dict-item]
+    image(tmp_path / "in/a.png")
+    (tmp_path / "in/x.json").write_text(json.dumps([task, other]))
+    found = to_dota(tmp_path / "in", tmp_path / "out", "--from", "label-studio", code=1)
+    assert {name: len(labels) for name, labels in found.items()} == {"labelTxt/a": 1}
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -746,6 +762,12 @@ def test_round_trip_through(dota: Path, tmp_path: Path, capsys: pytest.CaptureFi
             assert distance.min(axis=1).max() <= within
             assert pairwise_iou([a], [b])[0] > 0.999
     assert (tmp_path / "back/train/images/A.png").is_symlink()
+
+
+def test_a_part_cannot_leave_the_output() -> None:
+    for name in ("", ".", "..", "../up", "a/b", "a\\b"):
+        with pytest.raises(DotaError, match="would leave the output folder"):
+            DataPart(name, ())
 
 
 def test_a_wrong_name_of_the_format_is_answered_with_the_right_one(dota: Path, tmp_path: Path) -> None:
