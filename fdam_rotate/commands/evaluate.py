@@ -17,7 +17,7 @@ nothing (no ground truth, no detections, none of the images labelled, patches ag
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -292,7 +292,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _score(args: argparse.Namespace, questions: Questions, files: Files, problems: list[Problem]) -> None:
     """Score one run, print and write."""
-    from fdam_rotate.dota.layout import list_sources, read_image_list
+    from fdam_rotate.dota.layout import read_image_list
     from fdam_rotate.dota.manifest import read_manifest
     from fdam_rotate.dota.merging.placing import place_detections
     from fdam_rotate.dota.scoring.assessment import Costs, assess
@@ -304,10 +304,7 @@ def _score(args: argparse.Namespace, questions: Questions, files: Files, problem
         truths = _read_truths(args, problems)
         detections = _read_run(args, args.detections[0], truths, problems)
         if "border" in questions.by:
-            from fdam_rotate.dota.rasters.images import image_size
-
-            sources = list_sources([args.img_dir], [None], [])
-            sizes = {one.image_id: image_size(one.path) for one in sources if one.image_id in truths}
+            sizes = _image_sizes(args.img_dir, truths, problems)
         if questions.causes:
             manifest = read_manifest(args.manifest) if args.manifest else None
             windows = manifest.windows() if manifest else None
@@ -336,6 +333,22 @@ def _score(args: argparse.Namespace, questions: Questions, files: Files, problem
     if len(costs.seconds) > 2:
         print(costs)
     print(f"mAP {found.result.map:.4f}")
+
+
+def _image_sizes(img_dir: Path, image_ids: Collection[str], problems: list[Problem]) -> dict[str, tuple[int, int]]:
+    """Width and height of those of the images that can be read."""
+    from fdam_rotate.dota.errors import ImageReadError
+    from fdam_rotate.dota.layout import image_problem, list_sources
+    from fdam_rotate.dota.rasters.images import image_size
+
+    sizes = {}
+    for source in list_sources([img_dir], [None], []):
+        if source.image_id in image_ids:
+            try:
+                sizes[source.image_id] = image_size(source.path)
+            except (ImageReadError, OSError) as error:
+                problems.append(image_problem(source.path, error))
+    return sizes
 
 
 def _compare(args: argparse.Namespace, questions: Questions, files: Files, problems: list[Problem]) -> None:

@@ -284,7 +284,8 @@ def _predict(parser: CommandParser, args: argparse.Namespace, pool: Pool | None)
 def _beyond_model(model: OnnxModel | TorchModel, args: argparse.Namespace) -> Iterator[str]:
     """What is asked for that the model's own last step, which comes before, has thrown away already."""
     scores = args.score_thr_file or {"": args.score_thr}
-    least = min(score for name, score in scores.items() if not name or name in (args.classes or scores))
+    kept = [score for name, score in scores.items() if not name or name in (args.classes or scores)]
+    least = min(kept, default=1.0)  # of a file that lacks them all is said below
     how = "; see model.test_cfg of the config" + (" that it is exported with" if args.model.suffix == ".onnx" else "")
     if least < model.score_thr:
         yield f"the model itself leaves out what it scores {model.score_thr:g} or less, {least:g} is below{how}"

@@ -181,6 +181,7 @@ def _draw_pictures(
     from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path
     from fdam_rotate.dota.labels import read_labels
+    from fdam_rotate.dota.layout import image_problem
     from fdam_rotate.dota.progress import progress_over
     from fdam_rotate.dota.rasters.images import open_pixels
     from fdam_rotate.dota.scoring.drawing import draw_detections
@@ -192,8 +193,8 @@ def _draw_pictures(
         try:
             with open_pixels(source.path, raster, whole=True) as whole:
                 ((_, image),) = whole.crops([[0, 0, whole.width, whole.height]])
-        except ImageReadError as error:
-            failures.append(str(error))
+        except (ImageReadError, OSError) as error:
+            failures.append(str(image_problem(source.path, error)))
             continue
         notes += [f"{source.path}: {note}" for note in whole.notes()]
         truth = None if source.label is None else read_labels(source.label, problems=lines)
@@ -225,7 +226,7 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
 
     from fdam_rotate.dota.errors import ImageReadError
     from fdam_rotate.dota.files import atomic_path
-    from fdam_rotate.dota.layout import list_sources
+    from fdam_rotate.dota.layout import image_problem, list_sources
     from fdam_rotate.dota.outputs import check_folder, claim_folder
     from fdam_rotate.dota.rasters.images import read_image
     from fdam_rotate.dota.scoring.drawing import draw_example
@@ -233,6 +234,8 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
 
     check_folder(args.out, overwrite=args.overwrite, inputs=[args.images, args.examples])
     examples = read_examples(args.examples)
+    named = {name for one in examples for name in (one.found, one.meant) if name is not None}
+    classes = [*args.classes, *sorted(named - set(args.classes))]
     sources = {source.image_id: source for source in list_sources([args.images], [None], [])}
     numbers: Counter[str] = Counter()
     names = []
@@ -242,17 +245,18 @@ def _draw_examples(args: argparse.Namespace, raster: RasterOptions) -> int:
     out = claim_folder(args.out, names, record="show", overwrite=args.overwrite)
     failures, written = [], 0
     for image_id in sorted({one.image_id for one in examples}):
+        if image_id not in sources:
+            failures.append(f"{args.images}: no image {image_id}")
+            continue
         try:
-            if image_id not in sources:
-                raise ImageReadError(f"{args.images}: no image {image_id}")
             image, _ = read_image(sources[image_id].path, raster)
-        except ImageReadError as error:
-            failures.append(str(error))
+        except (ImageReadError, OSError) as error:
+            failures.append(str(image_problem(sources[image_id].path, error)))
             continue
         for name, one in zip(names, examples, strict=True):
             if one.image_id == image_id:
                 with atomic_path(out / name) as temporary:
-                    if not cv2.imwrite(str(temporary), draw_example(image, one, classes=args.classes)):
+                    if not cv2.imwrite(str(temporary), draw_example(image, one, classes=classes)):
                         raise OSError(f"cannot write {out / name}")
                 written += 1
     print(f"wrote {counted(written, 'picture')} to {out}")

@@ -375,6 +375,19 @@ def test_strata_calibration_and_thresholds(data: Path, load_tool: Load, capsys: 
     assert (data / "s.md").read_text().count("## By object size") == 1
 
 
+def test_an_image_without_a_size_costs_its_objects_only(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "gt", {"b.txt": SHIP})
+    (data / "images").mkdir()
+    assert cv2.imwrite(str(data / "images" / "a.png"), np.zeros((64, 80, 3), np.uint8))
+    (data / "images" / "b.png").write_bytes(b"")
+    assert load_tool("evaluate").main(words(data, "--by", "border", "--img-dir", data / "images")) == 1
+    told = capsys.readouterr()
+    assert f"{data / 'images' / 'b.png'}: the file is empty" in told.err
+    assert "1 object left out: on images of unknown size" in told.out
+
+
 def test_the_list_to_choose_on_and_the_thresholds_go_together(data: Path, load_tool: Load) -> None:
     for more in (("--thresholds", data / "t.json"), ("--choose-on", data / "c.txt"), ("--by", "border")):
         with pytest.raises(SystemExit) as stop:

@@ -107,6 +107,25 @@ def test_unreadable_images_and_lines_are_named_and_the_rest_drawn(
     assert sorted(p.name for p in (data / "out").glob("[!.]*")) == ["a.b.png", "d.png"]
 
 
+def test_a_link_that_leads_nowhere_costs_itself_only(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As links are left that convert-labels made, when the images were moved."""
+    scores = data / "s.json"
+    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "ship", "--causes", "--json", str(scores)]
+    assert load_tool("evaluate").main(args) == 0
+    (data / "images" / "a.b.png").unlink()
+    (data / "images" / "a.b.png").symlink_to(data / "nowhere.png")
+    told = f"{data / 'images' / 'a.b.png'}: cannot be read: No such file or directory"
+    capsys.readouterr()
+    assert show(load_tool, data) == 1
+    assert told in capsys.readouterr().err
+    assert sorted(p.name for p in (data / "out").glob("[!.]*")) == ["c.png", "d.png"]
+    assert show(load_tool, data, "--examples", scores, "--overwrite", det=False, gt=False) == 1
+    assert told in capsys.readouterr().err
+    assert [p.name for p in (data / "out").glob("[!.]*")] == ["background_02_c.png"]
+
+
 def test_listed_images_that_are_not_there_are_named(
     data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -173,6 +192,20 @@ def test_the_worst_examples_of_a_score_are_cut_out(
     with pytest.raises(SystemExit) as stop:
         show(load_tool, data, "--examples", scores, gt=False)
     assert stop.value.code == 2
+
+
+def test_examples_of_classes_that_are_not_in_the_list_are_drawn(data: Path, load_tool: Load) -> None:
+    """``--classes`` of evaluate need not be said again: the list only gives colours."""
+    (data / "det" / "Task1_ship.txt").rename(data / "det" / "Task1_my-ship.txt")
+    (data / "gt" / "a.b.txt").write_text(LABEL.replace("ship", "my-ship"))
+    scores = data / "s.json"
+    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "my-ship", "--causes", "--json", str(scores)]
+    assert load_tool("evaluate").main(args) == 0
+    assert show(load_tool, data, "--examples", scores, det=False, gt=False) == 0
+    assert sorted(p.name for p in (data / "out").glob("*.png")) == ["background_01_a.b.png", "background_02_c.png"]
+    scores.write_text(scores.read_text().replace('"found": "my-ship"', '"found": [1]'))
+    with pytest.raises(DotaError, match=r"\[1\] is no class"):
+        show(load_tool, data, "--examples", scores, "--overwrite", det=False, gt=False)
 
 
 def test_pages_in_place_of_pictures(data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]) -> None:

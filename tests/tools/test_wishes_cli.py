@@ -79,6 +79,13 @@ def test_a_threshold_of_no_class_is_named(data: Path) -> None:
     (data / "thr.json").write_text('{"plane": 0.4, "Ship": 0.4}')
     with pytest.raises(DotaError, match=r"^no score threshold for ship; .* \(the model has no class Ship\)$"):
         found(data, "out", "--score-thr-file", str(data / "thr.json"))
+    (data / "thr.json").write_text('{"plane": 0.4}')
+    with pytest.raises(DotaError, match=r"^no score threshold for ship; "):
+        found(data, "out", "--score-thr-file", str(data / "thr.json"), "--classes", "ship")
+
+
+def test_mmrotates_gpu_id_counts_for_nothing_to_an_exported_model(data: Path) -> None:
+    assert found(data, "gpu", "--gpu-id", "0") == {"plane": [0.78, 0.59], "ship": [0.98]}
 
 
 def test_predict_and_merge_write_the_table(data: Path) -> None:

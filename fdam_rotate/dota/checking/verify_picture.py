@@ -29,6 +29,13 @@ _PART_COLOURS = ("#2a6f97", "#e07a1f", "#4c9f70", "#9b5094", "#8a8a8a")
 
 def draw_report(report: VerifyReport, path: str | Path) -> None:
     """Write the page as an image file whose kind is the suffix of ``path`` (.png, .pdf, .svg), all or nothing."""
+    from matplotlib import rc_context
+
+    with rc_context({"text.parse_math": False}):  # a $ in a name is a $
+        _draw(report, path)
+
+
+def _draw(report: VerifyReport, path: str | Path) -> None:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -45,7 +45,7 @@ class OnnxModel:
     Args:
         path: ``.onnx``, as tools/export.py writes it.
         runtime: 'onnxruntime', 'openvino', or 'auto': OpenVINO where it is installed and the device is the CPU.
-        device: 'cpu', 'cuda' or 'cuda:N'; 'auto' is the CPU.
+        device: 'cpu', 'cuda' or 'cuda:N'; 'auto' and 'auto:N' are the CPU.
         threads: of the runtime; None: as many as it likes.
 
     Attributes:
@@ -60,7 +60,7 @@ class OnnxModel:
     def __init__(
         self, path: str | Path, *, runtime: str = "auto", device: str = "cpu", threads: int | None = None
     ) -> None:
-        device = "cpu" if device == "auto" else device
+        device = "cpu" if device.partition(":")[0] == "auto" else device
         self.runtime = find_runtime(runtime, device)
         self._path, self._device, self._threads = Path(path), device, threads
         self._file = self._path.absolute()  # a worker elsewhere works in another folder

@@ -63,6 +63,7 @@ JOURNALS = "patches"
 GEOJSON = "geojson"
 GPKG = "gpkg"
 PAGES = "html"
+_FOLDERS = (JOURNALS, GEOJSON, GPKG, PAGES)
 
 # Of the settings of a split, those that decide the pixels of the windows.
 _WINDOW_SETTINGS = ("sizes", "gaps", "rates", "img_rate_thr", "padding", "padding_value", "bands", "scale_range")
@@ -452,8 +453,10 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     predicted = {Path(name).stem for name in journals}
     patterns = [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg", f"{PAGES}/*.html"]
     maps = {name for name in earlier_files(out, patterns) if Path(name).stem in predicted}
+    # half of a file that a killed run was writing, under the name that `atomic_path` gave it
+    halves = earlier_files(out, [f"{folder}.tmp-????????.*" for folder in ("", *(f"{one}/" for one in _FOLDERS))])
     if not overwrite:
-        own = {out / name for name in journals | texts | maps}
+        own = {out / name for name in journals | texts | maps | halves}
         foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
         if foreign:
             raise OutputExistsError(f"{out} holds {foreign[0].name}, which is not of a prediction; give another folder")
@@ -465,7 +468,7 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     names += [f"{PAGES}/{page_name(image_id)}" for image_id in image_ids]
     names += [*map(task_file_name, classes), *([csv_file_name()] if csv else [])]
     check_names(out, [*names, *kept], journals | texts | maps)
-    remove_files(out, texts | maps | (journals - kept))
+    remove_files(out, texts | maps | halves | (journals - kept))
     (out / JOURNALS).mkdir(parents=True, exist_ok=True)
 
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.geometry import polygon_area
-from fdam_rotate.dota.jsontext import read_json
+from fdam_rotate.dota.jsontext import RECORD_ERRORS, read_json
 from fdam_rotate.dota.scoring.causes import CAUSES, Mistakes
 from fdam_rotate.dota.scoring.scores import EvalResult
 
@@ -109,7 +109,7 @@ def read_examples(path: str | Path) -> list[Example]:
     try:
         records = read_json(path, DotaError)["causes"]["examples"]
         return [_example(record) for record in records]
-    except (KeyError, TypeError, ValueError) as error:
+    except RECORD_ERRORS as error:
         raise DotaError(
             f"{path}: no examples of causes ({error!r}); tools/evaluate.py --causes --json writes them"
         ) from None
@@ -122,6 +122,9 @@ def _example(record: Mapping[str, Any]) -> Example:
             raise ValueError(f"{corners} are not eight numbers")
     if poly is None and truth is None:
         raise ValueError("neither a detection nor an object")
+    for name in (record["found"], record["meant"]):
+        if not isinstance(name, (str, type(None))):
+            raise ValueError(f"{name!r} is no class")
     if record["cause"] not in CAUSES:
         raise ValueError(f"unknown cause {record['cause']!r}")
     score = None if record["score"] is None else float(record["score"])

@@ -365,6 +365,13 @@ def test_picture_is_written(data: Path, tmp_path: Path, case: str) -> None:
     assert sorted(p.name for p in tmp_path.glob("page*")) == ["page.png"]
 
 
+def test_signs_of_formulas_in_names_are_drawn_as_they_are(tmp_path: Path) -> None:
+    """Two dollars enclose a formula to matplotlib, and ``_`` alone is none."""
+    folder = write_case(tmp_path / "$_$", "10 10 50 10 50 50 10 50 a$_$b 0\n")
+    draw_report(verify([folder]), tmp_path / "page.png")
+    assert cv2.imread(str(tmp_path / "page.png")) is not None
+
+
 @pytest.mark.skipif(not SAMPLE.is_dir(), reason="the DOTA sample is not beside this checkout")
 def test_dota_sample() -> None:
     report = verify([SAMPLE])

@@ -163,7 +163,7 @@ def test_what_no_detector_gives_is_refused(tmp_path, changes, message):
 
 def test_the_devices_name_is_part_of_the_identity(tmp_path):
     path = write_square_model(tmp_path / "m.onnx")
-    for given, device in (("auto", "cpu"), ("cpu", "cpu"), ("cuda:1", "cuda:1")):
+    for given, device in (("auto", "cpu"), ("auto:1", "cpu"), ("cpu", "cpu"), ("cuda:1", "cuda:1")):
         assert OnnxModel(path, runtime="onnxruntime", device=given).identity["device"] == device
 
 

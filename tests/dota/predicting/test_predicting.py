@@ -135,6 +135,26 @@ def test_a_killed_run_goes_on_and_ends_the_same(finder, sources, tmp_path, monke
     assert summary.resumed > 0
 
 
+def test_half_written_files_of_a_killed_run_do_not_stop_the_next(finder, sources, tmp_path):
+    """SIGKILL while `atomic_path` writes leaves a file of a hidden name; such files of ours go, others stop the run."""
+    predict_images(finder, sources, tmp_path / "whole", OPTIONS)
+    out = tmp_path / "out"
+    halves = [".tmp-abcd_1x2.txt", "patches/.tmp-abcd_1x2.jsonl", "geojson/.tmp-abcd_1x2.geojson"]
+    halves += ["gpkg/.tmp-abcd_1x2.gpkg-journal", "html/.tmp-abcd_1x2.html"]
+    for name in halves:
+        (out / name).parent.mkdir(parents=True, exist_ok=True)
+        (out / name).write_text("half")
+    predict_images(finder, sources, out, OPTIONS)
+    assert text(out) == text(tmp_path / "whole")
+    assert not any((out / name).exists() for name in halves)
+    foreign = tmp_path / "foreign/.tmp-mine.txt"
+    foreign.parent.mkdir()
+    foreign.write_text("mine")
+    with pytest.raises(OutputExistsError, match=r"\.tmp-mine\.txt, which is not of a prediction"):
+        predict_images(finder, sources, foreign.parent, OPTIONS)
+    assert foreign.read_text() == "mine"
+
+
 def test_what_is_there_is_not_replaced_unasked(finder, sources, tmp_path):
     out = tmp_path / "out"
     predict_images(finder, sources, out, OPTIONS)
