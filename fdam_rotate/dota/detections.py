@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,7 @@ from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
+    "ZIP_ERRORS",
     "Detections",
     "by_image",
     "concatenate",
@@ -66,6 +67,14 @@ MAX_LINE_BYTES = 1 << 16
 MAX_MEMBER_BYTES = 4 << 30
 MAX_PACKED_BYTES = 64 << 20
 MAX_PACKING = 100
+
+_lzma: Any = getattr(zipfile, "lzma", None)  # None where Python was built without it
+
+#: What reading a zip raises where it is damaged, encrypted, or packed in a way that Python does not know.
+ZIP_ERRORS: tuple[type[Exception], ...] = (
+    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
+    *([_lzma.LZMAError] if _lzma else []),
+)
 
 # Bytes of a bad line that are kept to be shown.
 _SHOWN = 200
@@ -321,8 +330,11 @@ def _zip(source: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(source) as archive:
             yield archive
-    # damaged (three ways), odd compression, encrypted
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except ZIP_ERRORS as error:
+        raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
+    except OSError as error:
+        if error.errno is not None:  # the disk's; those without a number are bz2's
+            raise
         raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
 
 

@@ -57,7 +57,7 @@ from numpy.typing import NDArray
 from fdam_rotate import __version__
 from fdam_rotate.dota.errors import ManifestError
 from fdam_rotate.dota.files import write_text
-from fdam_rotate.dota.jsontext import read_json
+from fdam_rotate.dota.jsontext import RECORD_ERRORS, read_json
 from fdam_rotate.dota.names import MAX_PATCH_ID_BYTES, id_problem
 
 __all__ = ["MANIFEST_NAME", "Manifest", "PatchLocation", "read_manifest"]
@@ -213,11 +213,13 @@ def read_manifest(path: str | Path) -> Manifest:
         found = [(name, id_problem(name)) for name in images]
         found += [(name, id_problem(name, MAX_PATCH_ID_BYTES)) for name in names]
         manifest.patch_ids()
+        manifest.windows()
+        recorded = {"empty": 0, **(content.get("totals") or {})}  # older ones do not count those
     except ManifestError as error:
         raise ManifestError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except RECORD_ERRORS as error:
         raise ManifestError(f"{path}: a record is incomplete or of the wrong kind: {error!r}") from None
-    if totals != {"empty": 0, **(content.get("totals") or {})}:  # older ones do not count those
+    if totals != recorded:
         raise ManifestError(f"{path}: the totals do not agree with the records: {totals} != {content.get('totals')}")
     for name, problem in found:
         if problem is not None:

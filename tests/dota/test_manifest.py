@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,24 @@ def lose_a_field(content: dict[str, Any]) -> None:
     del content["images"][1]["patches"][0]["x"]
 
 
+def lose(*keys: object) -> Callable[[dict[str, Any]], None]:
+    def change(content: dict[str, Any]) -> None:
+        for key in keys[:-1]:
+            content = content[key]  # type: ignore[index]
+        del content[keys[-1]]  # type: ignore[arg-type]
+
+    change.__name__ = f"lose_{keys[-1]}"
+    return change
+
+
+def no_number(content: dict[str, Any]) -> None:
+    content["images"][0]["patches"][0]["x"] = math.inf
+
+
+def no_table(content: dict[str, Any]) -> None:
+    content["totals"] = [1]
+
+
 def later_version(content: dict[str, Any]) -> None:
     content["version"] = 2
 
@@ -139,6 +158,9 @@ def other_file(content: dict[str, Any]) -> None:
         (repeat_a_patch, "occurs more than once"),
         (leave_the_folder, "holds a slash"),
         (lose_a_field, "a record is incomplete"),
+        *((lose("images", 0, "patches", 0, key), "a record is incomplete") for key in ("width", "height", "lines")),
+        (no_number, "a record is incomplete"),
+        (no_table, "a record is incomplete"),
         (later_version, "version 2, expected 1"),
         (other_file, "not a split manifest"),
     ],

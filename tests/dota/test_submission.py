@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fdam_rotate.dota.detections import Detections, read_detections
-from fdam_rotate.dota.errors import DotaError, UnknownClassError
+from fdam_rotate.dota.errors import DetectionFormatError, DotaError, UnknownClassError
 from fdam_rotate.dota.problems import Problem
 from fdam_rotate.dota.submission import check_submission, write_submission
 
@@ -152,6 +152,32 @@ def test_damaged_content(tmp_path: Path) -> None:
     data[start : start + 20] = bytes(20)
     path.write_bytes(data)
     assert ("archive", "Task1_plane.txt", 0) in errors(check_submission(path, CLASSES))
+
+
+def test_zips_that_python_does_not_know(tmp_path: Path) -> None:
+    """Of a later version, with a name that is not in its encoding, or with LZMA whose data are damaged."""
+    path = pack(tmp_path / "a.zip", {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER})
+    good = path.read_bytes()
+    entry = good.index(b"PK\x01\x02")
+    later, named = bytearray(good), bytearray(good)
+    later[entry + 6] = 99
+    named[entry + 9] |= 8  # the name is UTF-8
+    named[entry + 46 : entry + 48] = b"\xff\xfe"
+    for data in (later, named):
+        path.write_bytes(data)
+        assert errors(check_submission(path, CLASSES)) == [("archive", "zip", 0)]
+        with pytest.raises(DetectionFormatError, match="cannot be read as a zip"):
+            read_detections(path)
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as archive:
+        archive.writestr("Task1_plane.txt", GOOD * 50)
+        archive.writestr("Task1_ship.txt", OTHER)
+    data = bytearray(path.read_bytes())
+    start = data.index(b"Task1_plane.txt") + len("Task1_plane.txt") + 12
+    data[start : start + 12] = bytes(one ^ 0x55 for one in data[start : start + 12])
+    path.write_bytes(data)
+    assert ("archive", "Task1_plane.txt", 0) in errors(check_submission(path, CLASSES))
+    with pytest.raises(DetectionFormatError, match="cannot be read as a zip"):
+        read_detections(path)
 
 
 def test_no_zip_at_all(tmp_path: Path) -> None:

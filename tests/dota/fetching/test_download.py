@@ -265,6 +265,15 @@ def zip_of(members: dict[str, bytes]) -> bytes:
     return buffer.getvalue()
 
 
+def badly_named_zip() -> bytes:
+    """Its one name is said to be UTF-8, and is not."""
+    body = bytearray(zip_of({"ab.png": b"x"}))
+    entry = body.index(b"PK\x01\x02")
+    body[entry + 9] |= 8
+    body[entry + 46 : entry + 48] = b"\xff\xfe"
+    return bytes(body)
+
+
 MEMBERS = {
     "train/images/P0001.png": b"one",
     "train/images/deep/P0002.PNG": b"two",
@@ -351,12 +360,13 @@ def link(name: str, kind: bytes, target: str) -> tarfile.TarInfo:
         (tar_of({"x/a.png": b"1", "y/a.png": b"2"}), "two members for images/a.png"),
         (tar_of({"x/a.png": bytes(100_000)})[:80], "damaged"),
         (zip_of({"x/a.png": b"123456789" * 50})[:-30], "damaged"),
+        (badly_named_zip(), "damaged, or no tar or zip"),
         (b"no archive at all", "damaged, or no tar or zip"),
         (b"", "damaged, or no tar or zip"),
     ],
     ids=[
         "tar-up", "tar-absolute", "tar-up-within", "zip-up", "zip-backslash", "zip-drive", "symlink", "hardlink",
-        "fifo", "line-end", "twice", "tar-cut", "zip-cut", "text", "empty",
+        "fifo", "line-end", "twice", "tar-cut", "zip-cut", "zip-name", "text", "empty",
     ],
 )  # fmt: skip
 def test_unsafe_and_damaged_archives_are_refused(tmp_path: Path, body: bytes, reason: str) -> None:
