@@ -108,9 +108,9 @@ CASES = {
     # a corner on a side touches it, and crosses nothing
     "touching": ("10 10 50 10 50 30 30 10 ship 0\n", []),
     "outside": ("130 10 150 10 150 30 130 30 ship 0\n", [("outside", 1)]),
-    # the image has 12000 pixels
-    "huge": ("-50 -50 150 -50 150 150 -50 150 ship 0\n", [("huge", 1)]),
-    "not-huge": ("0 0 120 0 120 100 0 100 ship 0\n", []),
+    # the image has 12000 pixels, and twice as many are not too many
+    "huge": ("0 0 241 0 241 100 0 100 ship 0\n", [("huge", 1)]),
+    "not-huge": ("0 0 240 0 240 100 0 100 ship 0\n", []),
     "reaches-out": ("100 80 140 80 140 120 100 120 ship 0\n", []),
     "repeated": (f"{BOX} ship 0\n{BOX} plane 0\n{BOX} ship 1\n", [("repeated", 3)]),
     # a dart: not convex, but it does not cross itself

@@ -233,7 +233,18 @@ def test_a_full_disk_is_told_beforehand(host: Host, tmp_path: Path, monkeypatch:
     assert names(tmp_path) == []
 
 
+#: The first digits of the checksums in ``torchgeo/datasets/dota.py``.
+PUBLISHED = {
+    "dotav1.0_images_train": "2fd69eeb9ba0", "dotav1.0_images_val": "f7ab9c570b3a",
+    "dotav2.0_images_train": "ceccafe50e4e", "dotav2.0_images_val": "76005d65bc1d",
+    "dotav1.0_annotations_train": "79096d14f506", "dotav1.0_annotations_val": "879e8f013a52",
+    "dotav1.5_annotations_train": "0c8fe411f503", "dotav1.5_annotations_val": "d9a5c8412f00",
+    "dotav2.0_annotations_train": "f142824f6eaf", "dotav2.0_annotations_val": "66cde2e76f13",
+}  # fmt: skip
+
+
 def test_the_table_of_dota() -> None:
+    assert {archive.name.removesuffix(".tar.gz"): archive.sha256[:12] for archive in ARCHIVES} == PUBLISHED
     for version, images in (("v1.0", 1), ("v1.5", 1), ("v2.0", 2)):
         for split in ("train", "val"):
             chosen = select(ARCHIVES, version, [split])
@@ -310,7 +321,7 @@ def test_archives_are_unpacked_whatever_their_folders(tmp_path: Path, kind: str)
     assert (out / "images/P0002.PNG").stat().st_mtime_ns == stamps["images/P0002.PNG"]
 
 
-@pytest.mark.parametrize("name", ["trainset_reclabelTxt.zip", "DOTA-v1.5_train_hbb.zip"])
+@pytest.mark.parametrize("name", ["trainset_reclabelTxt.zip", "DOTA-v1.5_train_hbb.zip", "val_Task2_gt.zip"])
 def test_an_archive_named_after_upright_boxes_replaces_no_label(name: str, tmp_path: Path) -> None:
     (tmp_path / "labelTxt.zip").write_bytes(zip_of({"P1.txt": b"oriented"}))
     (tmp_path / name).write_bytes(zip_of({"P1.txt": b"upright!"}))

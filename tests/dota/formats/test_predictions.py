@@ -116,6 +116,7 @@ def test_numbers_for_ids_get_their_zeros_back(tmp_path: Path) -> None:
         ([100.0, 50.0, 40.0, 20.0, 30.0], "the angle 30 is out of range"),
         ([100.0, 50.0, 40.0, 20.0, -0.524], r"another box \(IoU 0.\d+\)"),
         ([100.0, 50.0, 20.0, 40.0, 0.524], "another box"),
+        ([100.0, 50.0, 35.0, 20.0, 0.524], r"another box \(IoU 0.8\d\)"),
     ],
 )
 def test_five_numbers_and_corners_must_be_one_box(tmp_path: Path, rbox: list[float], reason: str) -> None:

@@ -187,6 +187,20 @@ def test_a_tiny_piece_points_to_its_object_too() -> None:
     assert causes(find_causes(scored([ship], [piece]), windows=WINDOWS)) == (["seam"], ["seam"])
 
 
+def test_a_piece_of_a_twentieth_is_one_too() -> None:
+    ship: tuple[str, Box] = ("ship", (136, 50, 80, 10, 0))  # from 96 to 176, of which the first window shows 4
+    piece: tuple[str, float, Box] = ("ship", 0.9, (98, 50, 4, 10, 0))
+    assert causes(find_causes(scored([ship], [piece]), windows=WINDOWS)) == (["seam"], ["seam"])
+
+
+def test_a_piece_lies_in_the_window_that_shows_it() -> None:
+    """Nine tenths of it do: what reaches further beyond comes from no window, and is a box of the wrong size."""
+    ship: tuple[str, Box] = ("ship", (90, 50, 100, 10, 0))  # from 40 to 140; the windows show 40 to 100 and 80 to 140
+    for right, cause in ((101, "seam"), (108, "size")):  # from 60: 40 of 41 and of 48 pixels lie in the first
+        box = ("ship", 0.9, ((60 + right) / 2, 50.0, right - 60.0, 10.0, 0.0))
+        assert causes(find_causes(scored([ship], [box]), windows=WINDOWS))[0] == [cause]
+
+
 def test_an_object_complete_in_no_window_is_cut_at_a_seam() -> None:
     result = scored([("ship", (110, 50, 100, 10, 0)), SHIP], [])
     m = find_causes(result, windows=WINDOWS)

@@ -182,3 +182,5 @@ def test_the_curve_by_threshold() -> None:
         ["0.99", "1", "0.00", "0.00", "0.00"],
     ]
     assert table.content["precision_recall_f1"]["ship"][1] == [None, 0.0, 0.0]
+    usual = curve_table(scored(FOUND, {"a": 2, "b": 3, "c": 1})).content["thresholds"]
+    assert usual == [round(k / 20, 2) for k in range(1, 20)], "0.05 to 0.95"

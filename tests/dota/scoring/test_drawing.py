@@ -42,6 +42,12 @@ def near(picture: NDArray[np.uint8], x: int, y: int, colour: object, reach: int 
 
 def test_colours_are_mmrotates_by_name_whatever_the_list() -> None:
     assert [colour_of(name, DOTA_CLASSES["v1.0"]) for name in DOTA_CLASSES["v1.0"]] == list(PALETTE[:15])
+    # mmrotate/datasets/dota.py of 0.3.4
+    assert PALETTE[:15] == (
+        (165, 42, 42), (189, 183, 107), (0, 255, 0), (255, 0, 0), (138, 43, 226), (255, 128, 0), (255, 0, 255),
+        (0, 255, 255), (255, 193, 193), (0, 51, 153), (255, 250, 205), (0, 139, 139), (255, 255, 0), (147, 116, 116),
+        (0, 0, 255),
+    )  # fmt: skip
     assert colour_of("ship", ("ship",)) == PALETTE[6]
     assert colour_of("tractor", ("tractor", "ship")) == PALETTE[0]
 

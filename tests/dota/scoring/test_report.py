@@ -14,12 +14,14 @@ from fdam_rotate.dota.detections import Detections
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.problems import Problem, format_problems, line_problem
 from fdam_rotate.dota.scoring.analysis import Confusion, confusion, worst_images
+from fdam_rotate.dota.scoring.bootstrap import Interval, ScoreIntervals
 from fdam_rotate.dota.scoring.evaluation import evaluate
 from fdam_rotate.dota.scoring.plots import write_plots
 from fdam_rotate.dota.scoring.report import (
     format_markdown,
     format_notes,
     format_table,
+    interval_notes,
     precision_at,
     to_json,
     write_json,
@@ -326,3 +328,13 @@ def test_sizes_cover_every_side() -> None:
     assert bounds[0][0] == 0.0
     assert bounds[-1][1] == math.inf
     assert all(a[1] == b[0] for a, b in itertools.pairwise(bounds))
+
+
+@pytest.mark.parametrize(("images", "narrow"), [(19, True), (20, False)])
+def test_intervals_of_fewer_than_twenty_images_are_warned_of(images: int, narrow: bool) -> None:
+    value = Interval(0.5, 0.4, 0.6, 100)
+    notes = interval_notes(ScoreIntervals(value, {}, images, 100, 0, 0.95, 0.5))
+    assert f"100 draws of {images} source images, seed 0" in notes[0]
+    assert [note.startswith(f"warning: intervals from {images} images are too narrow") for note in notes[1:]] == (
+        [True] if narrow else []
+    )

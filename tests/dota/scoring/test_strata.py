@@ -53,6 +53,22 @@ def test_each_object_is_in_its_stratum(kind: str, boxes: list[Box], names: list[
         assert {key for key, count in counts.items() if count} == {name}, box
 
 
+def test_the_bounds_are_those_of_the_names() -> None:
+    """And of docs/evaluate.md: COCO's 32 and 96 with one at 16; angles in six bins round multiples of 30 degrees."""
+    bounds = {kind: [low for low, _ in own.values()] for kind, own in STRATA.items()}
+    assert bounds == {
+        "size": [0, 16, 32, 96],
+        "aspect": [0, 1.5, 3, 6],
+        "angle": [-15, 15, 45, 75, 105, 135],
+        "density": [0, 1, 3, 10],
+        "border": [-np.inf, 1, 50, 200],
+    }
+    for own in STRATA.values():
+        rows = list(own.values())
+        assert [high for _, high in rows[:-1]] == [low for low, _ in rows[1:]]
+        assert rows[-1][1] in (np.inf, 165)
+
+
 def test_only_clear_rectangles_have_an_angle() -> None:
     kite = [0, 0, 40, 10, 60, 0, 40, -10]
     slanted = [0, 0, 40, 0, 60, 20, 20, 20]  # a parallelogram: the diagonals halve each other, yet differ

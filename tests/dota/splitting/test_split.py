@@ -175,6 +175,9 @@ def test_the_class_list_drops_and_tells_other_classes(tmp_path: Path) -> None:
     totals = split(data, tmp_path / "free")
     assert totals["objects_dropped"] == {}
     assert totals["problems"] == {"class": 1}
+    # of a letter too many ten of eleven agree, which is a slip
+    data = write_one(tmp_path / "more", ["1 1 9 1 9 9 1 9 ship 0", "1 1 9 1 9 9 1 9 planes 0"])
+    assert split(data, tmp_path / "many")["problems"] == {"class": 1}
 
 
 def test_own_classes_are_no_problem(tmp_path: Path) -> None:
