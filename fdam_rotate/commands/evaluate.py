@@ -255,7 +255,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     with usage_errors(parser):
         thrs = parse_iou_thrs(args.iou_thr or ["0.5:0.95"])
-    asked_for = args.bootstrap is not None
+    asked_for = {"bootstrap": args.bootstrap is not None, "calibration": args.calibration}
+    if_possible = [name for name, asked in asked_for.items() if not asked]  # what the page adds
     if args.page:
         args.bootstrap = args.bootstrap or RESAMPLES
         args.causes = args.calibration = True
@@ -273,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         iou_thrs=thrs,
         task=args.task,
         bootstrap=args.bootstrap,
-        if_possible=not asked_for,
+        if_possible=if_possible,
         seed=args.seed,
         causes=args.causes,
         by=args.by,

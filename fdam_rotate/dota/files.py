@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +13,7 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["atomic_path", "check_file_name", "sha256_of", "write_text"]
+__all__ = ["atomic_path", "check_file_name", "move_file", "sha256_of", "write_text"]
 
 
 @contextmanager
@@ -31,6 +33,22 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def move_file(source: str | Path, target: str | Path) -> None:
+    """Rename a file or link; from another disc (a volume or link as the output folder) it is copied, all or nothing."""
+    source, target = Path(source), Path(target)
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        if source.is_symlink():
+            target.symlink_to(source.readlink())
+        else:
+            with atomic_path(target) as temporary:
+                shutil.copyfile(source, temporary)
+        source.unlink()
 
 
 def write_text(target: str | Path, text: str) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
+from fdam_rotate.commands import convert_labels, merge
 from fdam_rotate.dota.errors import DotaError
-from fdam_rotate.dota.files import atomic_path, check_file_name, sha256_of, write_text
+from fdam_rotate.dota.files import atomic_path, check_file_name, move_file, sha256_of, write_text
 
 
 @pytest.fixture
@@ -34,6 +38,53 @@ def test_text_is_utf_8_with_its_line_ends_and_folders_are_made(tmp_path: Path) -
     write_text(tmp_path / "new/folder/a.txt", "\u00e9\r\nb\n")
     assert (tmp_path / "new/folder/a.txt").read_bytes() == b"\xc3\xa9\r\nb\n"
     assert sha256_of(tmp_path / "new/folder/a.txt") == hashlib.sha256(b"\xc3\xa9\r\nb\n").hexdigest()
+
+
+@pytest.fixture
+def other_disc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Renaming works within a folder only, as between two discs."""
+    replace = os.replace
+
+    def within(source: str | Path, target: str | Path) -> None:
+        if Path(source).parent != Path(target).parent:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", within)
+
+
+def test_a_file_is_moved_to_another_disc(tmp_path: Path, other_disc: None, mask: int) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a/one.txt").write_text("new")
+    (tmp_path / "b/one.txt").write_text("old")
+    (tmp_path / "a/link").symlink_to("/nowhere")
+    for name in ("one.txt", "link"):
+        move_file(tmp_path / "a" / name, tmp_path / "b" / name)
+    assert list((tmp_path / "a").iterdir()) == []
+    assert (tmp_path / "b/one.txt").read_text() == "new"
+    assert stat.S_IMODE((tmp_path / "b/one.txt").stat().st_mode) == 0o666 & ~mask
+    assert (tmp_path / "b/link").readlink() == Path("/nowhere")
+    with pytest.raises(FileNotFoundError):
+        move_file(tmp_path / "a/none", tmp_path / "a/some")
+
+
+def test_merge_and_convert_labels_write_to_another_disc(tmp_path: Path, other_disc: None) -> None:
+    """As with a volume of Docker as the output folder: what they make beside it cannot be renamed into it."""
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/Task1_ship.txt").write_text("a 0.9 1 2 9 2 9 8 1 8\n")
+    for _ in range(2):  # the second run replaces the files of the first
+        argv = [str(tmp_path / "in"), "--out", str(tmp_path / "merged"), "--classes", "ship", "--overwrite"]
+        assert merge.main(argv) == 0
+        assert (tmp_path / "merged/Task1_ship.txt").read_text().startswith("a 0.900000 1.00 2.00 ")
+        assert (tmp_path / "merged.zip").is_file()
+    (tmp_path / "set/images").mkdir(parents=True)
+    (tmp_path / "set/labelTxt").mkdir()
+    assert cv2.imwrite(str(tmp_path / "set/images/a.png"), np.zeros((9, 9, 3), np.uint8))
+    (tmp_path / "set/labelTxt/a.txt").write_text("1 2 9 2 9 8 1 8 ship 0\n")
+    assert convert_labels.main([str(tmp_path / "set"), "--out", str(tmp_path / "yolo"), "--to", "yolo-obb"]) == 0
+    assert (tmp_path / "yolo/images/data/a.png").resolve() == tmp_path / "set/images/a.png"
+    assert (tmp_path / "yolo/labels/data/a.txt").is_file()
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:

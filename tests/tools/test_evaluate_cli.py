@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from fdam_rotate.dota.errors import ScoreError
+from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.manifest import Manifest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -446,3 +446,18 @@ def test_a_page_of_one_image_has_no_intervals_and_all_else(
     with pytest.raises(ScoreError, match="at least two source images"):
         load_tool("evaluate").main(words(data, "--page", data / "other.html", "--bootstrap", "10"))
     assert not (data / "other.html").exists()
+
+
+def test_a_page_of_scores_that_are_no_shares_has_no_calibration_and_all_else(
+    data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(data / "det", {"Task1_plane.txt": "a 55 50 0 60 0 60 10 50 10\n"})
+    assert load_tool("evaluate").main(words(data, "--page", data / "page.html")) == 0
+    told = "no calibration: calibration needs scores in [0, 1]; those of plane go from 55 to 55"
+    assert told in capsys.readouterr().out
+    page = (data / "page.html").read_text()
+    assert all(f'<h2 id="{key}">' in page for key in ("scores", "causes", "by_aspect"))
+    assert '<h2 id="calibration">' not in page
+    assert "no calibration" in page
+    with pytest.raises(DotaError, match="calibration needs scores"):
+        load_tool("evaluate").main(words(data, "--page", data / "other.html", "--calibration"))

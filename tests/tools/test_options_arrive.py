@@ -628,7 +628,7 @@ def test_evaluate(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         found = arrived(patch, "tools/evaluate.py", f"{module}:Questions", words).named
     assert {**found, "iou_thrs": tuple(found["iou_thrs"]), "choose_on": list(found["choose_on"])} == {
-        "metric": "voc12", "iou_thrs": (0.5, 0.75), "task": 2, "bootstrap": 50, "if_possible": False, "seed": 4,
+        "metric": "voc12", "iou_thrs": (0.5, 0.75), "task": 2, "bootstrap": 50, "if_possible": [], "seed": 4,
         "causes": True, "by": ["angle", "size"], "calibration": True, "choose_on": ["a"], "score_thr": 0.25,
     }  # fmt: skip
     with monkeypatch.context() as patch:

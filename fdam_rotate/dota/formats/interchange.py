@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.errors import DotaError, ImageReadError, LabelFormatError
-from fdam_rotate.dota.files import check_file_name
+from fdam_rotate.dota.files import check_file_name, move_file
 from fdam_rotate.dota.labels import MAX_COORDINATE, Labels, unknown_class
 from fdam_rotate.dota.layout import image_problem
 from fdam_rotate.dota.names import class_name, id_problem
@@ -336,6 +336,6 @@ def staged(out_dir: Path, *, overwrite: bool = False, inputs: Iterable[str | Pat
         for path in folders:
             (out_dir / path).mkdir(parents=True, exist_ok=True)
         for path in files:
-            os.replace(partial / path, out_dir / path)
+            move_file(partial / path, out_dir / path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -9,7 +9,6 @@ class while it is packed. The result is the same in bytes whichever way is taken
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 from collections import Counter
@@ -35,6 +34,7 @@ from fdam_rotate.dota.detections import (
     unify_ids,
 )
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
+from fdam_rotate.dota.files import move_file
 from fdam_rotate.dota.merging.merge import best_of_image, merge_placed
 from fdam_rotate.dota.merging.options import MergeOptions
 from fdam_rotate.dota.merging.placing import Locate, Placer
@@ -180,8 +180,8 @@ def _publish(work: Path, out: Path, names: Sequence[str], own: Sequence[str]) ->
     """Move finished files to where they belong, after the files of an earlier merge are gone."""
     claim_folder(out, names, own=own, overwrite=True)
     for name in names:
-        os.replace(work / name, out / name)
-    os.replace(work / "packed.zip", zip_path_of(out))
+        move_file(work / name, out / name)
+    move_file(work / "packed.zip", zip_path_of(out))
 
 
 def _with_names(locate: Locate) -> Locate:

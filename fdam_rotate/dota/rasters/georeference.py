@@ -222,6 +222,9 @@ def _prj_crs(path: Path) -> Any:
 
 def _control(path: Path, points: Sequence[Any], shown: NDArray[np.float64]) -> tuple[tuple[float, ...], ...]:
     """Ground control points as `GeoReference` keeps them; ``shown`` (3, 3) takes stored pixels to those shown."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.errors import RasterioError
+
     columns_rows = np.array([[point.col, point.row, 1.0] for point in points]) @ shown.T
     control = tuple(
         (float(column), float(row), float(point.x), float(point.y))
@@ -230,6 +233,13 @@ def _control(path: Path, points: Sequence[Any], shown: NDArray[np.float64]) -> t
     spread = np.array(control)[:, :2] - np.mean(np.array(control)[:, :2], axis=0)
     if len(control) < 3 or np.linalg.matrix_rank(spread, tol=1e-6) < 2 or not math.isfinite(float(np.sum(control))):
         raise GeoReferenceError(f"{path}: {len(control)} ground control points, all in one line, do not place it")
+    try:
+        _control_transformer(control).xy([0], [0], offset="ul")
+    except (CPLE_BaseError, RasterioError):
+        raise GeoReferenceError(
+            f"{path}: its {len(control)} ground control points do not place it: some are one point, or they lie in too "
+            "few rows or columns for the polynomial of their number"
+        ) from None
     return control
 
 

@@ -88,6 +88,8 @@ class WindowedImage(PixelSource):
         self._colour_bands, first = bands, bands[0]
         alpha = next((k for k, name in enumerate(colours, 1) if name == "alpha"), None)
         self._alpha = alpha if alpha not in self._colour_bands else None
+        # in a VRT alpha may be of another type than the colours, and bands of two types are not read at once
+        self._alpha_alone = self._alpha is not None and dataset.dtypes[self._alpha - 1] != dataset.dtypes[first - 1]
         flags = {flag.name for flag in dataset.mask_flag_enums[first - 1]}
         self._mask = "per_dataset" in flags and alpha is None
         self._apart = dataset.interleaving is not None and dataset.interleaving.name == "band"
@@ -191,13 +193,14 @@ class WindowedImage(PixelSource):
 
     def _read(self, window: Window) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
         """Values (bands, rows, columns) as stored, and where there is data; None: everywhere."""
-        stored = self._stored(window, [*self._colour_bands, *([self._alpha] if self._alpha else [])])
+        together = [*self._colour_bands, *([self._alpha] if self._alpha and not self._alpha_alone else [])]
+        stored = self._stored(window, together)
         values = stored[: len(self._colour_bands)]
         if not self._masked:
             return values, None
         valid: NDArray[np.bool_] = ~self._missing(values).all(axis=0)
         if self._alpha:
-            valid &= stored[-1] != 0
+            valid &= (self._stored(window, [self._alpha])[0] if self._alpha_alone else stored[-1]) != 0
         if self._mask:
             valid &= self._stored(window, None) != 0
         return values, valid

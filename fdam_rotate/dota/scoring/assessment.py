@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fdam_rotate.dota.detections import Detections
-from fdam_rotate.dota.errors import ScoreError
+from fdam_rotate.dota.errors import DotaError, ScoreError
 from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.labels import Labels
 from fdam_rotate.dota.scoring.analysis import Confusion, ImageErrors, confusion, worst_images
@@ -82,7 +82,8 @@ class Questions:
         iou_thrs: overlaps above which an object is found; the first is that of the mAP.
         task: 1, oriented boxes, or 2, horizontal ones.
         bootstrap: draws behind the intervals; None: no intervals.
-        if_possible: where there is one source image, and so no interval, say so and answer the rest.
+        if_possible: of ``bootstrap`` and ``calibration`` those to pass over with a note where they have no answer
+            (intervals of one source image, calibration of scores that are no shares); others are then errors.
         seed: of the draws.
         causes: why detections are wrong and objects missed.
         by: kinds of `fdam_rotate.dota.scoring.strata.score_by`: AP by size, aspect and so on.
@@ -95,7 +96,7 @@ class Questions:
     iou_thrs: Sequence[float] = (0.5,)
     task: int = 1
     bootstrap: int | None = None
-    if_possible: bool = False
+    if_possible: Collection[str] = ()
     seed: int = 0
     causes: bool = False
     by: Sequence[str] = ()
@@ -234,7 +235,7 @@ def assess(
             try:
                 intervals = score_intervals(result, resamples=questions.bootstrap, seed=questions.seed)
             except ScoreError as error:
-                if not questions.if_possible:
+                if "bootstrap" not in questions.if_possible:
                     raise
                 without = [f"no intervals: {error}"]
     notes = [*format_notes(result, trained_on), *repeated_notes(repeated_labels(truths, classes)), *tie_notes(ties)]
@@ -251,7 +252,12 @@ def assess(
                 found.tables.append(strata_table(result, kind, score_by(result, kind, sizes=image_sizes)))
     if questions.calibration:
         with costs.of("calibration"):
-            found.tables.append(calibration_table(calibrate(result)))
+            try:
+                found.tables.append(calibration_table(calibrate(result)))
+            except DotaError as error:
+                if "calibration" not in questions.if_possible:
+                    raise
+                found.notes.append(f"no calibration: {error}")
     if questions.choose_on is not None:
         with costs.of("thresholds"):
             found.thresholds = best_thresholds(result, questions.choose_on)

@@ -272,6 +272,19 @@ def test_control_points_that_do_not_place_an_image(tmp_path: Path) -> None:
         read_georeference(picture(tmp_path / "a.tif", gcps=(line, CRS.from_epsg(4326))))
 
 
+def test_control_points_that_no_polynomial_fits(tmp_path: Path) -> None:
+    """Ten ask for GDAL's third order, which two rows do not give; the run ends well, and says what has no map."""
+    points = gcps(lambda u, v: (10 + 1e-4 * u, 50 - 1e-4 * v), [0, 50, 100, 150, 200], [0, 100])
+    path = picture(tmp_path / "a.tif", gcps=(points, CRS.from_epsg(4326)))
+    with pytest.raises(GeoReferenceError, match="its 10 ground control points do not place it"):
+        read_georeference(path)
+    done = predict([path], tmp_path / "out")
+    assert (done.images, done.geojson) == (1, 0)
+    assert [note.split(": ")[1] for note in done.notes] == ["no GeoJSON"]
+    five = picture(tmp_path / "b.tif", gcps=(points[:5], CRS.from_epsg(4326)))
+    assert read_georeference(five).ground(np.array([[100.0, 50.0]]))[0] == pytest.approx([10.01, 49.995])
+
+
 @pytest.mark.parametrize(("name", "world"), [
     ("a.tif", "a.tfw"), ("a.png", "a.pgw"), ("a.jpg", "a.jgw"), ("b.jpeg", "b.jgw"), ("a.bmp", "a.wld"),
     ("a.png", "a.pngw"), ("a.JPG", "a.jgw"), ("a.TIF", "a.tfw"),

@@ -14,6 +14,7 @@ from prep_scenes import texture, tree
 from scripts import load_script
 
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.dota.rasters.images import open_pixels
 from fdam_rotate.dota.rasters.options import RasterOptions
 
 rasterio = pytest.importorskip("rasterio")
@@ -360,3 +361,28 @@ def test_nodata_does_not_move_the_range(name: str, tmp_path: Path) -> None:
 def test_a_range_rises(scale_range: tuple[float, float]) -> None:
     with pytest.raises(DotaError, match="a low and a higher value"):
         RasterOptions(scale_range=scale_range)
+
+
+def test_alpha_of_another_type_in_a_vrt_says_where_there_is_data(tmp_path: Path) -> None:
+    """``gdalbuildvrt -addalpha`` over tiles of 16 bits gives a band of 8, and two types are not read at once."""
+    values = scene().astype(np.uint16) * 8
+    store(tmp_path / "deep.tif", values)
+    alpha = np.zeros((1, HEIGHT, WIDTH), np.uint8)
+    alpha[:, :, :64] = 255
+    store(tmp_path / "alpha.tif", alpha)
+    source = (
+        "<SimpleSource><SourceFilename relativeToVRT='1'>{}</SourceFilename><SourceBand>{}</SourceBand></SimpleSource>"
+    )
+    bands = [("UInt16", colour, "deep.tif", k) for k, colour in enumerate(("Red", "Green", "Blue"), 1)]
+    text = "".join(
+        f"<VRTRasterBand dataType='{kind}' band='{number}'><ColorInterp>{colour}</ColorInterp>"
+        f"{source.format(name, k)}</VRTRasterBand>"
+        for number, (kind, colour, name, k) in enumerate([*bands, ("Byte", "Alpha", "alpha.tif", 1)], 1)
+    )
+    path = tmp_path / "a.vrt"
+    path.write_text(f"<VRTDataset rasterXSize='{WIDTH}' rasterYSize='{HEIGHT}'>{text}</VRTDataset>")
+    windows = [[0, 0, 64, 64], [64, 0, 128, 64]]
+    with open_pixels(path, RasterOptions(scale_range=(0, 2040))) as image:
+        ((number, pixels),) = image.crops(windows, skippable=range(2))
+    assert number == 0
+    assert (pixels == np.moveaxis(scene()[::-1, :64, :64], 0, -1)).all()
