@@ -93,6 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     problems = reading.problems
     with staged(args.out, overwrite=args.overwrite, inputs=[args.source, args.img_dir]) as folder:
         parts = _read(args.source, source_format, reading)
+        if not problems and not any(part.items for part in parts):
+            raise DotaError(f"{args.source}: names no image: nothing to convert")
         classes = args.classes or _class_list(parts)
         parts = only_classes(parts, classes, problems)
         if args.drop_difficult:

@@ -99,7 +99,7 @@ def _normalise(item: Item, outside: str, losses: Losses) -> tuple[NDArray[np.flo
 def _data_yaml(names: Sequence[str], classes: Sequence[str]) -> str:
     lines = ["# YOLO-OBB data set; folders are relative to this file"]
     keys = {name: name for name in names if name in _SPLITS}
-    if "train" not in keys:
+    if names and "train" not in keys:
         keys = {"train": names[0], **keys}
     lines += [f"{key}: {json.dumps(f'images/{name}', ensure_ascii=False)}" for key, name in keys.items()]
     if "val" not in keys:

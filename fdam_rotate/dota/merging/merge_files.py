@@ -401,6 +401,7 @@ class _Job:
         left = dict(unplaced)
         with open_file(source, file_name) as stream:
             for line, row in enumerate(stream, start=1):
+                row = row.removeprefix(b"\xef\xbb\xbf") if line == 1 else row
                 fields = row.split(maxsplit=1)
                 reason = left.pop(unescape_id(fields[0].decode("utf-8", "replace")), None) if fields else None
                 if reason is not None:

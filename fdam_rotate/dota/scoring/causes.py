@@ -104,6 +104,8 @@ def find_causes(
     polys = np.concatenate([r.polys for r in per_class])
     obj_image = np.concatenate([r.truth_image for r in per_class])
     obj_polys = np.concatenate([r.truth_polys for r in per_class])
+    if result.task == 2:  # upright boxes are compared, and the outer one of a label that is turned
+        polys, obj_polys = _upright(polys), _upright(obj_polys)
     outcome = np.concatenate([r.outcome[t] for r in per_class])
     overlapped, matched = (
         np.concatenate(
@@ -185,6 +187,11 @@ def _rectangles(polys: Polys, task: int) -> Polys:
     return np.stack(
         [(low_x + high_x) / 2, (low_y + high_y) / 2, high_x - low_x, high_y - low_y, np.zeros(len(polys))], axis=1
     )
+
+
+def _upright(polys: Polys) -> Polys:
+    """The outer upright boxes of polygons, as corners (N, 8)."""
+    return poly_to_hbb(polys)[:, [0, 1, 2, 1, 2, 3, 0, 3]]
 
 
 def _pieces(

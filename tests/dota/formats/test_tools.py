@@ -764,6 +764,18 @@ def test_round_trip_through(dota: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert (tmp_path / "back/train/images/A.png").is_symlink()
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "cvat"])
+def test_a_source_without_images_is_nothing_to_convert(tmp_path: Path, name: str) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/annotations.xml").write_text("<annotations></annotations>")
+    with pytest.raises(DotaError, match="in: names no image: nothing to convert"):
+        convert([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--to", name])
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
+    # of images that are all bad the problems are told, and what is written is empty
+    (tmp_path / "in/annotations.xml").write_text('<annotations><image id="0" name="../a.png"/></annotations>')
+    assert convert([str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--to", name]) == 1
+
+
 def test_a_part_cannot_leave_the_output() -> None:
     for name in ("", ".", "..", "../up", "a/b", "a\\b"):
         with pytest.raises(DotaError, match="would leave the output folder"):

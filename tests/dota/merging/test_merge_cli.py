@@ -92,6 +92,13 @@ def test_bad_lines_and_lost_patches_are_told(source: Path, tmp_path: Path, capsy
     assert len(read_detections(tmp_path / "out")["ship"]) > 100
 
 
+def test_a_lost_patch_behind_a_byte_order_mark_is_told_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/Task1_ship.txt").write_bytes(b"\xef\xbb\xbfP__0__0___0 0.5 0 0 1 0 1 1 0 1\n")
+    assert tool.main([str(tmp_path / "in"), "--out", str(tmp_path / "out")]) == 1
+    assert "Task1_ship.txt:1: 'P__0__0___0' is not a patch name" in capsys.readouterr().err
+
+
 def test_output_is_checked_first(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()

@@ -113,6 +113,22 @@ def test_upright_boxes_have_no_angle() -> None:
     assert causes(find_causes(result))[0] == ["size"]
 
 
+@pytest.mark.parametrize(
+    ("box", "cause"),
+    [((50, 50, 40, 40, 0), "size"), ((86, 50, 64, 64, 0), "centre"), ((50, 50, 20, 140, 0), "size")],
+)
+def test_of_a_turned_label_the_outer_box_counts_in_task_2(box: Box, cause: str) -> None:
+    """A thin diagonal from (18, 18) to (82, 82), which fills little of its outer box of 64 x 64 pixels."""
+    diagonal: tuple[str, Box] = ("ship", (50, 50, math.hypot(60, 60), math.hypot(4, 4), 45))
+    assert causes(find_causes(scored([diagonal], [("ship", 0.9, box)], task=2)))[0] == [cause]
+
+
+def test_a_piece_of_the_outer_box_is_one_in_task_2() -> None:
+    diagonal: tuple[str, Box] = ("ship", (110, 50, math.hypot(60, 60), math.hypot(4, 4), 45))  # from 78 to 142
+    piece: tuple[str, float, Box] = ("ship", 0.9, (89, 50, 22, 64, 0))  # what the first window shows of the outer box
+    assert causes(find_causes(scored([diagonal], [piece], task=2), windows=WINDOWS)) == (["seam"], ["seam"])
+
+
 def test_duplicate_class_both_and_background() -> None:
     result = scored(
         [SHIP, ("plane", (50, 150, 40, 10, 0))],
