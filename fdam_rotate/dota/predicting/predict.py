@@ -362,7 +362,11 @@ class _Run:
         names = image.level.names
         image.journal.finish(names)
         patches = image.journal.detections(names)
-        whole = merge_patches({name: patches[name] for name in self.classes}, self.merge)
+        # not by their names, in which a window of less than 16 pixels would be a rate
+        corners = image.level.windows[:, :2].tolist()
+        places = {name: (image.source.image_id, *at, 1.0) for name, at in zip(names, corners, strict=True)}
+        found = {name: patches[name] for name in self.classes}
+        whole = merge_patches(found, self.merge, locate=places.__getitem__)
         if self.thresholds is not None:
             whole = {name: one.take(one.scores >= self.thresholds[name]) for name, one in whole.items()}
         self.merged[number] = whole

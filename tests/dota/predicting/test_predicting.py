@@ -90,6 +90,21 @@ def test_each_object_once_at_its_place(finder, sources, tmp_path, batch_size):
     assert {name: sorted(spots) for name, spots in centres.items()} == expected
 
 
+def test_windows_too_small_for_a_patchs_name_lie_in_their_place(tmp_path):
+    """``a__8__8___0`` names a patch of an image that was resized by 8; here it is a window of 8 pixels."""
+
+    class OneBox(SquareFinder):
+        def detect(self, windows):
+            box = Found(np.array([[4.0, 4.0, 6.0, 2.0, 0.0]]), np.array([0.9]), np.zeros(1, int))
+            return [box] * len(windows)
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 24, 3), np.uint8))
+    source = SourceImage("a", tmp_path / "a.png", None)
+    predict_images(OneBox(), [source], tmp_path / "out", SplitOptions(sizes=(8,), gaps=(0,)))
+    polys = read_detections(tmp_path / "out")["plane"].polys
+    assert sorted(polys.reshape(-1, 4, 2).mean(1).tolist()) == [[4, 4], [12, 4], [20, 4]]
+
+
 def test_outside_an_image_is_the_value_that_was_asked_for(finder, sources, tmp_path):
     """And another value is another run: the windows at the border have other pixels."""
     seen, detect = [], finder.detect
