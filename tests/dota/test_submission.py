@@ -11,7 +11,7 @@ import pytest
 from fdam_rotate.dota.detections import Detections, read_detections
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError, UnknownClassError
 from fdam_rotate.dota.problems import Problem
-from fdam_rotate.dota.submission import check_submission, write_submission
+from fdam_rotate.dota.submission import MAX_MEGABYTES, check_submission, write_submission
 
 CLASSES = ("plane", "ship")
 IDS = ("P0001", "P0002")
@@ -191,6 +191,7 @@ def test_no_zip_at_all(tmp_path: Path) -> None:
 
 
 def test_size_limits(tmp_path: Path) -> None:
+    assert MAX_MEGABYTES == 100
     # 60 kB of text that packs to some 500 bytes with the rest; a text may have ten times the size of the zip
     wide = {"Task1_plane.txt": GOOD, "Task1_ship.txt": OTHER[:-1] + " " * 60_000 + "\n"}
     blank = pack(tmp_path / "a.zip", wide)

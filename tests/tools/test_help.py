@@ -14,10 +14,12 @@ import pytest
 from scripts import ROOT, load_script
 
 import fdam_rotate
+from fdam_rotate.cli import run
 from fdam_rotate.commands import COMMANDS as COMMAND_TABLE
 from fdam_rotate.commands import main
 from fdam_rotate.commands.parser import command_parser
 from fdam_rotate.commands.values import config_file, existing_file
+from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
 
 COMMANDS = sorted(
     str(path.relative_to(ROOT))
@@ -137,6 +139,33 @@ def test_a_wheel_holds_the_commands_and_the_configs(tmp_path):
     assert done.stdout.strip() == str(package / "configs" / "demo" / "lsk_fdam_demo.py")
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
     assert scripts == {"fdam-rotate": "fdam_rotate.commands:console"}
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "line"),
+    [
+        (0, 0, ""),
+        (1, 1, ""),
+        (DotaError("a.txt:1: x"), 1, "error: a.txt:1: x\n"),
+        (FileNotFoundError("no such file: a"), 1, "error: no such file: a\n"),
+        (FloatingPointError("the loss became nan"), 1, "error: the loss became nan\n"),
+        (ScoreError("no ground truth"), 2, "error: no ground truth\n"),
+        (Stopped("at iteration 7", 15), 143, "stopped: at iteration 7\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_end_of_a_command_has_its_exit_code_and_one_line(end, code, line, capsys):
+    def command():
+        if isinstance(end, BaseException):
+            raise end
+        return end
+
+    with pytest.raises(SystemExit) as stop:
+        run(command)
+    assert (stop.value.code, capsys.readouterr().err) == (code, line)
+    with pytest.raises(KeyError):  # a fault of ours is no line
+        run(lambda: {}["x"])
 
 
 def test_importing_the_package_loads_nothing_heavy():

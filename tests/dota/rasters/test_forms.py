@@ -386,3 +386,28 @@ def test_alpha_of_another_type_in_a_vrt_says_where_there_is_data(tmp_path: Path)
         ((number, pixels),) = image.crops(windows, skippable=range(2))
     assert number == 0
     assert (pixels == np.moveaxis(scene()[::-1, :64, :64], 0, -1)).all()
+
+
+@pytest.mark.parametrize(("seen", "expected"), [(9_999, (100, 1000)), (10_000, (100, 101))])
+def test_more_squares_are_looked_at_where_few_values_are_seen(
+    seen: int, expected: tuple[float, float], tmp_path: Path
+) -> None:
+    """Of 1,100 columns 16 squares of 64 leave out those from 64 to 68, which 64 squares see."""
+    values = np.zeros((1, 1100, 1100), np.uint16)
+    values[0, :, 64:69] = 1000
+    squares = np.concatenate([values[0, :64, x : x + 64].ravel() for x in (0, 69, 138)])
+    squares[:seen] = 100
+    for part, x in zip(squares.reshape(3, 64, 64), (0, 69, 138), strict=True):
+        values[0, :64, x : x + 64] = part
+    path = store(tmp_path / "a.tif", values, nodata=0)
+    with open_pixels(path) as image:
+        assert image.scale_range == expected
+
+
+def test_in_the_end_256_squares_are_looked_at(tmp_path: Path) -> None:
+    """Of 4,200 columns 64 squares leave some out, 64 and 65 among them."""
+    values = np.zeros((1, 64, 4200), np.uint16)
+    values[0, :32, 64] = 300
+    values[0, 32:, 64] = 700
+    with open_pixels(store(tmp_path / "a.tif", values, nodata=0)) as image:
+        assert image.scale_range == (300, 700)
