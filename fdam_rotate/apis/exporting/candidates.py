@@ -65,14 +65,14 @@ def best_candidates(
     Args:
         boxes: (B, P, 1, 5), or one for each class, (B, P, C, 5).
         scores: (B, P, C).
-        count: pairs to give.
+        count: pairs to give; all where there are fewer.
         score_thr: those above are counted.
 
     Returns:
-        boxes (B, count, 5), scores (B, count), labels (B, count), number above ``score_thr`` (B,).
+        boxes (B, M, 5), scores (B, M), labels (B, M), number above ``score_thr`` (B,).
     """
     classes = scores.shape[2]
-    best, index = scores.flatten(1).topk(count, dim=1)
+    best, index = scores.flatten(1).topk(min(count, scores.shape[1] * classes), dim=1)
     place = index if boxes.shape[2] == classes else torch.div(index, classes, rounding_mode="floor")
     return take(boxes.flatten(1, 2), place), best, index % classes, (best > score_thr).sum(1)
 

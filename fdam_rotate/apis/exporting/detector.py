@@ -48,6 +48,12 @@ __all__ = ["TOLERANCES", "DetectorReport", "candidates_of", "class_names", "expo
 #: Steps that may make several views of an image.
 _VIEWS = ("FlipTurnAug", "MultiScaleFlipAug")
 
+#: Steps of a test pipeline that an exported model does by itself, or that leave the pixels of one view alone.
+_STEPS = (
+    *_VIEWS, "LoadImageFromFile", "LoadAnyImage", "Resize", "RResize", "RandomFlip", "RRandomFlip", "Normalize", "Pad",
+    "ImageToTensor", "DefaultFormatBundle", "Collect",
+)  # fmt: skip
+
 OUTPUTS: tuple[str, ...] = ("boxes", "scores", "labels", "count")
 
 #: Precision of a file -> largest difference of a score from the detector's that passes a check.
@@ -85,25 +91,51 @@ def preparation(cfg: Any) -> dict[str, Any]:
     """What the config's test pipeline does to an image, for `fdam_rotate.apis.exporting.candidates.Pixels`.
 
     Raises:
-        ExportError: there is no Normalize step, or the pipeline makes several images of one.
+        ExportError: there is no Normalize step, the pipeline makes several images of one, or it does what an exported
+            model does not.
     """
     found: dict[str, Any] = {}
     steps = list(test_data(cfg).get("pipeline") or ())
     while steps:
         step = steps.pop()
         steps += step.get("transforms", [])
+        _check_step(step)
         if step["type"] == "Normalize":
             found.update({key: step[key] for key in ("mean", "std", "to_rgb") if key in step})
         elif step["type"] == "Pad" and step.get("size_divisor"):
             found["divisor"] = step["size_divisor"]
         for key in {"scale_factor", "img_scale"} & step.keys():
-            found["scale"] = _one_scale(key, step[key])
+            found.setdefault("scale", _one_scale(key, step[key]))  # that of the views goes before their own steps'
         for key in ("flip", "turns"):
             if step["type"] in _VIEWS and step.get(key):
                 raise ExportError(f"data.test.pipeline: {key}={step[key]!r}; an exported model sees one view")
     if "mean" not in found:
         raise ExportError("data.test.pipeline has no Normalize step, so that it is unknown what the model expects")
     return found
+
+
+def _check_step(step: Mapping[str, Any]) -> None:
+    """Refuse a step that would be left out of an exported model.
+
+    Raises:
+        ExportError: naming it.
+    """
+    kind = step["type"]
+    if kind not in _STEPS:
+        raise ExportError(f"data.test.pipeline has a step {kind}, which an exported model does not do")
+    filled = step.get("pad_val", 0)
+    filled = filled.get("img", 0) if isinstance(filled, Mapping) else filled
+    for key, plain in (
+        ("keep_ratio", step.get("keep_ratio", True)),
+        ("size", step.get("size") is None),
+        ("pad_to_square", not step.get("pad_to_square", False)),
+        ("pad_val", not np.any(filled)),
+    ):
+        if not plain:
+            raise ExportError(
+                f"data.test.pipeline: {kind} with {key}={step[key]!r}; an exported model keeps the ratio of the sides, "
+                "and fills up with zeros to a multiple of size_divisor"
+            )
 
 
 def _one_scale(key: str, scale: Any) -> Any:

@@ -70,8 +70,7 @@ class OneStageCandidates(nn.Module):
             # MMRotate compares the score with the threshold before it applies the factor.
             scores.append(torch.where(score > self.score_thr, score * factor[..., None], torch.zeros_like(score)))
         joined = torch.cat(scores, 1)
-        most = min(self.max_boxes, joined.shape[1] * self.classes)
-        best, *rest = best_candidates(torch.cat(boxes, 1), joined, most, 0.0)
+        best, *rest = best_candidates(torch.cat(boxes, 1), joined, self.max_boxes, 0.0)
         return self.pixels.placed(best, image), *rest
 
 

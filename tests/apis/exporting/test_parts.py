@@ -78,6 +78,7 @@ def test_the_best_pairs_of_box_and_class(of_classes):
     assert labels.tolist() == [[1, 0, 2, 2]]
     assert found[0, :, 0].tolist() == ([1, 10, 12, 2] if of_classes else [0, 10, 10, 0])
     assert count.tolist() == [2]
+    assert best_candidates(boxes, scores, 9, 0.5)[1].shape == (1, 6), "a small image of one class has no more"
 
 
 # ---- the whole detector, its network and its writing replaced by what is known
@@ -184,6 +185,24 @@ def test_more_that_the_pipeline_may_say():
         views.img_scale = scale
         with pytest.raises(ExportError, match="an exported model has one scale"):
             preparation(cfg)
+    views.img_scale = (96, 128)
+    views.transforms[0].img_scale = (64, 64)
+    assert preparation(cfg)["scale"] == (96, 128), "the views' own counts, as in MMDetection"
+    for at, step, said in (
+        (1, dict(type="CLAHE"), "has a step CLAHE, which an exported model does not do"),
+        (2, dict(type="CLAHE"), "has a step CLAHE"),
+        (2, dict(type="Resize", keep_ratio=False), "Resize with keep_ratio=False"),
+        (2, dict(type="Pad", size=(96, 96)), r"Pad with size=\(96, 96\)"),
+        (2, dict(type="Pad", pad_to_square=True), "Pad with pad_to_square=True"),
+        (2, dict(type="Pad", size_divisor=32, pad_val=dict(img=(0, 0, 9))), "Pad with pad_val="),
+    ):
+        steps = cfg.data.test.pipeline if at == 1 else views.transforms
+        steps.insert(1, step)
+        with pytest.raises(ExportError, match=said):
+            preparation(cfg)
+        del steps[1]
+    views.transforms[2] = dict(type="Pad", size=None, size_divisor=64, pad_val=dict(img=0, masks=0, seg=255))
+    assert preparation(cfg)["divisor"] == 64
     cfg.data.test.classes = ("pier", "crane")
     assert class_names(cfg) == ("pier", "crane")
 
