@@ -9,7 +9,7 @@ here=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
 site=${SITE:-/tmp/gpu_site}
 # what an image with torch, NumPy, SciPy, OpenCV, matplotlib, safetensors and tensorboard still lacks
-packages=(mmdet==2.28.2 mmrotate==0.3.4 e2cnn==0.2.3 pycocotools addict yapf platformdirs terminaltables shapely isal)
+packages=(mmdet==2.28.2 mmrotate==0.3.4 e2cnn==0.2.3 pycocotools addict yapf platformdirs terminaltables pyyaml tqdm shapely isal)
 
 fail() { echo "gpu_machine: $*" >&2; exit 1; }
 say() { echo "gpu_machine: $*"; }

@@ -2,8 +2,9 @@
 
 mmcv 1.7.2's C++ walks through the memory of a map as if the channels lay one after the other, and does not look whether
 they do: with channels last it makes wrong numbers without a word (deformable convolution stops instead). And it knows
-no bfloat16, nor on the CPU float16, so that autocast ends in an error. Here its functions get what they can read, in
-float32 and in the usual layout, and their result has the dtype of the maps.
+no bfloat16, nor on the CPU float16; on a GPU it takes maps of float16 only with boxes of float16, which could not say
+where in a large image they lie. So autocast ends in an error. Here its functions get what they can read, all in float32
+and in the usual layout, and their result has the dtype of the maps.
 """
 
 from __future__ import annotations
@@ -57,5 +58,5 @@ def _with_plain_maps(run: Callable[..., Any]) -> Callable[..., Any]:
 def _plain(argument: Any) -> Any:
     if not isinstance(argument, Tensor):
         return argument
-    short = argument.dtype == torch.bfloat16 or (argument.dtype == torch.float16 and argument.device.type == "cpu")
+    short = argument.dtype in (torch.bfloat16, torch.float16)
     return (argument.float() if short else argument).contiguous()

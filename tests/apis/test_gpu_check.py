@@ -9,7 +9,9 @@ import json
 import math
 import re
 import subprocess
+import sys
 import time
+from importlib.metadata import packages_distributions
 
 import pytest
 import torch
@@ -999,3 +1001,28 @@ def test_the_script_says_what_is_missing(tmp_path):
     assert (done.returncode, "no wheel of mmcv-full in" in done.stderr) == (1, True)
     (tmp_path / "mmcv_full-1.7.2-cp37-cp37-linux_x86_64.whl").touch()
     assert "is for cp37, python3 is cp3" in machine("check", tmp_path).stderr
+
+
+def test_the_script_carries_what_the_parts_import():
+    """Beside what comes with the packages that its first lines count on, and with this one."""
+    given = {
+        "torch", "torchgen", "functorch", "triton", "torchvision", "PIL", "sympy", "mpmath", "typing_extensions",
+        "filelock", "fsspec", "jinja2", "markupsafe", "networkx", "setuptools", "pkg_resources", "_distutils_hack",
+        "distutils", "numpy", "scipy", "cv2", "matplotlib", "mpl_toolkits", "contourpy", "cycler", "dateutil",
+        "fontTools", "kiwisolver", "packaging", "pyparsing", "six", "safetensors", "tensorboard", "fdam_rotate", "mmcv",
+    }  # fmt: skip
+    code = (
+        "import importlib, sys\n"
+        "from fdam_rotate.apis.gpu_check.plan import PARTS\n"
+        "for part in PARTS: importlib.import_module(f'fdam_rotate.apis.gpu_check.{part.name}')\n"
+        "files = {name.partition('.')[0]: getattr(part, '__file__', None) for name, part in sys.modules.items()}\n"
+        "print(*(name for name, file in files.items() if file and 'site-packages' in file))"
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=True)
+    script = (ROOT / "tools" / "gpu_machine.sh").read_text()
+    (carried,) = re.findall(r"^packages=\((.*)\)$", script, re.MULTILINE)
+    names = {re.split("[=<>]", word)[0].lower() for word in carried.split()}
+    held = packages_distributions()
+    imported = {name for name in done.stdout.split() if not name.startswith(("_", "__editable__"))} - given
+    assert {"mmdet", "mmrotate", "yaml", "tqdm"} <= imported
+    assert {name for name in imported if not {one.lower() for one in held.get(name, ())} & names} == set()

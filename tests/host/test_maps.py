@@ -76,6 +76,20 @@ def test_16_bits_are_computed_in_float32(name, layout, kind):
     assert (short_gradient - gradient).abs().max() <= 0.03 * gradient.abs().max()
 
 
+@pytest.mark.parametrize("kind", [torch.bfloat16, torch.float16])
+def test_on_no_device_maps_and_boxes_are_of_two_kinds(kind):
+    """mmcv's CUDA code reads boxes in the type of the maps, and stops where they are of another."""
+    seen = []
+
+    def run(ctx, x, rois):
+        seen.append((x.dtype, rois.dtype))
+        return x
+
+    away = torch.empty(2, 3, 8, 8, dtype=kind, device="meta")  # which is not the CPU
+    assert maps._with_plain_maps(run)(None, away, torch.empty(5, 6, device="meta")).dtype == kind
+    assert seen == [(torch.float32, torch.float32)]
+
+
 def test_it_is_put_in_place_once():
     before = [(function.forward, function.backward) for function in maps._FUNCTIONS]
     maps.read_any_map()
