@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from mmcv.runner import HOOKS, Hook
@@ -20,7 +21,7 @@ from fdam_rotate.apis.checkpoints.checkpoint import load_checkpoint_file
 from fdam_rotate.apis.inference import predict
 from fdam_rotate.apis.loading import seed_draw
 from fdam_rotate.apis.runners import latest_checkpoint
-from fdam_rotate.dota.errors import Stopped
+from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
 
 __all__ = ["Interruption", "NonFiniteLossHook", "PatchEvalHook", "SeedHook", "StopHook"]
 
@@ -120,6 +121,25 @@ class PatchEvalHook(EvalHook):
     def __init__(self, *args: Any, interruption: Interruption | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.interruption = interruption
+
+    def check(self) -> None:
+        """Score no box at all, so that what cannot be scored is told before the training and not after an epoch.
+
+        Raises:
+            DotaError: the labels are missing, or the data set knows no such setting.
+        """
+        dataset = self.dataloader.dataset
+        if not hasattr(dataset, "score"):
+            return  # not one of ours, which may need boxes
+        nothing = [[np.zeros((0, 6), np.float32)] * len(dataset.CLASSES)] * len(dataset)
+        try:
+            scores = dataset.evaluate(nothing, logger="silent", **self.eval_kwargs)
+        except ScoreError as error:
+            raise ScoreError(f"data.val: {error}; --no-validate trains without") from None
+        except (TypeError, ValueError) as error:
+            raise DotaError(f"evaluation: {error}") from None
+        if self.save_best not in (None, "auto", *scores):
+            raise DotaError(f"evaluation.save_best is {self.save_best}; expected auto or {', '.join(scores)}")
 
     def before_run(self, runner: Any) -> None:
         """Take up the best score so far: each step's checkpoint was written before that step was validated."""

@@ -21,13 +21,14 @@ from fdam_rotate.apis.checkpoints.checkpoint import (
     load_into,
 )
 from fdam_rotate.apis.compat import revert_sync_bn, setting_errors
+from fdam_rotate.apis.runtime import Runtime
 from fdam_rotate.datasets.views import turn_back
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.geometry import le90_to_poly
 from fdam_rotate.dota.merging.merge import nms_polygons
 from fdam_rotate.dota.progress import progress_bar
 
-__all__ = ["load_detector", "predict", "predict_batch"]
+__all__ = ["load_detector", "predict", "predict_batch", "put_on"]
 
 
 def load_detector(
@@ -50,8 +51,6 @@ def load_detector(
     revert_sync_bn(cfg.model)
     with setting_errors("the config's model"):
         model = build_detector(cfg.model, test_cfg=cfg.get("test_cfg"))
-    if cfg.get("fp16") is not None and torch.cuda.is_available():  # the CPU has no such convolutions
-        wrap_fp16_model(model)
     content = load_checkpoint_file(checkpoint, unsafe=unsafe_load)
     trained_on = content.get("meta", {}).get("CLASSES")
     if trained_on is not None and tuple(trained_on) != tuple(classes):
@@ -70,6 +69,15 @@ def load_detector(
         )
     model.CLASSES = tuple(classes)
     return model
+
+
+def put_on(model: torch.nn.Module, runtime: Runtime, cfg: Any) -> torch.nn.Module:
+    """A detector on the device of ``runtime``; on a GPU it computes in 16 bits where the config has ``fp16``."""
+    if runtime.device == "cpu":  # which casts nothing to 16 bits by itself, whether the machine has a GPU or not
+        return model.to("cpu")
+    if cfg.get("fp16") is not None:
+        wrap_fp16_model(model)
+    return model.to(f"cuda:{runtime.gpu_id}")
 
 
 @torch.no_grad()

@@ -18,7 +18,7 @@ from mmdet.datasets.pipelines import Compose
 from mmrotate.utils import setup_multi_processes
 
 from fdam_rotate.apis.compat import setting_errors, steps_for_batches, test_data
-from fdam_rotate.apis.inference import load_detector, predict_batch
+from fdam_rotate.apis.inference import load_detector, predict_batch, put_on
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
 from fdam_rotate.apis.train import check_classes
@@ -97,9 +97,8 @@ class TorchModel:
             import_modules_from_strings(**self._cfg.custom_imports)
         runtime = start_runtime("none", self._device)
         setup_multi_processes(self._cfg)
-        device = "cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"
         model = load_detector(self._cfg, self._checkpoint, self.classes, unsafe_load=self._unsafe_load)
-        self._model = set_precision(model.to(device).eval(), self._precision)
+        self._model = set_precision(put_on(model, runtime, self._cfg).eval(), self._precision)
 
     def detect(self, windows: Sequence[np.ndarray]) -> list[Found]:
         """The detections in each of some windows (H, W, 3), blue, green, red, in pixels of the window."""

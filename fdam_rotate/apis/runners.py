@@ -18,14 +18,17 @@ import torch
 from mmcv.parallel import is_module_wrapper
 from mmcv.runner import EpochBasedRunner, IterBasedRunner
 from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
-from mmcv.runner.hooks import GradientCumulativeOptimizerHook
+from mmcv.runner.hooks import EMAHook, GradientCumulativeOptimizerHook
 from mmdet.core.hook.ema import BaseEMAHook
 
 from fdam_rotate.dota.files import atomic_path
 
-__all__ = ["RUNNERS", "EpochRunner", "IterRunner", "latest_checkpoint", "progress_of"]
+__all__ = ["AVERAGING", "RUNNERS", "EpochRunner", "IterRunner", "latest_checkpoint", "progress_of"]
 
 LATEST = "latest.pth"
+
+#: Hooks, mmcv's and mmdet's, that average the weights, and put the average into the model from epoch to epoch.
+AVERAGING = (EMAHook, BaseEMAHook)
 
 
 def progress_of(meta: dict[str, Any], *, by_epoch: bool) -> tuple[int, int, int]:
@@ -156,7 +159,7 @@ class EpochRunner(_Resumable, EpochBasedRunner):
         if self._in_epoch:  # in a hook after a step
             epoch, done, step = self.epoch, self.iter + 1, self._inner_iter + 1
             name = f"iter_{done}.pth" if filename_tmpl == "epoch_{}.pth" else filename_tmpl.format(done)
-            averaging = [hook for hook in self.hooks if isinstance(hook, BaseEMAHook)]
+            averaging = [hook for hook in self.hooks if isinstance(hook, AVERAGING)]
         else:
             epoch, done, step = self.epoch + 1, self.iter, 0
             name, averaging = filename_tmpl.format(epoch), []

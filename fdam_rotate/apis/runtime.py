@@ -100,6 +100,10 @@ def data_parallel(model: torch.nn.Module, runtime: Runtime, *, find_unused_param
             positional, named = self.scatter(inputs, kwargs, [-1])
             return super().train_step(*positional[0], **named[0])
 
+        def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
+            positional, named = self.scatter(inputs, kwargs, [-1])
+            return super().val_step(*positional[0], **named[0])
+
     if not runtime.distributed:
         if runtime.device == "cuda":
             return MMDataParallel(model.cuda(runtime.gpu_id), device_ids=[runtime.gpu_id])

@@ -11,7 +11,7 @@ import numpy as np
 from mmcv.cnn import fuse_conv_bn as fold_batch_norm
 from mmrotate.utils import get_root_logger, setup_multi_processes
 
-from fdam_rotate.apis.inference import load_detector, predict
+from fdam_rotate.apis.inference import load_detector, predict, put_on
 from fdam_rotate.apis.loading import ordered_loader
 from fdam_rotate.apis.precision import set_precision
 from fdam_rotate.apis.runtime import start_runtime
@@ -95,8 +95,7 @@ def run_test(
     model = load_detector(cfg, checkpoint, dataset.CLASSES, unsafe_load=unsafe_load)
     if fuse_conv_bn:
         model = fold_batch_norm(model)
-    model = set_precision(model, precision)
-    results = predict(model.to("cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}"), loader)
+    results = predict(put_on(set_precision(model, precision), runtime, cfg), loader)
     if results is None:
         return 0
     write_detections(outputs.detections, dataset.detections(results), classes=dataset.CLASSES)

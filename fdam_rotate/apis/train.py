@@ -18,7 +18,6 @@ from mmcv.runner import HOOKS
 from mmcv.runner.optimizer import build_optimizer
 from mmcv.utils import build_from_cfg
 from mmdet.apis import set_random_seed
-from mmdet.core.hook.ema import BaseEMAHook
 from mmrotate.datasets import build_dataset
 from mmrotate.models import build_detector
 
@@ -31,7 +30,7 @@ from fdam_rotate.apis.compat import (
 )
 from fdam_rotate.apis.hooks import Interruption, NonFiniteLossHook, PatchEvalHook, SeedHook, StopHook
 from fdam_rotate.apis.loading import SeededBatches, ordered_loader, seeded_loader
-from fdam_rotate.apis.runners import RUNNERS, latest_checkpoint, progress_of
+from fdam_rotate.apis.runners import AVERAGING, RUNNERS, latest_checkpoint, progress_of
 from fdam_rotate.apis.runtime import Runtime, data_parallel
 from fdam_rotate.dota.errors import DotaError, OutputExistsError
 from fdam_rotate.dota.outputs import check_names, earlier_files, recorded
@@ -54,21 +53,23 @@ def dump_config(cfg: Any, path: Path) -> None:
         cfg.dump(str(path))
 
 
-def check_training_config(cfg: Any, *, validate: bool = True) -> None:
+def check_training_config(cfg: Any, *, validate: bool = True, device: str = "auto") -> None:
     """Look at every path that a training run needs, before anything is loaded.
 
     Args:
         cfg: MMRotate config with ``work_dir`` set.
         validate: ``data.val`` is needed too.
+        device: to train on, as for ``start_runtime``.
 
     Raises:
         FileNotFoundError: a folder of patches, the pretrained backbone or a checkpoint is missing.
         OutputExistsError: the work folder holds checkpoints and nothing says to go on from them.
-        DotaError: a runner or a workflow that there is not.
+        DotaError: a runner, a workflow, a hook or a precision that there is not.
     """
     _check_runner(cfg)
-    if cfg.get("fp16") is not None and not torch.cuda.is_available():
-        raise DotaError("fp16 needs a GPU, and there is none; --cfg-options fp16=None trains in full precision")
+    if cfg.get("fp16") is not None and (device == "cpu" or not torch.cuda.is_available()):
+        why = "this is to run on the CPU" if device == "cpu" else "there is none"
+        raise DotaError(f"fp16 needs a GPU, and {why}; --cfg-options fp16=None trains in full precision")
     work_dir = Path(cfg.work_dir)
     if not (cfg.get("resume_from") or cfg.get("auto_resume")) and latest_checkpoint(work_dir) is not None:
         raise OutputExistsError(f"{work_dir} holds checkpoints; go on with --auto-resume, or give another --work-dir")
@@ -76,12 +77,11 @@ def check_training_config(cfg: Any, *, validate: bool = True) -> None:
         for place, data in dataset_settings(cfg.data.get(split), f"data.{split}"):
             _check_folders(place, data)
     init = cfg.model.backbone.get("init_cfg") or {}
-    pretrained = {
-        "model.backbone.init_cfg": init.get("checkpoint"),
-        "load_from": cfg.get("load_from"),
-        "resume_from": cfg.get("resume_from"),
-    }
-    for key, path in pretrained.items():
+    pretrained = [
+        *(("model.backbone.init_cfg", one.get("checkpoint")) for one in (init if isinstance(init, list) else [init])),
+        *((key, cfg.get(key)) for key in ("load_from", "resume_from")),
+    ]
+    for key, path in pretrained:
         if path and "://" not in path and not Path(path).is_file():
             raise FileNotFoundError(
                 f"{key} names {path}, which does not exist; or start without: --cfg-options {key}=None"
@@ -96,6 +96,12 @@ def _check_runner(cfg: Any) -> None:
     length = cfg.runner.get(kinds[kind])
     if not isinstance(length, int) or length < 1:
         raise DotaError(f"runner.{kinds[kind]} is {length}; {kind} needs a number of at least 1 there")
+    for hook in (cfg.get("custom_hooks") or ()) if kind == "IterBasedRunner" else ():
+        if issubclass(HOOKS.get(str(hook.get("type"))) or object, AVERAGING):
+            raise DotaError(
+                f"custom_hooks: {hook['type']} puts the averaged weights in place at the end of an epoch, and {kind} "
+                "has none; take EpochBasedRunner, or drop the hook"
+            )
     flows = [tuple(flow) if isinstance(flow, (list, tuple)) else (flow,) for flow in cfg.workflow]
     modes = [flow[0] for flow in flows if len(flow) == 2 and isinstance(flow[1], int)]
     if "train" not in modes or len(modes) < len(flows) or not set(modes) <= {"train", "val"}:
@@ -162,7 +168,8 @@ def train(
         deterministic: ask torch for deterministic algorithms, and warn where one has none.
 
     Raises:
-        DotaError: the data set is empty, training and validation share patches, or classes do not fit the head.
+        DotaError: the data set is empty, training and validation share patches, classes do not fit the head, or
+            validation cannot be scored.
         FloatingPointError: the loss became NaN or infinite.
         Stopped: SIGTERM or Ctrl-C came, and a checkpoint was saved.
     """
@@ -213,11 +220,14 @@ def train(
         by_epoch = cfg.runner["type"] != "IterBasedRunner"
         if val_loader is not None:
             settings = {"by_epoch": by_epoch, **(cfg.get("evaluation") or {})}
-            runner.register_hook(PatchEvalHook(val_loader, interruption=interruption, **settings), priority="LOW")
+            evaluation = PatchEvalHook(val_loader, interruption=interruption, **settings)
+            if runtime.rank == 0:
+                evaluation.check()
+            runner.register_hook(evaluation, priority="LOW")
         runner.register_hook(StopHook(interruption, by_epoch=by_epoch), priority="LOWEST")
 
     resume_from = checkpoint_to_resume(cfg)
-    averaging = [hook for hook in runner.hooks if isinstance(hook, BaseEMAHook)]
+    averaging = [hook for hook in runner.hooks if isinstance(hook, AVERAGING)]
     if resume_from and averaging:  # it makes room for the second set of weights in the file first, then resumes
         averaging[0].checkpoint = str(resume_from)
     elif resume_from:

@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cfg.work_dir = str(args.work_dir or cfg.get("work_dir") or Path("work_dirs") / args.config.stem)
     cfg.resume_from = str(args.resume_from) if args.resume_from else cfg.get("resume_from")
     cfg.auto_resume = args.resume_from is None and (args.auto_resume or cfg.get("auto_resume", False))
-    check_training_config(cfg, validate=not args.no_validate)
+    check_training_config(cfg, validate=not args.no_validate, device=args.device)
     setup_multi_processes(cfg)
     install_safe_loader(args.unsafe_load)
     runtime = start_runtime(args.launcher, args.device, cfg.get("dist_params"))

@@ -248,6 +248,33 @@ def test_how_a_detector_is_loaded(monkeypatch, tmp_path):
             inference.load_detector(Config.fromfile(str(DEMO)), tmp_path / "c.safetensors", classes)
 
 
+def test_16_bits_are_for_a_gpu_that_is_used_not_for_one_that_is_there(monkeypatch, tmp_path):
+    from random_detectors import DEMO, random_detector
+
+    from fdam_rotate.apis import inference
+    from fdam_rotate.apis.checkpoints.checkpoint import save_checkpoint_file
+    from fdam_rotate.apis.runtime import Runtime
+
+    def halved() -> bool:
+        return any(getattr(part, "fp16_enabled", False) for part in model.modules())
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    save_checkpoint_file(tmp_path / "c.safetensors", random_detector(seed=4)[0].state_dict())
+    cfg = Config.fromfile(str(DEMO))
+    cfg.model.backbone.init_cfg = None
+    cfg.fp16 = dict(loss_scale="dynamic")
+    model = inference.load_detector(cfg, tmp_path / "c.safetensors", tuple(map(str, range(15))))
+    assert inference.put_on(model, Runtime("cpu", 0, 0, 1), cfg) is model
+    assert not halved()
+    places = []
+    monkeypatch.setattr(type(model), "to", lambda self, place: places.append(place) or self)
+    inference.put_on(model, Runtime("cuda", 1, 0, 1), Config(dict(fp16=None)))
+    assert not halved()
+    inference.put_on(model, Runtime("cuda", 1, 0, 1), cfg)
+    assert halved()
+    assert places == ["cuda:1"] * 2
+
+
 def test_a_pipeline_that_does_not_load_images_is_refused(cfg, checkpoint):
     cfg.data.test.pipeline = cfg.data.test.pipeline[1:]
     with pytest.raises(DotaError, match="begins with MultiScaleFlipAug"):

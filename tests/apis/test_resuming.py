@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 import signal
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from small_training import make_parts, small_options
 
 from fdam_rotate.apis.hooks import Interruption
 from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seed_draw, seeded_loader
-from fdam_rotate.dota.errors import DotaError, Stopped
+from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
 
 CONFIG = ROOT / "configs" / "lsknet" / "lsk_s_fpn_1x_dota_le90.py"
 BY_STEP = "_base_ = {base!r}\nrunner = dict(_delete_=True, type='IterBasedRunner', max_iters={steps})\n"
@@ -125,7 +126,11 @@ def test_the_best_score_is_not_forgotten(by_step, data, tmp_path, monkeypatch):
         config.write_text(BY_STEP.format(base=str(CONFIG), steps=2))
     length = "runner.max_iters" if by_step else "runner.max_epochs"
     scores = iter([0.3, 0.9, 0.5])
-    monkeypatch.setattr("fdam_rotate.datasets.dota.DOTAPatchDataset.evaluate", lambda *_, **__: {"mAP": next(scores)})
+
+    def evaluate(dataset, results, logger, **settings):
+        return {"mAP": 0.0 if logger == "silent" else next(scores)}  # a first look, that nothing is missing
+
+    monkeypatch.setattr("fdam_rotate.datasets.dota.DOTAPatchDataset.evaluate", evaluate)
     assert _train(config, data, work, "--validate", **options, **{length: 2}) == 0
     assert _train(config, data, work, "--validate", "--auto-resume", **options, **{length: 3}) == 0
     assert next(scores, None) is None
@@ -282,20 +287,41 @@ def test_a_second_signal_acts_at_once():
         ({"workflow": "[('test',1)]"}, "workflow is"),
         ({"fp16.loss_scale": 512.0}, "fp16 needs a GPU"),
         ({"data.train.classes": 853}, "853 is no name"),
+        ({"evaluation.metric": "bbox"}, "evaluation: metric must be 'mAP', got 'bbox'"),
+        ({"evaluation.gpu_collect": True}, "evaluation: .*unexpected keyword argument 'gpu_collect'"),
+        ({"evaluation.ap": "voc10"}, "evaluation: metric is one of voc07"),
+        ({"evaluation.save_best": "bbox_mAP"}, "evaluation.save_best is bbox_mAP; expected auto or patch_mAP"),
     ],
 )
 def test_settings_that_cannot_be_are_one_line(option, message, data, tmp_path):
     if "fp16.loss_scale" in option and torch.cuda.is_available():
         pytest.skip("there is a GPU")
     with pytest.raises(DotaError, match=message):
-        _train(CONFIG, data, tmp_path / "work", **option)
+        _train(CONFIG, data, tmp_path / "work", *(["--validate"] if "evaluation" in message else []), **option)
+    assert not list((tmp_path / "work").glob("*.pth")), "told before the first step"
 
 
-def test_averaged_weights_are_resumed_within_an_epoch(data, tmp_path, monkeypatch):
+def test_there_is_something_to_score_before_the_first_step(data, tmp_path):
+    part = tmp_path / "data" / "val"
+    shutil.copytree(data, tmp_path / "data")
+    for path in (part / "annfiles").iterdir():
+        path.write_text("")
+    with pytest.raises(ScoreError, match=r"data\.val: no labelled object in .*; --no-validate trains without"):
+        _train(CONFIG, tmp_path / "data", tmp_path / "work", "--validate")
+    assert not list((tmp_path / "work").glob("*.pth"))
+
+
+def test_fp16_is_not_for_the_cpu_where_there_is_a_gpu(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    with pytest.raises(DotaError, match="fp16 needs a GPU, and this is to run on the CPU"):
+        _train(CONFIG, data, tmp_path / "work", "--device", "cpu", **{"fp16.loss_scale": 512.0})
+
+
+@pytest.mark.parametrize("hook", ["LinearMomentumEMAHook", "EMAHook"])  # mmdet's and mmcv's
+@pytest.mark.filterwarnings("ignore:This overload of add_ is deprecated")  # mmcv's
+def test_averaged_weights_are_resumed_within_an_epoch(hook, data, tmp_path, monkeypatch):
     config = tmp_path / "averaged.py"
-    config.write_text(
-        f"_base_ = {str(CONFIG)!r}\ncustom_hooks = [dict(type='LinearMomentumEMAHook', momentum=0.3, priority=49)]\n"
-    )
+    config.write_text(f"_base_ = {str(CONFIG)!r}\ncustom_hooks = [dict(type={hook!r}, momentum=0.3, priority=49)]\n")
     options = {"runner.max_epochs": 2, "optimizer.lr": 0.01}
     assert _train(config, data, tmp_path / "whole", **options) == 0
     with monkeypatch.context() as patch:

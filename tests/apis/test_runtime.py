@@ -49,6 +49,28 @@ def test_a_gpu_that_is_not_there(gpus, count, name):
         start_runtime("none", name)
 
 
+@pytest.mark.parametrize("step", ["train_step", "val_step"])
+def test_batches_are_unpacked_for_several_processes_on_the_cpu(step):
+    class Model(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(1))
+
+        def train_step(self, data, optimizer):
+            return {"loss": (self.weight * data["img"]).sum()}
+
+        val_step = train_step
+
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        wrapped = data_parallel(Model(), Runtime("cpu", 0, 0, 1))
+        assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel)
+        batch = {"img": DataContainer([torch.ones(2, 3)], stack=True)}
+        assert getattr(wrapped, step)(batch, None)["loss"] == 6
+    finally:
+        torch.distributed.destroy_process_group()
+
+
 def test_the_cpu_is_used_where_there_are_gpus_too(gpus):
     class Model(torch.nn.Module):
         def train_step(self, data, optimizer):

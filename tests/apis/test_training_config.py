@@ -149,6 +149,9 @@ def test_training_paths_are_checked_first(tmp_path):
     cfg.model.backbone.init_cfg = {"type": "Pretrained", "checkpoint": str(tmp_path / "no.pth")}
     with pytest.raises(FileNotFoundError, match=r"model\.backbone\.init_cfg names .*no\.pth.*init_cfg=None"):
         check_training_config(cfg)
+    cfg.model.backbone.init_cfg = [{"type": "Kaiming", "layer": "Conv2d"}, cfg.model.backbone.init_cfg]
+    with pytest.raises(FileNotFoundError, match=r"model\.backbone\.init_cfg names .*no\.pth"):
+        check_training_config(cfg)
 
 
 def test_a_work_folder_with_checkpoints_is_not_trained_over(tmp_path):
@@ -391,6 +394,20 @@ def test_a_workflow_trains_and_may_look_at_val(workflow, fine, tmp_path):
     else:
         with pytest.raises(DotaError, match=r"workflow is .*; its parts are \('train', N\)"):
             check_training_config(cfg)
+
+
+@pytest.mark.parametrize("hook", ["EMAHook", "ExpMomentumEMAHook"])
+def test_averaged_weights_want_epochs(hook, tmp_path):
+    """Their hooks put them in place between epochs: without these the average would be in no checkpoint."""
+    cfg = _training_cfg(tmp_path)
+    cfg.custom_hooks = [{"type": "NumClassCheckHook"}, {"type": hook}]
+    check_training_config(cfg)
+    cfg.runner = {"type": "IterBasedRunner", "max_iters": 3}
+    with pytest.raises(DotaError, match=rf"custom_hooks: {hook} .*IterBasedRunner has none"):
+        check_training_config(cfg)
+    for others in (cfg.custom_hooks[:1], [{"type": "HookOfSomebody"}], None):
+        cfg.custom_hooks = others
+        check_training_config(cfg)
 
 
 @pytest.mark.parametrize("length", [0, -1, 1.5, None])

@@ -129,7 +129,7 @@ def perform(job: Job) -> None:
                 start = start_weights(cfg, load_config(job.reference, dict(job.options)), job.seed)
                 save_checkpoint_file(cfg.load_from, start, overwrite=True)
             watched = copy.deepcopy(cfg)
-            watched.custom_hooks = [*cfg.get("custom_hooks", []), {"type": "StepCostHook"}]
+            watched.custom_hooks = [*(cfg.get("custom_hooks") or ()), {"type": "StepCostHook"}]
             train(watched, runtime, logger, validate=False, seed=job.seed)
         if job.trial_steps is not None:
             return
@@ -178,7 +178,7 @@ def _score(job: Job, cfg: Any, text: str, data: dict[str, Any], weights: Path, r
     from fdam_rotate.apis.analysis.flops import detector_costs
     from fdam_rotate.apis.compare.records import IOU_THRS, PROTOCOL, Record, Verdicts, write_record
     from fdam_rotate.apis.doctor import versions
-    from fdam_rotate.apis.inference import load_detector, predict
+    from fdam_rotate.apis.inference import load_detector, predict, put_on
     from fdam_rotate.apis.loading import ordered_loader
 
     loader = ordered_loader(cfg, "val", distributed=False)
@@ -187,7 +187,7 @@ def _score(job: Job, cfg: Any, text: str, data: dict[str, Any], weights: Path, r
     shape = tuple(int(n) for n in _shape_of(dataset))
     total = {cost.name: cost for cost in detector_costs(model, shape)}
     parts = list(total.values())
-    model = model.to("cpu" if runtime.device == "cpu" else f"cuda:{runtime.gpu_id}")
+    model = put_on(model, runtime, cfg)
     clocks = time.perf_counter(), time.process_time()
     results = predict(model, loader, what=job.name)
     wall, cpu = time.perf_counter() - clocks[0], time.process_time() - clocks[1]
@@ -253,6 +253,8 @@ def _check_val(val: Any, config: str) -> None:
     if val is None:
         raise DotaError(f"{config}: there is no data.val to score on")
     kind = val.get("type") if isinstance(val, dict) else "a list"
+    if isinstance(val, dict) and isinstance(val.get("ann_file"), list):
+        kind = "of several folders"
     if not hasattr(ROTATED_DATASETS.get(kind), "score"):
         raise DotaError(
             f"{config}: data.val is {kind}, which cannot be scored; expected one data set such as DOTAPatchDataset"
@@ -271,15 +273,20 @@ def data_identity(part: Any) -> dict[str, Any]:
     """
     digest, count = hashlib.sha256(), 0
     for _, settings in dataset_settings(part, "data"):
-        root = Path(settings.get("data_root") or "")
-        labels = [root / settings[key] for key in ("ann_file", "ann_dir") if settings.get(key)]
+        labels = [place for key in ("ann_file", "ann_dir") for place in _places(settings, key)]
         labels += [Path(settings["gt_dir"])] if settings.get("gt_dir") else []
         for path in (path for place in labels for path in _label_files(place)):
             digest.update(f"{path.name}\0{sha256_of(path)}\n".encode())
-        for path in image_files(root / settings["img_prefix"]):
+        for path in (path for place in _places(settings, "img_prefix") for path in image_files(place)):
             digest.update(f"{path.name}\0{image_size(path)}\n".encode())
             count += 1
     return {"sha256": digest.hexdigest(), "images": count}
+
+
+def _places(settings: Any, key: str) -> list[Path]:
+    """The folders, or the file, that a setting of a data set names: one, or several in a list."""
+    named = settings.get(key) or []
+    return [Path(settings.get("data_root") or "") / one for one in ([named] if isinstance(named, str) else named)]
 
 
 def _label_files(place: Path) -> list[Path]:

@@ -86,7 +86,7 @@ def test_shared_weights_start_equal(configs):
 
 def test_a_killed_run_comes_to_the_same_end(configs, tmp_path):
     """Killed after a checkpoint and after steps that it does not hold; the rest is the unbroken run's to the bit."""
-    unbroken = job(tmp_path / "a", configs[1], configs[0])
+    unbroken = job(tmp_path / "a", configs[1], configs[0], options={"custom_hooks": None})
     perform(unbroken)
     code = (
         "import os, sys; from fdam_rotate.host.quiet import quiet_host; quiet_host()\n"
@@ -215,6 +215,7 @@ def test_the_identity_of_data_is_labels_and_images(configs, data, tmp_path):
     assert first["images"] == 5
     assert data_identity(repeated) == first
     assert data_identity([repeated, part])["images"] == 10
+    assert data_identity({**part, "ann_file": [part.ann_file], "img_prefix": [part.img_prefix]}) == first
     copied = tmp_path / "copy"
     shutil.copytree(data / "train", copied)
     part.data_root, part.ann_file, part.img_prefix = None, str(copied / "annfiles"), str(copied / "images")
@@ -232,6 +233,9 @@ def test_what_cannot_be_scored_is_refused_before_the_training(configs, tmp_path)
         perform(job(tmp_path, several, configs[0]))
     with pytest.raises(DotaError, match=r"there is no data\.val to score on"):
         perform(job(tmp_path, configs[0], configs[0], options={"data.val": None}))
+    folders = {"data.val.ann_file": ["val/annfiles/"], "data.val.img_prefix": ["val/images/"]}
+    with pytest.raises(DotaError, match=r"data\.val is of several folders, which cannot be scored"):
+        perform(job(tmp_path, configs[0], configs[0], options=folders))
     make_patches(tmp_path / "one" / "val", 1, classes=CLASSES)
     with pytest.raises(DotaError, match=r"val/images holds 1 image; an interval needs at least two"):
         perform(job(tmp_path, configs[0], configs[0], options={"data.val.data_root": str(tmp_path / "one")}))
