@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from fdam_rotate.apis.compat import dataset_settings, loader_settings, setting_errors, steps_for_batches
 from fdam_rotate.dota.errors import DotaError
+from fdam_rotate.host.fixes import mend_host
 
 __all__ = ["SeededBatches", "SeededDataset", "ordered_loader", "seed_draw", "seeded_loader"]
 
@@ -129,13 +130,18 @@ def seeded_loader(dataset: Any, batches: SeededBatches, settings: dict[str, Any]
         batch_sampler=batches,
         num_workers=settings.pop("workers_per_gpu"),
         collate_fn=partial(collate, samples_per_gpu=batches.batch),
-        worker_init_fn=_leave_signals_to_the_run,
+        worker_init_fn=_begin_worker,
         **settings,
     )
 
 
-def _leave_signals_to_the_run(worker: int) -> None:
-    """A signal to all processes of a run must not take the images away from the step that is to be finished."""
+def _begin_worker(worker: int) -> None:
+    """Draw as the run itself does, and leave signals to it.
+
+    Where ``mp_start_method`` is spawn, a worker has the host's steps as they are. A signal to all processes of a run
+    must not take the images away from the step that is to be finished.
+    """
+    mend_host()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 

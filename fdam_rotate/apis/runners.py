@@ -21,6 +21,7 @@ from mmcv.runner.checkpoint import get_state_dict, weights_to_cpu
 from mmcv.runner.hooks import EMAHook, GradientCumulativeOptimizerHook
 from mmdet.core.hook.ema import BaseEMAHook
 
+from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import atomic_path
 
 __all__ = ["AVERAGING", "RUNNERS", "EpochRunner", "IterRunner", "latest_checkpoint", "progress_of"]
@@ -84,18 +85,38 @@ class _Resumable:
         return {name: p.grad.cpu() for name, p in self.model.named_parameters() if p.grad is not None}
 
     def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
-        """Take up the run that wrote ``checkpoint``: weights, optimizer, counts, best score, scale of the loss."""
+        """Take up the run that wrote ``checkpoint``: weights, optimizer, counts, best score, scale of the loss.
+
+        Learning rate and weight decay stay the config's, which may have changed since, as may the images in a step.
+
+        Raises:
+            DotaError: no run wrote it, or its optimizer has other groups of parameters.
+        """
         content = self.load_checkpoint(checkpoint, map_location=map_location)
-        meta: dict[str, Any] = {**content["meta"], **(self.meta or {})}
-        meta["hook_msgs"] = {**content["meta"].get("hook_msgs", {})}
+        saved = content.get("meta") or {}
+        if not {"epoch", "iter"} <= set(saved):
+            raise DotaError(
+                f"{checkpoint} holds weights, and not where a run stood: --cfg-options load_from={checkpoint} starts "
+                "from them"
+            )
+        meta: dict[str, Any] = {**saved, **(self.meta or {})}
+        meta["hook_msgs"] = {**saved.get("hook_msgs", {})}
         self.meta = meta
         if resume_optimizer and "optimizer" in content:
-            self.optimizer.load_state_dict(content["optimizer"])
+            asked = [(group["lr"], group.get("weight_decay")) for group in self.optimizer.param_groups]
+            try:
+                self.optimizer.load_state_dict(content["optimizer"])
+            except ValueError as error:
+                raise DotaError(f"{checkpoint}: its optimizer is not the config's: {error}") from error
+            for group, (rate, decay) in zip(self.optimizer.param_groups, asked, strict=True):
+                group["initial_lr"] = rate  # from which mmcv's schedules compute each step's
+                if decay is not None:
+                    group["weight_decay"] = decay
             gradients = content.get("gradients", {})
             for name, parameter in self.model.named_parameters():
                 if name in gradients:
                     parameter.grad = gradients[name].to(parameter.device)
-        self._take_up(content["meta"])
+        self._take_up(saved)
         self.steps_saved = self.iter
         self.logger.info(f"resumed {checkpoint}: {self.epoch} epochs, {self.iter} steps done")
 

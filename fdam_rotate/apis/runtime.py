@@ -16,6 +16,14 @@ from fdam_rotate.host.memory import keep_freed_memory
 __all__ = ["Runtime", "data_parallel", "find_device", "start_runtime"]
 
 
+#: What each launcher tells the processes that it starts, and how it is called.
+_LAUNCHERS = {
+    "pytorch": (("RANK",), "torchrun: torchrun --nproc_per_node=N"),
+    "slurm": (("SLURM_PROCID", "SLURM_NTASKS", "SLURM_NODELIST"), "Slurm: srun --ntasks=N python"),
+    "mpi": (("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_LOCAL_RANK", "MASTER_ADDR"), "Open MPI: mpirun -n N python"),
+}
+
+
 @dataclass(frozen=True)
 class Runtime:
     """Where this process runs: ``device`` 'cpu' or 'cuda', its ``gpu_id``, its ``rank`` of ``world_size``."""
@@ -66,8 +74,9 @@ def start_runtime(launcher: str, device: str = "auto", dist_params: dict[str, An
         if found.type == "cpu":
             keep_freed_memory()
         return Runtime(found.type, found.index or 0, 0, 1)
-    if launcher == "pytorch" and "RANK" not in os.environ:
-        raise DotaError("--launcher pytorch needs torchrun: torchrun --nproc_per_node=N tools/train.py CONFIG ...")
+    variables, how = _LAUNCHERS[launcher]
+    if missing := [name for name in variables if name not in os.environ]:
+        raise DotaError(f"--launcher {launcher} needs {how} tools/train.py CONFIG ...; {missing[0]} is not set")
     if device != "cpu" and torch.cuda.is_available():
         from mmcv.runner import init_dist
 

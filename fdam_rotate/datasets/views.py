@@ -58,7 +58,8 @@ class FlipTurnAug:
             sizes = img_scale if isinstance(img_scale[0], Sequence) else [img_scale]
             self.scales: list[Any] = [tuple(size) for size in sizes]
         else:
-            self.scales = list(scale_factor) if isinstance(scale_factor, Sequence) else [scale_factor]
+            factors = scale_factor if isinstance(scale_factor, Sequence) else [scale_factor]
+            self.scales = [float(factor) for factor in factors]  # a whole number stops MMDetection's Resize
         self.views: list[str | int] = [0, *(directions if flip else []), *turns]
 
     def __call__(self, results: dict[str, Any]) -> dict[str, list[Any]]:

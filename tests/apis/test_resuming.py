@@ -15,6 +15,7 @@ from mmcv.parallel import DataContainer
 from scripts import ROOT, load_script
 from small_training import make_parts, small_options
 
+from fdam_rotate.apis import loading
 from fdam_rotate.apis.hooks import Interruption
 from fdam_rotate.apis.loading import SeededBatches, SeededDataset, seed_draw, seeded_loader
 from fdam_rotate.dota.errors import DotaError, ScoreError, Stopped
@@ -105,6 +106,45 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(
     assert _train(config, data, work, "--auto-resume", **options) == 0
     assert "nothing to do" in capsys.readouterr().out
     assert {path: path.stat().st_mtime_ns for path in work.iterdir()} == before
+
+
+def test_rate_and_decay_of_a_resumed_run_are_the_configs(data, tmp_path):
+    work, options = tmp_path / "work", {"lr_config.warmup": None, "optimizer.lr": 8e-4}
+    assert _train(CONFIG, data, work, **options) == 0
+    options = {**options, "runner.max_epochs": 2, "optimizer.lr": 4e-4, "optimizer.weight_decay": 0.125}
+    assert _train(CONFIG, data, work, "--auto-resume", **options) == 0
+    rates = {}
+    for path in work.glob("*.log.json"):
+        rows = [row for row in map(json.loads, path.read_text().splitlines()) if row.get("mode") == "train"]
+        rates.update({row["epoch"]: row["lr"] for row in rows})
+    assert rates == pytest.approx({1: 2e-4, 2: 1e-4}), "2 images a step of 8"
+    groups = torch.load(work / "latest.pth", weights_only=False)["optimizer"]["param_groups"]
+    assert {group["weight_decay"] for group in groups} == {0.125}
+
+
+def test_what_no_run_wrote_is_not_resumed(data, tmp_path):
+    assert _train(CONFIG, data, tmp_path / "first") == 0
+    first = torch.load(tmp_path / "first" / "latest.pth", weights_only=False)
+    weights = "holds weights, and not where a run stood: --cfg-options load_from="
+    optimizer = {**first["optimizer"], "param_groups": first["optimizer"]["param_groups"] * 2}
+    for content, message in (
+        ({"state_dict": first["state_dict"]}, weights),
+        ({**first, "meta": {"CLASSES": first["meta"]["CLASSES"]}}, weights),
+        (
+            {**first, "optimizer": optimizer},
+            "its optimizer is not the config's: loaded state dict has a different number",
+        ),
+    ):
+        torch.save(content, tmp_path / "other.pth")
+        with pytest.raises(DotaError, match=message):
+            _train(
+                CONFIG,
+                data,
+                tmp_path / "work",
+                "--resume-from",
+                str(tmp_path / "other.pth"),
+                **{"runner.max_epochs": 2},
+            )
 
 
 def test_the_config_says_what_to_resume(data, tmp_path):
@@ -236,12 +276,15 @@ def test_settings_of_a_loader_reach_it():
     assert seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {}).num_workers == 2
 
 
-def test_loading_workers_leave_signals_to_the_run():
+def test_loading_workers_are_mended_and_leave_signals_to_the_run(monkeypatch):
+    mended = []
+    monkeypatch.setattr(loading, "mend_host", lambda: mended.append(True))
     loader = seeded_loader([0, 1], SeededBatches(2, 1, seed=0), {"workers_per_gpu": 1})
     before = signal.getsignal(signal.SIGTERM)
     try:
         loader.worker_init_fn(0)
         assert signal.getsignal(signal.SIGTERM) is signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert mended, "the steps of one that is spawned draw as here"
     finally:
         signal.signal(signal.SIGTERM, before)
         signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -49,6 +49,24 @@ def test_a_gpu_that_is_not_there(gpus, count, name):
         start_runtime("none", name)
 
 
+@pytest.mark.parametrize(
+    ("launcher", "given", "missing", "how"),
+    [
+        ("pytorch", {}, "RANK", "torchrun --nproc_per_node=N"),
+        ("slurm", {"SLURM_PROCID": "0"}, "SLURM_NTASKS", "srun --ntasks=N"),
+        ("mpi", {"OMPI_COMM_WORLD_RANK": "0", "OMPI_COMM_WORLD_LOCAL_RANK": "0"}, "MASTER_ADDR", "mpirun -n N"),
+    ],
+)
+def test_what_a_launcher_has_not_said_is_named(launcher, given, missing, how, gpus, monkeypatch):
+    gpus(2)
+    for name in (missing, "SLURM_NODELIST"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(DotaError, match=rf"--launcher {launcher} needs .*{how}.*; {missing} is not set"):
+        start_runtime(launcher)
+
+
 @pytest.mark.parametrize("step", ["train_step", "val_step"])
 def test_batches_are_unpacked_for_several_processes_on_the_cpu(step):
     class Model(torch.nn.Module):

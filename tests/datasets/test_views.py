@@ -120,6 +120,10 @@ def test_several_scales_give_all_views():
     assert FlipTurnAug(STEPS, img_scale=((64, 64), (128, 128))).scales == aug.scales
     for factors in ([0.5, 1.0], (0.5, 1.0)):
         assert FlipTurnAug(STEPS, scale_factor=factors).scales == [0.5, 1.0]
+    for whole in (2, [2]):
+        image = dict(img=np.zeros((32, 64, 3), np.uint8), img_fields=["img"], filename="a.png", ori_filename="a.png")
+        found = FlipTurnAug(STEPS, scale_factor=whole)(image)
+        assert found["img"][0].data.shape == (3, 64, 128), "a whole number is a factor too"
 
 
 def test_a_flip_is_horizontal_where_nothing_is_said():

@@ -360,7 +360,7 @@ def test_train(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         found = arrived(patch, "tools/train.py", check, ["c.py", "--resume-from", "c.pth", *words])
         (cfg,) = found.given
-        assert (cfg.model.a, cfg.work_dir, found.named) == (2, "work", {"validate": False})
+        assert (cfg.model.a, cfg.work_dir, found.named) == (2, "work", {"validate": False, "device": "cuda:1"})
         assert (cfg.resume_from, cfg.auto_resume) == ("c.pth", False), "the checkpoint that is named, and no other"
         (cfg,) = arrived(patch, "tools/train.py", check, ["c.py"]).given
         assert (cfg.work_dir, cfg.resume_from, cfg.auto_resume) == ("work_dirs/c", None, True)
