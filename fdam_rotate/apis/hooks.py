@@ -146,7 +146,10 @@ class PatchEvalHook(EvalHook):
         super().before_run(runner)
         if self.save_best is None or runner.rank != 0:
             return
-        for path in sorted(Path(runner.work_dir).glob("best_*.pth")):
+        own = Path(self.out_dir).resolve()
+        if self.best_ckpt_path is not None and Path(self.best_ckpt_path).resolve().parent != own:
+            self.best_ckpt_path = None  # of the run that this one goes on from: mmcv would remove it for a better one
+        for path in sorted(Path(self.out_dir).glob("best_*.pth")):
             meta = load_checkpoint_file(path)["meta"]
             if int(meta.get("iter", 0)) <= runner.iter and "best_score" in meta.get("hook_msgs", {}):
                 self.best_ckpt_path = str(path)

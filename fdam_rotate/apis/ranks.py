@@ -66,6 +66,9 @@ class Ranks(Pool):
                     place = f"process {rank} of the {self.workers} that torchrun started"
                     error = f"{place} has ended (out of memory?); what was predicted is kept: the same command goes on"
                     good, result = False, WorkerError(error)
+                except Exception as error:  # what it says cannot be read here, such as an error of its own kind
+                    place = f"process {rank} of the {self.workers} that torchrun started"
+                    good, result = False, WorkerError(f"{place} answers what cannot be read: {error!r}")
             if good:
                 future.set_result(result)
             else:

@@ -12,6 +12,7 @@ import time
 from multiprocessing import AuthenticationError, Pipe
 from multiprocessing.connection import Client
 from pathlib import Path
+from queue import SimpleQueue
 
 import cv2
 import numpy as np
@@ -77,6 +78,25 @@ def test_a_process_that_ends_is_told():
     there.close()
     with Ranks([here]) as pool, pytest.raises(WorkerError, match="process 1 of the 2 that torchrun started has ended"):
         list(run_tasks(where, range(50), pool=pool))
+
+
+class OddError(Exception):
+    """That cannot be made again of its message alone."""
+
+    def __init__(self, message: str, more: int) -> None:
+        super().__init__(message)
+
+
+def test_an_answer_that_cannot_be_read_does_not_hang_the_run():
+    here, there = Pipe()
+    there.send((False, OddError("odd", 1)))
+    pool = Ranks.__new__(Ranks)
+    pool.workers, pool._tasks = 2, SimpleQueue()
+    future = pool.submit(where, 1)
+    pool._tasks.put(None)
+    pool._work(1, here)
+    with pytest.raises(WorkerError, match="process 1 of the 2 that torchrun started answers what cannot be read: Type"):
+        future.result(0)
 
 
 def test_without_torchrun_it_is_said(monkeypatch):

@@ -85,8 +85,27 @@ def test_batches_are_unpacked_for_several_processes_on_the_cpu(step):
         assert isinstance(wrapped, torch.nn.parallel.DistributedDataParallel)
         batch = {"img": DataContainer([torch.ones(2, 3)], stack=True)}
         assert getattr(wrapped, step)(batch, None)["loss"] == 6
+        assert not wrapped.broadcast_buffers
     finally:
         torch.distributed.destroy_process_group()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_a_model_lies_on_the_gpu_of_its_process(several, monkeypatch):
+    made, moved = {}, []
+
+    class Wrapper:
+        def __init__(self, model, **settings):
+            made.update(settings)
+
+    monkeypatch.setattr("mmcv.parallel.MMDataParallel", Wrapper)
+    monkeypatch.setattr("mmcv.parallel.MMDistributedDataParallel", Wrapper)
+    monkeypatch.setattr(torch.nn.Module, "cuda", lambda self, *place: moved.append(place) or self)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: several)
+    data_parallel(torch.nn.Linear(2, 1), Runtime("cuda", 1, 1, 2), find_unused_parameters=True)
+    shared = {"broadcast_buffers": False, "find_unused_parameters": True} if several else {}
+    assert made == {"device_ids": [1], **shared}
+    assert moved == [() if several else (1,)]  # init_dist has set the one of several
 
 
 def test_the_cpu_is_used_where_there_are_gpus_too(gpus):

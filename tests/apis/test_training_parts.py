@@ -367,6 +367,27 @@ def test_the_best_score_is_that_of_the_steps_that_were_resumed(tmp_path):
             assert hook.best_ckpt_path == best
 
 
+def test_the_best_checkpoint_of_another_run_stays(tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    runner = SimpleNamespace(
+        work_dir=str(tmp_path / "other"), rank=0, iter=3, epoch=1, logger=logging.getLogger("test"), saved=[]
+    )
+    runner.save_checkpoint = lambda folder, filename_tmpl, create_symlink: runner.saved.append((folder, filename_tmpl))
+    for name, stays in (("one", True), ("other", False)):
+        best = tmp_path / name / "best_mAP_epoch_1.pth"
+        torch.save({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2, "hook_msgs": {"best_score": 0.5}}}, best)
+        runner.meta = {"hook_msgs": {"best_score": 0.5, "best_ckpt": str(best)}}
+        hook = PatchEvalHook(torch.utils.data.DataLoader([0]), by_epoch=True, save_best="mAP")
+        hook.before_run(runner)
+        hook._save_ckpt(runner, 0.4)
+        assert best.exists(), "the score is no better than that of the run gone on from"
+        hook._save_ckpt(runner, 0.6)
+        assert best.exists() == stays
+        best.unlink(missing_ok=True)
+    assert runner.saved == [(runner.work_dir, "best_mAP_epoch_2.pth")] * 2
+
+
 def test_validation_comes_at_its_interval_and_counts_its_patches(monkeypatch):
     scored = []
     monkeypatch.setattr(hooks, "predict", lambda *_, **__: [1, 2, 3])
