@@ -118,6 +118,8 @@ class StopHook(Hook):
 class PatchEvalHook(EvalHook):
     """MMDetection's ``EvalHook`` with our prediction loop: the same for one process, several, CPU and GPU."""
 
+    best_ckpt_path: str | None
+
     def __init__(self, *args: Any, interruption: Interruption | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.interruption = interruption
