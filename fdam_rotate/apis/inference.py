@@ -72,11 +72,13 @@ def load_detector(
 
 
 def put_on(model: torch.nn.Module, runtime: Runtime, cfg: Any) -> torch.nn.Module:
-    """A detector on the device of ``runtime``; on a GPU it computes in 16 bits where the config has ``fp16``."""
+    """A detector on the device of ``runtime``; on a GPU as ``fp16`` and ``cudnn_benchmark`` of the config say."""
     if runtime.device == "cpu":  # which casts nothing to 16 bits by itself, whether the machine has a GPU or not
         return model.to("cpu")
     if cfg.get("fp16") is not None:
         wrap_fp16_model(model)
+    if cfg.get("cudnn_benchmark"):
+        torch.backends.cudnn.benchmark = True
     return model.to(f"cuda:{runtime.gpu_id}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -177,6 +178,8 @@ def train(
         if changed := revert_sync_bn(cfg.model):
             logger.info(f"{changed} SyncBN setting(s) became BN: SyncBN needs several GPU processes")
     seed_everything(seed, deterministic=deterministic)
+    if cfg.get("cudnn_benchmark") and not deterministic:
+        torch.backends.cudnn.benchmark = True
 
     if cfg.data.get("train") is None:
         raise DotaError("the config has no data.train")
@@ -284,6 +287,7 @@ def seed_everything(seed: int, *, deterministic: bool) -> None:
     """Seed Python, NumPy and torch; ``deterministic`` as ``torch.use_deterministic_algorithms`` with warnings."""
     set_random_seed(seed, deterministic=deterministic)
     if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products on a GPU only warn
         torch.use_deterministic_algorithms(True, warn_only=True)
 
 

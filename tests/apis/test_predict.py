@@ -268,10 +268,14 @@ def test_16_bits_are_for_a_gpu_that_is_used_not_for_one_that_is_there(monkeypatc
     assert not halved()
     places = []
     monkeypatch.setattr(type(model), "to", lambda self, place: places.append(place) or self)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     inference.put_on(model, Runtime("cuda", 1, 0, 1), Config(dict(fp16=None)))
     assert not halved()
+    assert not torch.backends.cudnn.benchmark
+    cfg.cudnn_benchmark = True
     inference.put_on(model, Runtime("cuda", 1, 0, 1), cfg)
     assert halved()
+    assert torch.backends.cudnn.benchmark
     assert places == ["cuda:1"] * 2
 
 

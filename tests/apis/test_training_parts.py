@@ -77,7 +77,9 @@ def test_hooks_and_their_order(data, tmp_path, monkeypatch):
         "find_unused_parameters": True,
         "evaluation.interval": 7,
         "evaluation.save_best": None,
+        "cudnn_benchmark": True,
     }
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
     assert _main(data, tmp_path / "work", "--seed", "11", **options) == 0
     names = [type(hook).__name__ for hook in seen["runner"].hooks]
     assert names == [
@@ -98,6 +100,7 @@ def test_hooks_and_their_order(data, tmp_path, monkeypatch):
     assert (evaluation.interval, evaluation.save_best, evaluation.by_epoch) == (7, None, True)
     assert seen["runner"].hooks[0].seed == 11
     assert seen["unused"] is True
+    assert torch.backends.cudnn.benchmark
     assert seen["workflow"] == [("train", 1)]
     assert seen["runner"].meta["seed"] == 11
 
@@ -403,9 +406,12 @@ def test_validation_comes_at_its_interval_and_counts_its_patches(monkeypatch):
     assert scored == [1, 3]
 
 
-def test_deterministic_algorithms_are_asked_for():
+def test_deterministic_algorithms_are_asked_for(monkeypatch):
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")  # put back afterwards
+    del os.environ["CUBLAS_WORKSPACE_CONFIG"]
     try:
         train.seed_everything(0, deterministic=True)
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] in (":4096:8", ":16:8"), "which cuBLAS asks for"
         assert torch.are_deterministic_algorithms_enabled()
         assert torch.is_deterministic_algorithms_warn_only_enabled()
         assert torch.backends.cudnn.deterministic
