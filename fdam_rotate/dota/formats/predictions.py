@@ -158,7 +158,7 @@ def sniff_predictions(path: str | Path) -> str:
         names = [one.name for one in path.iterdir()]
         if any(name.startswith(("Task1_", "Task2_")) and name.endswith(".txt") for name in names):
             return "dota"
-        if any(name.lower().endswith(".geojson") for name in names):
+        if _geojson_files(path):
             return "geojson"
         if "predictions.json" in names:
             raise DetectionFormatError(f"{path} is a folder of a run: give its predictions.json")
@@ -431,7 +431,7 @@ def _read_geojson(
 
     if img_dir is None:
         raise DotaError(f"{path}: to put GeoJSON back onto pixels, give the folder of the georeferenced images")
-    files = sorted(one for one in path.iterdir() if one.suffix.lower() == ".geojson") if path.is_dir() else [path]
+    files = _geojson_files(path) if path.is_dir() else [path]
     images = {one.stem: one for one in image_files(Path(img_dir))}
     references: dict[str, Any] = {}
     found: dict[str, _Found] = {}
@@ -474,6 +474,12 @@ def _read_geojson(
                     found.setdefault(name, _Found()).add(image_id, score, corners)
     result = {name: one.done() for name, one in found.items()}
     return result if classes is None else {name: result[name] for name in classes if name in result}
+
+
+def _geojson_files(folder: Path) -> list[Path]:
+    """The GeoJSON files of a folder, sorted; not hidden ones (``._a.geojson``, as macOS leaves them)."""
+    found = (one for one in folder.iterdir() if not one.name.startswith("."))
+    return sorted(one for one in found if one.suffix.lower() == ".geojson")
 
 
 def _ring(geometry: Mapping[str, Any]) -> NDArray[np.float64]:

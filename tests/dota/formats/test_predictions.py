@@ -358,6 +358,15 @@ def test_bad_features_are_told_and_the_rest_is_read(tmp_path: Path, bad: object,
         read_predictions(path, img_dir=tmp_path / "images")
 
 
+def test_hidden_files_of_a_folder_are_not_read(tmp_path: Path) -> None:
+    folder = geojson_of(tmp_path, feature(GROUND)).parent
+    (folder / "._geo.geojson").write_bytes(b"\0\5\x16\7")
+    assert len(read_predictions(folder, img_dir=tmp_path / "images")["ship"]) == 1
+    (folder / "geo.geojson").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no Task1_<class>\.txt"):
+        read_predictions(folder, img_dir=tmp_path / "images")
+
+
 @pytest.mark.parametrize("more", [{"crs": "EPSG:4326"}, {"crs": {"properties": 3}}, {"features": 5}])
 def test_what_is_no_geojson_beside_its_features_is_one_error(tmp_path: Path, more: dict[str, object]) -> None:
     path = geojson_of(tmp_path)
