@@ -31,7 +31,7 @@ from fdam_rotate.dota.formats.boxes import corners_of
 from fdam_rotate.dota.jsontext import RECORD_ERRORS, read_json
 from fdam_rotate.dota.labels import MAX_COORDINATE
 from fdam_rotate.dota.layout import image_files
-from fdam_rotate.dota.names import did_you_mean
+from fdam_rotate.dota.names import class_name, did_you_mean
 from fdam_rotate.dota.problems import Problem
 
 __all__ = ["PREDICTION_FORMATS", "CocoNames", "read_coco_names", "read_predictions", "read_run", "sniff_predictions"]
@@ -194,7 +194,7 @@ def read_coco_names(path: str | Path) -> CocoNames:
                 image["id"]: PurePosixPath(str(image["file_name"]).replace("\\", "/")).stem
                 for image in content["images"]
             },
-            {int(one["id"]): "-".join(str(one["name"]).split()) for one in content["categories"]},
+            {int(one["id"]): class_name("-".join(str(one["name"]).split())) for one in content["categories"]},
         )
     except RECORD_ERRORS as error:
         raise DotaError(f"{path}: not a COCO annotation file with images and categories: {error!r}") from None

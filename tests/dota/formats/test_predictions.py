@@ -204,6 +204,17 @@ def test_coco_results_by_the_names_of_the_ground_truth(tmp_path: Path) -> None:
     ]
 
 
+def test_classes_of_coco_are_compared_as_those_of_the_ground_truth_are(tmp_path: Path) -> None:
+    """A Mac writes an accent as a character of its own; the labels of the same file have it put together."""
+    content = json.loads(gt_json(tmp_path / "gt.json").read_text())
+    content["categories"][0]["name"] = "cafe\u0301 bar"
+    number, image = content["categories"][0]["id"], content["images"][0]["id"]
+    truth = dump(tmp_path / "gt.json", content)
+    record = {"image_id": image, "category_id": number, "score": 0.5, "bbox": [5, 6, 7, 8]}
+    found = read_predictions(dump(tmp_path / "r.json", [record]), annotations=truth, classes=["caf\u00e9-bar"])
+    assert len(found["caf\u00e9-bar"]) == 1
+
+
 def test_radians_said_to_be_degrees_are_refused(tmp_path: Path) -> None:
     records = [
         {"image_id": 1, "category_id": 5, "score": 0.5, "bbox": [50, 50, 30, 10, 0.05 * k]} for k in range(1, 25)
