@@ -97,6 +97,11 @@ def _check_runner(cfg: Any) -> None:
     length = cfg.runner.get(kinds[kind])
     if not isinstance(length, int) or length < 1:
         raise DotaError(f"runner.{kinds[kind]} is {length}; {kind} needs a number of at least 1 there")
+    if elsewhere := (cfg.get("checkpoint_config") or {}).get("out_dir"):
+        raise DotaError(  # no run would look there before it writes over another's
+            f"checkpoint_config.out_dir is {elsewhere}; checkpoints lie in the work folder, where resumed runs look: "
+            "give --work-dir"
+        )
     for hook in (cfg.get("custom_hooks") or ()) if kind == "IterBasedRunner" else ():
         if issubclass(HOOKS.get(str(hook.get("type"))) or object, AVERAGING):
             raise DotaError(

@@ -410,6 +410,16 @@ def test_averaged_weights_want_epochs(hook, tmp_path):
         check_training_config(cfg)
 
 
+def test_checkpoints_lie_where_runs_look_for_them(tmp_path):
+    cfg = _training_cfg(tmp_path)
+    cfg.checkpoint_config = {"interval": 1, "out_dir": str(tmp_path / "elsewhere")}
+    with pytest.raises(DotaError, match=r"checkpoint_config\.out_dir is .*elsewhere; .* give --work-dir"):
+        check_training_config(cfg)
+    for settings in ({"interval": 1}, {"interval": 1, "out_dir": None}, None):
+        cfg.checkpoint_config = settings
+        check_training_config(cfg)
+
+
 @pytest.mark.parametrize("length", [0, -1, 1.5, None])
 def test_a_run_has_a_length(length, tmp_path):
     cfg = _training_cfg(tmp_path)
