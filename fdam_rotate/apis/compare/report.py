@@ -218,7 +218,7 @@ def write_picture(path: Path, summary: dict[str, Any]) -> None:
         gains.plot([100 * gain["low"], 100 * gain["high"]], [row, row], color="#e08a3c", linewidth=2)
         gains.plot([100 * gain["value"]], [row], "o", color="#e08a3c")
     gains.axvline(0, color="#222222", linewidth=0.8)
-    gains.set_xlabel(f"gain over {sides[0]['name']} in points of AP50, 95% interval")
+    gains.set_xlabel(f"gain over {sides[0]['name']},\npoints of AP50, 95% interval")
     for axes in (scores, gains):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="x", color="#dddddd")
