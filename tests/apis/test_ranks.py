@@ -73,11 +73,17 @@ def test_what_a_task_raises_is_raised(ranks):
         list(run_tasks(fail_at_two, [2] * 6, pool=ranks))
 
 
+def slowly(number):
+    """So that this process has not done all before the other has been asked."""
+    time.sleep(0.05)
+    return number
+
+
 def test_a_process_that_ends_is_told():
     here, there = Pipe()
     there.close()
     with Ranks([here]) as pool, pytest.raises(WorkerError, match="process 1 of the 2 that torchrun started has ended"):
-        list(run_tasks(where, range(50), pool=pool))
+        list(run_tasks(slowly, range(50), pool=pool))
 
 
 class OddError(Exception):
