@@ -16,6 +16,7 @@ __all__ = [
     "dataset_settings",
     "load_config",
     "loader_settings",
+    "named_paths",
     "revert_sync_bn",
     "scale_lr",
     "setting_errors",
@@ -244,6 +245,12 @@ def dataset_settings(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             yield from dataset_settings(node[key], f"{path}.{key}")
         if not inner:
             yield path, node
+
+
+def named_paths(settings: Any, key: str) -> list[str]:
+    """The folders or files that a setting of a data set names: none, one, or several in a list."""
+    named = settings.get(key) or []
+    return [named] if isinstance(named, str) else list(named)
 
 
 def revert_sync_bn(cfg: Any) -> int:

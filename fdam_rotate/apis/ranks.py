@@ -54,6 +54,7 @@ class Ranks(Pool):
 
     def _work(self, rank: int, connection: Connection | None) -> None:
         """Take one task after the other, for one process."""
+        place = f"process {rank} of the {self.workers} that torchrun started"
         while (task := self._tasks.get()) is not None:
             future, function, args = task
             if connection is None:
@@ -63,11 +64,9 @@ class Ranks(Pool):
                     connection.send((function, args))
                     good, result = connection.recv()
                 except (EOFError, OSError):
-                    place = f"process {rank} of the {self.workers} that torchrun started"
                     error = f"{place} has ended (out of memory?); what was predicted is kept: the same command goes on"
                     good, result = False, WorkerError(error)
                 except Exception as error:  # what it says cannot be read here, such as an error of its own kind
-                    place = f"process {rank} of the {self.workers} that torchrun started"
                     good, result = False, WorkerError(f"{place} answers what cannot be read: {error!r}")
             if good:
                 future.set_result(result)

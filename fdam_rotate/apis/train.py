@@ -25,6 +25,7 @@ from mmrotate.models import build_detector
 from fdam_rotate.apis.compat import (
     dataset_settings,
     loader_settings,
+    named_paths,
     revert_sync_bn,
     scale_lr,
     setting_errors,
@@ -136,8 +137,7 @@ def is_finished(cfg: Any, meta: dict[str, Any]) -> bool:
 def _check_folders(place: str, data: Any) -> None:
     root = data.get("data_root")
     for key in ("ann_file", "ann_dir", "img_prefix"):
-        folders = data.get(key) or []
-        for folder in [folders] if isinstance(folders, str) else folders:
+        for folder in named_paths(data, key):
             path = Path(root or "") / folder  # an absolute folder stays
             if not path.exists():
                 make = (

@@ -12,17 +12,17 @@ with no detection. Horizontal boxes are held as their four corners, so that one 
 from __future__ import annotations
 
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fdam_rotate.dota.archives import ARCHIVE_ERRORS, is_damage
 from fdam_rotate.dota.errors import DetectionFormatError, DotaError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.labels import MAX_COORDINATE, number_problem
@@ -40,7 +40,6 @@ from fdam_rotate.dota.problems import Problem, line_problem
 from fdam_rotate.dota.textscan import format_rows, scan_table
 
 __all__ = [
-    "ZIP_ERRORS",
     "Detections",
     "by_image",
     "concatenate",
@@ -67,14 +66,6 @@ MAX_LINE_BYTES = 1 << 16
 MAX_MEMBER_BYTES = 4 << 30
 MAX_PACKED_BYTES = 64 << 20
 MAX_PACKING = 100
-
-_lzma: Any = getattr(zipfile, "lzma", None)  # None where Python was built without it
-
-#: What reading a zip raises where it is damaged, encrypted, or packed in a way that Python does not know.
-ZIP_ERRORS: tuple[type[Exception], ...] = (
-    *(zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, UnicodeDecodeError),
-    *([_lzma.LZMAError] if _lzma else []),
-)
 
 # Bytes of a bad line that are kept to be shown.
 _SHOWN = 200
@@ -330,10 +321,8 @@ def _zip(source: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(source) as archive:
             yield archive
-    except ZIP_ERRORS as error:
-        raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
-    except OSError as error:
-        if error.errno is not None:  # the disk's; those without a number are bz2's
+    except ARCHIVE_ERRORS as error:
+        if not is_damage(error):
             raise
         raise DetectionFormatError(f"{source} cannot be read as a zip: {error}") from error
 

@@ -13,7 +13,12 @@ from pathlib import Path
 
 from fdam_rotate.dota.errors import DotaError
 
-__all__ = ["atomic_path", "check_file_name", "move_file", "sha256_of", "write_text"]
+__all__ = ["HALF_WRITTEN", "atomic_path", "check_file_name", "move_file", "sha256_of", "write_text"]
+
+_PREFIX = ".tmp-"
+
+#: Names (as for ``glob``) that `atomic_path` gives to files that are being written; a killed process leaves them.
+HALF_WRITTEN = f"{_PREFIX}????????.*"
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def atomic_path(target: str | Path) -> Iterator[Path]:
     """A temporary path beside ``target``, renamed onto it when the block ends and removed if the block fails."""
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".tmp-", suffix=target.suffix)
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=_PREFIX, suffix=target.suffix)
     os.close(handle)
     temporary = Path(name)
     try:

@@ -14,8 +14,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import Path
 from typing import IO, Any
 
+from fdam_rotate.dota.archives import ARCHIVE_ERRORS, is_damage
 from fdam_rotate.dota.classes import resolve_classes
-from fdam_rotate.dota.detections import ZIP_ERRORS, Detections, format_detections, task_file_name
+from fdam_rotate.dota.detections import Detections, format_detections, task_file_name
 from fdam_rotate.dota.errors import DotaError, UnknownClassError
 from fdam_rotate.dota.files import atomic_path
 from fdam_rotate.dota.names import nearest_name, unescape_id
@@ -37,8 +38,6 @@ _FORM = {1: "image_id score x1 y1 x2 y2 x3 y3 x4 y4", 2: "image_id score xmin ym
 _LONGEST_LINE = 1 << 16
 # Stands for the file's name where a rule is about the whole zip.
 _WHOLE = "zip"
-# What unpacking one file raises; bz2 raises OSError.
-_MEMBER_ERRORS: tuple[type[Exception], ...] = (*ZIP_ERRORS, OSError)
 # The one date of all entries, the earliest that the format knows, so that equal content gives equal bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -139,7 +138,9 @@ def check_submission(
         ):
             max_text = max_megabytes * 1e6 * _TEXT_FACTOR
             problems += _check_archive(archive, classes, image_ids, task, max_text, bar.update)
-    except ZIP_ERRORS as error:
+    except ARCHIVE_ERRORS as error:
+        if not is_damage(error):
+            raise
         problems.append(_error("archive", _WHOLE, f"not a zip that can be read ({error}); pack it again"))
     return problems
 
@@ -192,7 +193,7 @@ def _check_archive(
                 with archive.open(entry) as stream:
                     check = _FileCheck(name, task, test_ids)
                     yield from check.run(stream, advance)
-            except _MEMBER_ERRORS as error:
+            except ARCHIVE_ERRORS as error:
                 yield _error("archive", name, f"the file cannot be unpacked ({error}); pack it again")
             else:
                 seen_ids |= check.ids

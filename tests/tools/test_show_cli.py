@@ -42,6 +42,14 @@ def show(load_tool: Load, data: Path, *more: object, det: bool = True, gt: bool 
     return int(load_tool("show").main([*words, "--out", str(data / "out"), "--ext", ".png", *map(str, more)]))
 
 
+def scored(data: Path, load_tool: Load, classes: str = "ship") -> Path:
+    """The file in which evaluate.py writes causes and examples."""
+    path = data / "s.json"
+    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", classes, "--causes", "--json", str(path)]
+    assert load_tool("evaluate").main(args) == 0
+    return path
+
+
 def picture(data: Path, name: str) -> np.ndarray:
     return cv2.imread(str(data / "out" / f"{name}.png"))
 
@@ -111,9 +119,7 @@ def test_a_link_that_leads_nowhere_costs_itself_only(
     data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As links are left that convert-labels made, when the images were moved."""
-    scores = data / "s.json"
-    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "ship", "--causes", "--json", str(scores)]
-    assert load_tool("evaluate").main(args) == 0
+    scores = scored(data, load_tool)
     (data / "images" / "a.b.png").unlink()
     (data / "images" / "a.b.png").symlink_to(data / "nowhere.png")
     told = f"{data / 'images' / 'a.b.png'}: cannot be read: No such file or directory"
@@ -177,9 +183,7 @@ def test_the_worst_examples_of_a_score_are_cut_out(
     data: Path, load_tool: Load, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """What evaluate.py writes is drawn: two false positives on images that are there, one missing image."""
-    scores = data / "s.json"
-    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "ship", "--causes", "--json", str(scores)]
-    assert load_tool("evaluate").main(args) == 0
+    scores = scored(data, load_tool)
     capsys.readouterr()
     assert show(load_tool, data, "--examples", scores, det=False, gt=False) == 0
     assert sorted(p.name for p in (data / "out").glob("*.png")) == ["background_01_a.b.png", "background_02_c.png"]
@@ -198,9 +202,7 @@ def test_examples_of_classes_that_are_not_in_the_list_are_drawn(data: Path, load
     """``--classes`` of evaluate need not be said again: the list only gives colours."""
     (data / "det" / "Task1_ship.txt").rename(data / "det" / "Task1_my-ship.txt")
     (data / "gt" / "a.b.txt").write_text(LABEL.replace("ship", "my-ship"))
-    scores = data / "s.json"
-    args = [str(data / "det"), "--gt", str(data / "gt"), "--classes", "my-ship", "--causes", "--json", str(scores)]
-    assert load_tool("evaluate").main(args) == 0
+    scores = scored(data, load_tool, "my-ship")
     assert show(load_tool, data, "--examples", scores, det=False, gt=False) == 0
     assert sorted(p.name for p in (data / "out").glob("*.png")) == ["background_01_a.b.png", "background_02_c.png"]
     scores.write_text(scores.read_text().replace('"found": "my-ship"', '"found": [1]'))

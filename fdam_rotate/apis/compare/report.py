@@ -11,7 +11,8 @@ from typing import Any
 
 from fdam_rotate.apis.compare.plan import Plan, Side
 from fdam_rotate.apis.compare.records import IOU_THRS, Record
-from fdam_rotate.dota.files import atomic_path, write_text
+from fdam_rotate.dota.figures import figure_file
+from fdam_rotate.dota.files import write_text
 from fdam_rotate.dota.scoring.bootstrap import Difference, ScoreDifference, compare_records
 
 __all__ = [
@@ -28,6 +29,9 @@ __all__ = [
 #: Name of each score and the thresholds that it is the mean over.
 SCORES: dict[str, tuple[float, ...]] = {"AP50": (0.5,), "AP75": (0.75,), "AP50:95": IOU_THRS}
 SWITCHES_PICTURE = "switches.png"
+
+# Of each run, by its name: step, and the largest value of each kind of FDAM's switches then.
+Switches = Mapping[str, Sequence[tuple[int, Mapping[str, float]]]]
 
 
 def write_report(plan: Plan, folder: Path, command: str, *, resamples: int = 2000) -> dict[str, Any]:
@@ -199,60 +203,48 @@ def to_markdown(summary: dict[str, Any]) -> str:
 
 def write_picture(path: Path, summary: dict[str, Any]) -> None:
     """Two panels: every run's AP50 by side, and what the others gain with its interval. Needs matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     sides = [side for side in summary["sides"] if side["seeds"]]
-    figure = Figure(figsize=(9, 1.6 + 0.45 * len(sides)), layout="constrained")
-    scores, gains = figure.subplots(1, 2, sharey=True)
-    for row, side in enumerate(sides):
-        values = [100 * value for value in side["AP50"]["values"]]
-        scores.plot(values, [row] * len(values), "o", color="#3b6fb6", alpha=0.6)
-        scores.plot([statistics.fmean(values)] * 2, [row - 0.25, row + 0.25], color="#222222")
-    scores.set_yticks(range(len(sides)), [side["name"] for side in sides])
-    scores.invert_yaxis()
-    scores.set_xlabel("AP50 of each run; line: mean")
-    place = {side["name"]: row for row, side in enumerate(sides)}
-    for item in summary["differences"]:
-        gain, row = item["AP50"], place[item["second"]]
-        gains.plot([100 * gain["low"], 100 * gain["high"]], [row, row], color="#e08a3c", linewidth=2)
-        gains.plot([100 * gain["value"]], [row], "o", color="#e08a3c")
-    gains.axvline(0, color="#222222", linewidth=0.8)
-    gains.set_xlabel(f"gain over {sides[0]['name']},\npoints of AP50, 95% interval")
-    for axes in (scores, gains):
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.grid(axis="x", color="#dddddd")
-        axes.set_axisbelow(True)
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    with figure_file(path, (9, 1.6 + 0.45 * len(sides)), dpi=120, format="png") as figure:
+        scores, gains = figure.subplots(1, 2, sharey=True)
+        for row, side in enumerate(sides):
+            values = [100 * value for value in side["AP50"]["values"]]
+            scores.plot(values, [row] * len(values), "o", color="#3b6fb6", alpha=0.6)
+            scores.plot([statistics.fmean(values)] * 2, [row - 0.25, row + 0.25], color="#222222")
+        scores.set_yticks(range(len(sides)), [side["name"] for side in sides])
+        scores.invert_yaxis()
+        scores.set_xlabel("AP50 of each run; line: mean")
+        place = {side["name"]: row for row, side in enumerate(sides)}
+        for item in summary["differences"]:
+            gain, row = item["AP50"], place[item["second"]]
+            gains.plot([100 * gain["low"], 100 * gain["high"]], [row, row], color="#e08a3c", linewidth=2)
+            gains.plot([100 * gain["value"]], [row], "o", color="#e08a3c")
+        gains.axvline(0, color="#222222", linewidth=0.8)
+        gains.set_xlabel(f"gain over {sides[0]['name']},\npoints of AP50, 95% interval")
+        for axes in (scores, gains):
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(axis="x", color="#dddddd")
+            axes.set_axisbelow(True)
 
 
-def write_switches(path: Path, switches: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]]) -> None:
+def write_switches(path: Path, switches: Switches) -> None:
     """A panel for each kind of FDAM's switches: its largest value by step, a line for each run. Needs matplotlib."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     kinds = _kinds(switches)
-    figure = Figure(figsize=(3.4 * len(kinds), 3.8), layout="constrained")
-    panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
-    colours = {side: f"C{n}" for n, side in enumerate(dict.fromkeys(map(_side_of, switches)))}
-    lines = {}
-    for axes, kind in zip(panels, kinds, strict=True):
-        for name, rows in switches.items():
-            steps = [step for step, values in rows if kind in values]
-            largest = [values[kind] for _, values in rows if kind in values]
-            lines[_side_of(name)] = axes.plot(steps, largest, color=colours[_side_of(name)])[0]
-        axes.set(title=kind, xlabel="step", yscale="log")
-        axes.spines[["top", "right"]].set_visible(False)
-    panels[0].set_ylabel("largest absolute value")
-    figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
-    FigureCanvasAgg(figure)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+    with figure_file(path, (3.4 * len(kinds), 3.8), dpi=120, format="png") as figure:
+        panels = figure.subplots(1, len(kinds), sharex=True, squeeze=False)[0]
+        colours = {side: f"C{n}" for n, side in enumerate(dict.fromkeys(map(_side_of, switches)))}
+        lines = {}
+        for axes, kind in zip(panels, kinds, strict=True):
+            for name, rows in switches.items():
+                steps = [step for step, values in rows if kind in values]
+                largest = [values[kind] for _, values in rows if kind in values]
+                lines[_side_of(name)] = axes.plot(steps, largest, color=colours[_side_of(name)])[0]
+            axes.set(title=kind, xlabel="step", yscale="log")
+            axes.spines[["top", "right"]].set_visible(False)
+        panels[0].set_ylabel("largest absolute value")
+        figure.legend(lines.values(), lines, loc="outside lower center", ncols=len(lines), frameon=False)
 
 
-def _kinds(switches: Mapping[str, Sequence[tuple[int, Mapping[str, float]]]]) -> list[str]:
+def _kinds(switches: Switches) -> list[str]:
     return list(dict.fromkeys(kind for rows in switches.values() for _, values in rows for kind in values))
 
 

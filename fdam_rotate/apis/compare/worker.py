@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from fdam_rotate.apis.compat import dataset_settings
+from fdam_rotate.apis.compat import dataset_settings, named_paths
 from fdam_rotate.cli import run as run_command
 from fdam_rotate.dota.errors import DotaError
 from fdam_rotate.dota.files import sha256_of, write_text
@@ -259,7 +259,7 @@ def _check_val(val: Any, config: str) -> None:
         raise DotaError(
             f"{config}: data.val is {kind}, which cannot be scored; expected one data set such as DOTAPatchDataset"
         )
-    folder = Path(val.get("data_root") or "") / val["img_prefix"]
+    (folder,) = _places(val, "img_prefix")
     images = set(source_images([path.stem for path in image_files(folder)]))
     if len(images) < 2:
         raise DotaError(f"{folder} holds {counted(len(images), 'image')}; an interval needs at least two to draw from")
@@ -284,9 +284,7 @@ def data_identity(part: Any) -> dict[str, Any]:
 
 
 def _places(settings: Any, key: str) -> list[Path]:
-    """The folders, or the file, that a setting of a data set names: one, or several in a list."""
-    named = settings.get(key) or []
-    return [Path(settings.get("data_root") or "") / one for one in ([named] if isinstance(named, str) else named)]
+    return [Path(settings.get("data_root") or "") / name for name in named_paths(settings, key)]
 
 
 def _label_files(place: Path) -> list[Path]:

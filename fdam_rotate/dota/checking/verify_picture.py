@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from fdam_rotate.dota.checking.verify import ImageFacts, PartReport, VerifyReport
 from fdam_rotate.dota.classes import DOTA_CLASSES, class_colour
 from fdam_rotate.dota.errors import ImageReadError
-from fdam_rotate.dota.files import atomic_path
+from fdam_rotate.dota.figures import figure_file
 from fdam_rotate.dota.geometry import poly_to_le90
 from fdam_rotate.dota.rasters.images import open_pixels
 from fdam_rotate.dota.words import counted
@@ -29,33 +29,20 @@ _PART_COLOURS = ("#2a6f97", "#e07a1f", "#4c9f70", "#9b5094", "#8a8a8a")
 
 def draw_report(report: VerifyReport, path: str | Path) -> None:
     """Write the page as an image file whose kind is the suffix of ``path`` (.png, .pdf, .svg), all or nothing."""
-    from matplotlib import rc_context
-
-    with rc_context({"text.parse_math": False}):  # a $ in a name is a $
-        _draw(report, path)
-
-
-def _draw(report: VerifyReport, path: str | Path) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(15, 11), layout="constrained")
-    FigureCanvasAgg(figure)
-    upper: Any = figure.subfigures(2, 1, height_ratios=[3.6, 1])
-    top, bottom = upper
-    axes = top.subplots(2, 3)
-    _draw_classes(axes[0, 0], report.parts)
-    _draw_sizes(axes[0, 1], report.parts)
-    _draw_angles(axes[0, 2], report.parts)
-    _draw_per_image(axes[1, 0], report.parts)
-    _draw_places(axes[1, 1], report.parts)
-    _write_summary(axes[1, 2], report)
-    _draw_examples(bottom, report)
-    for axis in axes.flat[:5]:
-        axis.spines[["top", "right"]].set_visible(False)
-        axis.title.set_fontsize(11)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110)
+    with figure_file(path, (15, 11), dpi=110) as figure:
+        upper: Any = figure.subfigures(2, 1, height_ratios=[3.6, 1])
+        top, bottom = upper
+        axes = top.subplots(2, 3)
+        _draw_classes(axes[0, 0], report.parts)
+        _draw_sizes(axes[0, 1], report.parts)
+        _draw_angles(axes[0, 2], report.parts)
+        _draw_per_image(axes[1, 0], report.parts)
+        _draw_places(axes[1, 1], report.parts)
+        _write_summary(axes[1, 2], report)
+        _draw_examples(bottom, report)
+        for axis in axes.flat[:5]:
+            axis.spines[["top", "right"]].set_visible(False)
+            axis.title.set_fontsize(11)
 
 
 def _colour(index: int) -> str:

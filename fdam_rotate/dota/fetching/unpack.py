@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from fdam_rotate.dota.detections import ZIP_ERRORS
+from fdam_rotate.dota.archives import ARCHIVE_ERRORS, is_damage
 from fdam_rotate.dota.errors import DotaError, DownloadError
 from fdam_rotate.dota.files import atomic_path, check_file_name
 from fdam_rotate.dota.layout import IMAGE_SUFFIXES
@@ -29,8 +29,6 @@ __all__ = ["UnpackSummary", "unpack"]
 #: Folders of upright boxes, which DOTA ships beside the oriented ones, and what file managers leave behind.
 _UPRIGHT = ("hbb", "reclabel", "task2")
 _JUNK = ("__macosx",)
-
-_DAMAGE: tuple[type[Exception], ...] = (tarfile.TarError, *ZIP_ERRORS)
 
 
 @dataclass(frozen=True)
@@ -163,12 +161,10 @@ def _members(archive: Path) -> Iterator[Iterator[_Member]]:
             # "r|*" reads on without seeking back: the first pass over a compressed file of 10 GB is the only one
             with tarfile.open(archive, "r|*") as package:
                 yield _tar_members(package)
-    except _DAMAGE as error:
+    except ARCHIVE_ERRORS as error:
+        if not is_damage(error):
+            raise
         raise DownloadError(f"{archive}: damaged, or no tar or zip file: {error}") from None
-    except OSError as error:
-        if error.errno is None:  # gzip's and zip's own complaints
-            raise DownloadError(f"{archive}: damaged: {error}") from None
-        raise
 
 
 def _zip_members(package: zipfile.ZipFile) -> Iterator[_Member]:

@@ -35,6 +35,7 @@ from fdam_rotate.dota.errors import (
     UnknownClassError,
     WorkerError,
 )
+from fdam_rotate.dota.files import HALF_WRITTEN
 from fdam_rotate.dota.formats.geojson import write_boxes
 from fdam_rotate.dota.formats.geopackage import check_geopackage, write_geopackage
 from fdam_rotate.dota.formats.ground import place_boxes
@@ -457,8 +458,7 @@ def _prepare(out: Path, sources: Sequence[SourceImage], classes: Sequence[str], 
     predicted = {Path(name).stem for name in journals}
     patterns = [f"{GEOJSON}/*.geojson", f"{GPKG}/*.gpkg", f"{PAGES}/*.html"]
     maps = {name for name in earlier_files(out, patterns) if Path(name).stem in predicted}
-    # half of a file that a killed run was writing, under the name that `atomic_path` gave it
-    halves = earlier_files(out, [f"{folder}.tmp-????????.*" for folder in ("", *(f"{one}/" for one in _FOLDERS))])
+    halves = earlier_files(out, [HALF_WRITTEN, *(f"{folder}/{HALF_WRITTEN}" for folder in _FOLDERS)])
     if not overwrite:
         own = {out / name for name in journals | texts | maps | halves}
         foreign = [path for path in sorted(out.rglob("*")) if path not in own and not path.is_dir()]
