@@ -5,7 +5,8 @@ r"""Compare configs fairly: the same data, order, augmentation and start, severa
 
 Trains every config with every seed, seed by seed, scores merged whole images of data.val, and writes report.md,
 report.json and report.png to the work folder: mean and spread over the seeds, what each config gains over the first
-(paired over source images, 95% intervals that account for seeds and images), and the cost. Shared weights start equal.
+(paired over source images, 95% intervals that account for seeds and images), and the cost; and switches.png, how far
+FDAM is switched on by step, where a side has it. Shared weights start equal.
 Each run leaves its log in runs/NAME-seedN and a record in records/NAME-seedN.json. Killed at any moment, the same
 command goes on; records in --records count as finished, so that it goes on on another machine too. The same config
 given twice is compared with itself, the second time on seeds 50 higher.
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = ["fdam-rotate", "compare", *map(str, argv if argv is not None else sys.argv[1:])]
     write_report(plan, args.work_dir, shlex.join(words), resamples=args.resamples)
     print((args.work_dir / "report.md").read_text(encoding="utf-8"))
-    print(f"report: {args.work_dir / 'report.md'}, report.json and report.png beside it")
+    print(f"report: {args.work_dir / 'report.md'}; report.json, and pictures of finished runs, are beside it")
     for run, line in failed:
         print(f"{run.name} failed: {line}", file=sys.stderr)
     return 1 if failed else 0

@@ -126,6 +126,7 @@ def test_a_comparison_goes_on_from_records(configs, tmp_path, capsys):
     text = capsys.readouterr().out
     assert "plain-seed0: done in" in text
     assert "| attinv | plain | 1 / 1 |" in text
+    assert "report.md; report.json, and pictures of finished runs, are beside it" in text
     summary = json.loads((tmp_path / "a" / "report.json").read_text())
     assert [run["name"] for run in summary["runs"]] == ["plain-seed0", "attinv-seed0"]
     assert summary["sides"][1]["parameters"] > summary["sides"][0]["parameters"] > 100_000
